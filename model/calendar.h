@@ -30,7 +30,8 @@ int compare(const Stamp& a, const Stamp& b);
 enum class Zone : std::uint8_t { none, z, hours, hours_minutes, hours_colon_minutes };
 
 struct DateFormat {
-  std::string pattern;  // of --date-format; when set, the members below are not used
+  std::string pattern;   // of --date-format; says what a date holds, in place of `separator` to `seconds`
+  bool learned = false;  // a date was read; from then on all or none of the dates must have a zone
   char separator = '-';
   char time_separator = ' ';
   bool day = false;  // false: Y-M
