@@ -24,6 +24,8 @@ class Console {
   // Receives each message as one line without its newline; an empty function ends it.
   void set_log(std::function<void(std::string_view)> log) { log_ = std::move(log); }
 
+  void set_quiet(bool quiet) { quiet_ = quiet; }
+
   void info(std::string_view text);
   void warning(std::string_view text);
   void error(std::string_view text);   // may span lines
@@ -61,10 +63,10 @@ class Progress {
   int epochs_ = 0;
   std::int64_t steps_ = 0;
   bool first_ = true;
-  double last_line_ = 0;    // when a line was last written
-  double last_beat_ = 0;    // or a heartbeat, or this epoch began
-  double last_drawn_ = -1;  // the bar
-  std::string summary_;     // of the epoch before
+  double last_line_ = 0;   // when a line was last written
+  double last_beat_ = 0;   // or a heartbeat, or this epoch began
+  double last_drawn_ = 0;  // the bar
+  std::string summary_;    // of the epoch before
 };
 
 // Columns as wide as their widest cell (in UTF-8 characters), two spaces between them, the heading underlined.

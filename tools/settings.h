@@ -122,7 +122,7 @@ struct Option {
   unsigned takes = kTrain;
   std::string_view value_name = {};  // what help shows for the value; empty: the choices
   std::string_view help = {};
-  std::string_view default_text = {};          // empty: the default itself
+  std::string_view default_text = {};          // empty: the default itself; after a `;`: added to it
   std::vector<std::string_view> choices = {};  // empty: any
   Range range = {};
   std::vector<std::string_view> aliases = {};  // without the dashes, as researchers know them
@@ -133,8 +133,31 @@ struct Option {
 };
 std::span<const Option> options();
 
+// Named groups of values. A preset ranks between the defaults and the file. A model's `settings` are defaults, its
+// `fixed` ones are what the model is: another value for them is refused. The choices of --preset and --model.
+struct Bundle {
+  using Values = std::vector<std::pair<std::string_view, std::string_view>>;
+  std::string_view name;
+  Values settings = {};
+  Values fixed = {};
+  bool small_rate = false;  // lr 1e-4 for a file named weather, electricity or traffic
+};
+std::span<const Bundle> presets();
+std::span<const Bundle> models();
+
 // Nothing when no option has that name or alias.
 const Option* find_option(std::string_view name);
+
+// Not fmt::join: with fmt 9 and g++ 12 it draws a false warning (stringop-overflow) at -O3.
+template <typename Words>
+std::string join(const Words& words, std::string_view separator) {
+  std::string result;
+  for (const auto& word : words) {
+    if (&word != &*std::begin(words)) result += separator;
+    result += word;
+  }
+  return result;
+}
 
 // The candidate with the smallest edit distance (Damerau); a candidate that begins with `name` comes first.
 std::string nearest(std::string_view name, std::span<const std::string> candidates);
@@ -160,6 +183,9 @@ using Flags = std::vector<std::pair<std::string, std::string>>;  // option name 
 
 // The SAMFORMER_* part of the process environment, SAMFORMER_DATA_DIR apart, which is not a setting.
 Environment process_environment();
+
+// What help shows as the default; empty: nothing to show.
+std::string default_text(const Option& option);
 
 // Merges and checks. With `resume` among the flags the stored run's config.toml is the base (check_resume_flags).
 Resolved resolve(const Flags& flags, const Environment& environment, unsigned takes = kTrain);
