@@ -96,7 +96,7 @@ EpochReport Trainer::validate() {
   constexpr double none = std::numeric_limits<double>::quiet_NaN();
   EpochReport report{state_.epoch,
                      learning_rate(settings_.schedule, settings_.lr, state_.epoch - 1),
-                     state_.last_train_loss,
+                     state_.loss_sum / static_cast<double>(train_starts_.size()),
                      none,
                      none,
                      none,
