@@ -86,6 +86,14 @@ TEST(Csv, SameSeriesHoweverItIsWritten) {
   }
 }
 
+TEST(Csv, ByteOrderMarkIsNoPartOfTheFirstName) {
+  EXPECT_EQ(parse("\xEF\xBB\xBF"
+                  "a\n1\n2\n",
+                  {.no_date = true})
+                .channels[0],
+            "a");
+}
+
 TEST(Csv, NumbersAreRoundedOnceLikeFromChars) {
   const std::uint64_t seed = 11;
   for (std::uint64_t i = 0; i < 20000; ++i) {
