@@ -132,7 +132,8 @@ struct Revin {
 };
 inline Revin revin(const double* x, std::int64_t L, bool last) {
   double mean = 0, variance = 0;
-  for (std::int64_t t = 0; t < L; ++t) mean += x[t] / static_cast<double>(L);
+  for (std::int64_t t = 0; t < L; ++t) mean += x[t];
+  mean /= static_cast<double>(L);
   for (std::int64_t t = 0; t < L; ++t) variance += (x[t] - mean) * (x[t] - mean) / static_cast<double>(L);
   Revin out{last ? x[L - 1] : mean, std::sqrt(variance + 1e-5), {}};
   for (std::int64_t t = 0; t < L; ++t) out.xhat.push_back((x[t] - out.level) / out.sigma);
