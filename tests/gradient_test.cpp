@@ -17,7 +17,7 @@
 #include "core/dual.h"
 #include "core/ops.h"
 #include "model/samformer.h"
-#include "tests/reference.h"
+#include "tests/numeric.h"
 
 namespace samformer {
 namespace {
@@ -88,7 +88,7 @@ Case with_part(Case c, std::size_t i, double mean, double scale) {
 
 // Normals as float has them, so that every scalar computes with the same numbers.
 std::vector<double> float_normals(std::int64_t n, std::uint32_t sub, double mean = 0, double scale = 1) {
-  const std::vector<float> rounded = reference::normals<float>(n, seed, sub, mean, scale);
+  const std::vector<float> rounded = numeric::normals<float>(n, seed, sub, mean, scale);
   return {rounded.begin(), rounded.end()};
 }
 
@@ -342,7 +342,7 @@ Adjoint adjoint(const Case& c, const Pass<double>& run, const std::vector<std::v
   for (std::size_t i = 0; i < c.parts.size(); ++i) {
     const Part& p = c.parts[i];
     if (p.dead || (only >= 0 && static_cast<int>(i) != only)) continue;
-    const auto drawn = reference::normals(p.count, seed, static_cast<std::uint32_t>(300 + i));
+    const auto drawn = numeric::normals(p.count, seed, static_cast<std::uint32_t>(300 + i));
     std::copy(drawn.begin(), drawn.end(), v[p.input].begin() + p.first);
   }
   const Pass<Dual<double>> tangent(c, at, &v);
@@ -384,16 +384,16 @@ TEST(Gradients, TheCheckRejectsNaNAndZeros) {
 
 // Errors of one case: the output, then each part's gradient, over the part's largest magnitude or 1e-3 of the case's.
 std::vector<double> float_errors(const Case& c, const Pass<float>& run, const Pass<double>& exact, double factor) {
-  std::vector<double> out{reference::error(run.output, exact.output)};
+  std::vector<double> out{numeric::error(run.output, exact.output)};
   double group = 0;
-  for (const auto& g : exact.gradients) group = std::max(group, reference::largest(g));
+  for (const auto& g : exact.gradients) group = std::max(group, numeric::largest(g));
   for (const Part& p : c.parts) {
     std::vector<double> single, full;
     for (std::int64_t k = p.first; k < p.first + p.count; ++k) {
       single.push_back(factor * run.gradients[p.input][static_cast<std::size_t>(k)]);
       full.push_back(exact.gradients[p.input][static_cast<std::size_t>(k)]);
     }
-    out.push_back(p.dead ? reference::largest(single) : reference::error(single, full, 1e-3 * group));
+    out.push_back(p.dead ? numeric::largest(single) : numeric::error(single, full, 1e-3 * group));
   }
   return out;
 }
@@ -419,9 +419,9 @@ TEST(Gradients, FloatAgainstDouble) {
 
 template <class T>
 void expect_same_bits(const Pass<T>& one, const Pass<T>& many, int threads) {
-  EXPECT_TRUE(reference::same_bits(one.output, many.output)) << threads << " threads: output";
+  EXPECT_TRUE(numeric::same_bits(one.output, many.output)) << threads << " threads: output";
   for (std::size_t i = 0; i < one.gradients.size(); ++i) {
-    EXPECT_TRUE(reference::same_bits(one.gradients[i], many.gradients[i])) << threads << " threads: input " << i;
+    EXPECT_TRUE(numeric::same_bits(one.gradients[i], many.gradients[i])) << threads << " threads: input " << i;
   }
 }
 
@@ -453,8 +453,8 @@ TEST(Model, BothAssociationsAgree) {
     const Case direct = model_case(m);
     const auto at = values_of(folded);
     const Pass<double> a(folded, at), b(direct, at);
-    EXPECT_TRUE(reference::error(a.output, b.output) <= 1e-13);
-    EXPECT_TRUE(reference::error(a.gradients[0], b.gradients[0]) <= 1e-12);
+    EXPECT_TRUE(numeric::error(a.output, b.output) <= 1e-13);
+    EXPECT_TRUE(numeric::error(a.gradients[0], b.gradients[0]) <= 1e-12);
   }
 }
 
@@ -467,7 +467,7 @@ TEST(Model, TheKeyBiasChangesNothing) {
     for (const Part& p : c.parts) {
       if (p.name == "compute_keys.bias") at[0][static_cast<std::size_t>(p.first)] += 1;
     }
-    EXPECT_TRUE(reference::error(Pass<double>(c, at).output, before.output) <= 1e-13);
+    EXPECT_TRUE(numeric::error(Pass<double>(c, at).output, before.output) <= 1e-13);
   }
 }
 
@@ -476,7 +476,7 @@ TEST(Model, RevinStatisticsHaveNoTangent) {
   using D2 = Dual<double>;
   const std::int64_t N = 3, D = 2, L = 9;
   std::vector<D2> x;
-  const auto values = reference::normals(N * D * L, seed, 1), tangents = reference::normals(N * D * L, seed, 2);
+  const auto values = numeric::normals(N * D * L, seed, 1), tangents = numeric::normals(N * D * L, seed, 2);
   for (std::size_t i = 0; i < values.size(); ++i) x.emplace_back(values[i], tangents[i]);
   const std::vector<std::int32_t> starts{0, static_cast<std::int32_t>(D * L), static_cast<std::int32_t>(2 * D * L)};
   for (const Center center : {Center::mean, Center::last}) {
@@ -525,7 +525,7 @@ std::vector<double> slab_vector(const ModelRun& m, std::uint32_t sub) {
   const Samformer net(m.shape);
   std::vector<double> out(static_cast<std::size_t>(net.parameters().slab_size()));
   for (const model::Parameter& p : net.parameters().all()) {
-    const auto drawn = reference::normals(p.shape.count(), seed, sub++);
+    const auto drawn = numeric::normals(p.shape.count(), seed, sub++);
     std::copy(drawn.begin(), drawn.end(), out.begin() + p.offset);
   }
   return out;
@@ -562,7 +562,7 @@ TEST(Hessian, TheDualGradientIsTheGradient) {
     const Pass<double> run(c, at);
     std::vector<double> gradient = hessian_product(m, at[0], slab_vector(m, 600)).gradient;
     for (double& g : gradient) g *= run.u[0];
-    EXPECT_TRUE(reference::error(gradient, run.gradients[0]) <= 1e-12);
+    EXPECT_TRUE(numeric::error(gradient, run.gradients[0]) <= 1e-12);
   }
 }
 
@@ -592,11 +592,11 @@ TEST(Hessian, ProductsAgreeWithTheDenseMatrix) {
     for (std::size_t i = 0; i < n; ++i) {
       for (std::size_t k = 0; k < n; ++k) transposed[k * n + i] = dense[i * n + k];
     }
-    EXPECT_TRUE(reference::error(dense, transposed) <= 1e-12);
-    EXPECT_TRUE(reference::error(dense, difference) <= 1e-8) << reference::error(dense, difference);
-    EXPECT_TRUE(reference::error(hessian_product(m, at, v).product, by_columns) <= 1e-12);
+    EXPECT_TRUE(numeric::error(dense, transposed) <= 1e-12);
+    EXPECT_TRUE(numeric::error(dense, difference) <= 1e-8) << numeric::error(dense, difference);
+    EXPECT_TRUE(numeric::error(hessian_product(m, at, v).product, by_columns) <= 1e-12);
     for (double& d : dense) d *= planted;
-    EXPECT_FALSE(reference::error(dense, difference) <= 1e-8);
+    EXPECT_FALSE(numeric::error(dense, difference) <= 1e-8);
   }
 }
 

@@ -1,4 +1,4 @@
-// The kernels against naive statements in double (tests/reference.h), between guard zones, on ragged shapes.
+// The kernels against naive statements in double (tests/numeric.h), between guard zones, on ragged shapes.
 #include <gtest/gtest.h>
 #include <omp.h>
 
@@ -13,14 +13,14 @@
 #include "kernels/projection.h"
 #include "kernels/revin.h"
 #include "kernels/update.h"
-#include "tests/reference.h"
+#include "tests/numeric.h"
 
 namespace samformer::kernels {
 namespace {
 
-using reference::error;
-using reference::Guarded;
-using reference::normals;
+using numeric::error;
+using numeric::Guarded;
+using numeric::normals;
 
 constexpr std::uint64_t seed = 31;
 
@@ -32,6 +32,20 @@ std::vector<double> widened(const std::vector<T>& x) {
 template <class T>
 std::vector<T> zeros(std::int64_t n) {
   return std::vector<T>(static_cast<std::size_t>(n));
+}
+
+TEST(Numeric, NaNAndMissingValuesAreErrors) {
+  const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(error(std::vector{1.0, nan}, std::vector{1.0, 2.0}), infinity);
+  EXPECT_EQ(error(std::vector{1.0, 2.0}, std::vector{nan, 2.0}), infinity);
+  EXPECT_EQ(error(std::vector{infinity}, std::vector{infinity}), infinity);
+  EXPECT_EQ(error(std::vector{1.0}, std::vector{1.0, 2.0}), infinity);
+  EXPECT_EQ(error(std::vector{1.0, 0.0}, std::vector{1.0, 2.0}), 1);
+  EXPECT_EQ(error(std::vector{0.0}, std::vector{0.0}), 0);
+  Guarded<float> guarded(3);
+  EXPECT_TRUE(guarded.intact());
+  guarded.data()[3] = 0;
+  EXPECT_FALSE(guarded.intact());
 }
 
 // ---- Products -----------------------------------------------------------------------------------------------------
@@ -50,8 +64,8 @@ void expect_product(Product p, bool transpose_a, bool transpose_b, bool accumula
   const std::vector<T> B = normals<T>((transpose_b ? p.N : p.K) * ldb, seed, 2);
   const std::vector<T> before = normals<T>(p.M * ldc, seed, 3);
   std::vector<double> expected = widened(before);
-  reference::gemm(transpose_a, transpose_b, p.M, p.N, p.K, widened(A).data(), lda, widened(B).data(), ldb,
-                  expected.data(), ldc, accumulate);
+  numeric::gemm(transpose_a, transpose_b, p.M, p.N, p.K, widened(A).data(), lda, widened(B).data(), ldb,
+                expected.data(), ldc, accumulate);
   Guarded<T> C(before), a(A), b(B);
   gemm(transpose_a, transpose_b, p.M, p.N, p.K, a.data(), lda, b.data(), ldb, C.data(), ldc, accumulate);
   EXPECT_TRUE(error(C.values(), expected) <= tolerance) << error(C.values(), expected);
@@ -116,7 +130,7 @@ TEST(Gemm, TheSameBitsForAnyNumberOfThreads) {
       std::vector<float> C(static_cast<std::size_t>(p.M * p.N));
       gemm(false, true, p.M, p.N, p.K, A.data(), p.K, B.data(), p.K, C.data(), p.N, false);
       if (first.empty()) first = C;
-      EXPECT_TRUE(reference::same_bits(C, first)) << p.M << ' ' << p.N << ' ' << p.K << ", threads " << threads;
+      EXPECT_TRUE(numeric::same_bits(C, first)) << p.M << ' ' << p.N << ' ' << p.K << ", threads " << threads;
       EXPECT_EQ(omp_get_max_threads(), threads);
     }
   }
@@ -158,7 +172,7 @@ void expect_attention(AttentionShape a, double scale, double tolerance) {
     k.insert(k.end(), K.data() + r * ld, K.data() + r * ld + a.d_m);
     v.insert(v.end(), V.data() + r * ldv, V.data() + r * ldv + a.d_v);
   }
-  const reference::Attention expected = reference::attention(q, k, v, a.N, a.D, a.d_m, a.d_v);
+  const numeric::Attention expected = numeric::attention(q, k, v, a.N, a.D, a.d_m, a.d_v);
   Guarded<T> C(R * ldc), lse(R), work(attention_work<T>(a)), probabilities(R * a.D);
   attention(C.data(), ldc, lse.data(), Q.data(), K.data(), ld, V.data(), ldv, a, work.data());
   attention_probabilities(probabilities.data(), lse.data(), Q.data(), K.data(), ld, a);
@@ -248,8 +262,8 @@ TEST(Attention, OneChannelGivesQueriesAndKeysNoGradient) {
   attention(C.data(), 3, lse.data(), Q.data(), K.data(), 4, V.data(), 3, a, work.data());
   attention_backward(dQ.data(), dK.data(), 4, dV.data(), 3, dC.data(), 3, C.data(), 3, lse.data(), Q.data(), K.data(),
                      4, V.data(), 3, a, work.data());
-  EXPECT_TRUE(reference::same_bits(C, V));
-  EXPECT_TRUE(reference::same_bits(dV, dC));
+  EXPECT_TRUE(numeric::same_bits(C, V));
+  EXPECT_TRUE(numeric::same_bits(dV, dC));
   EXPECT_TRUE(std::all_of(dQ.begin(), dQ.end(), [](float g) { return g == 0; }));
   EXPECT_TRUE(std::all_of(dK.begin(), dK.end(), [](float g) { return g == 0; }));
 }
@@ -290,7 +304,7 @@ void expect_revin(Center center, double tolerance) {
   std::vector<double> xhats, levels, sigmas;
   for (std::int64_t r = 0; r < R; ++r) {
     const T* row = batch.windows().row(r / batch.D, r % batch.D);
-    const reference::Revin one = reference::revin(std::vector<double>(row, row + L).data(), L, center == Center::last);
+    const numeric::Revin one = numeric::revin(std::vector<double>(row, row + L).data(), L, center == Center::last);
     xhats.insert(xhats.end(), one.xhat.begin(), one.xhat.end());
     levels.push_back(one.level);
     sigmas.push_back(one.sigma);
@@ -418,8 +432,8 @@ void expect_norm_and_perturbation(bool adaptive, double tolerance) {
   Guarded<T> up(w), saved(slab);
   sam_perturb(up.data(), saved.data(), g.data(), slab, scale, adaptive);
   EXPECT_TRUE(error(up.values(), expected) <= tolerance);
-  EXPECT_TRUE(reference::same_bits(saved.values(), w));
-  EXPECT_FALSE(reference::same_bits(up.values(), w));
+  EXPECT_TRUE(numeric::same_bits(saved.values(), w));
+  EXPECT_FALSE(numeric::same_bits(up.values(), w));
   EXPECT_TRUE(up.intact() && saved.intact());
 }
 
@@ -508,7 +522,7 @@ TEST(Update, RestoringIsBitwise) {
     sam_perturb(w.data(), saved.data(), g.data(), slab, 0.7, false);
     const std::vector<float> zero(slab);
     restore_and_step<float>(w.data(), saved.data(), zero.data(), m.data(), v.data(), nullptr, slab, {rule}, 1e-3, 1, 0);
-    EXPECT_TRUE(reference::same_bits(w, start)) << static_cast<int>(rule);
+    EXPECT_TRUE(numeric::same_bits(w, start)) << static_cast<int>(rule);
   }
 }
 
@@ -518,7 +532,7 @@ TEST(Update, StepsFromTheWeightsThemselves) {
   restore_and_step<double>(in_place.data(), in_place.data(), g.data(), m.data(), v.data(), nullptr, slab, {}, 1e-3, 1,
                            0);
   restore_and_step<double>(apart.data(), start.data(), g.data(), m2.data(), v2.data(), nullptr, slab, {}, 1e-3, 1, 0);
-  EXPECT_TRUE(reference::same_bits(in_place, apart));
+  EXPECT_TRUE(numeric::same_bits(in_place, apart));
 }
 
 TEST(Update, TheSameBitsForAnyNumberOfThreads) {
@@ -537,7 +551,7 @@ TEST(Update, TheSameBitsForAnyNumberOfThreads) {
       first = w;
       first_norm = norm;
     }
-    EXPECT_TRUE(reference::same_bits(w, first)) << threads;
+    EXPECT_TRUE(numeric::same_bits(w, first)) << threads;
     EXPECT_EQ(norm, first_norm) << threads;
   }
   omp_set_num_threads(before);
@@ -565,7 +579,7 @@ TEST(Projection, WithoutAffine) {
   for (const bool biased : {false, true}) {
     std::vector<double> expected(R * O);
     for (std::int64_t i = 0; biased && i < R * O; ++i) expected[i] = b[i % O];
-    reference::gemm(false, true, R, O, L, x.data(), L, W.data(), L, expected.data(), O, true);
+    numeric::gemm(false, true, R, O, L, x.data(), L, W.data(), L, expected.data(), O, true);
     Guarded<double> Z(R * O), s(O);
     projection<double>(Z.data(), Z.data(), s.data(), x.data(), W.data(), biased ? b.data() : nullptr, nullptr, nullptr,
                        R, D, O, L);
@@ -574,7 +588,7 @@ TEST(Projection, WithoutAffine) {
     Guarded<double> dZ(normals(R * O, seed, 4)), dW(zeros<double>(O * L)), db(zeros<double>(O)),
         work(projection_backward_work(R, O));
     std::vector<double> dw(O * L), sums(O);
-    reference::gemm(true, false, O, L, R, dZ.data(), O, x.data(), L, dw.data(), L, false);
+    numeric::gemm(true, false, O, L, R, dZ.data(), O, x.data(), L, dw.data(), L, false);
     for (std::int64_t i = 0; i < R * O; ++i) sums[i % O] += dZ.data()[i];
     projection_backward<double>(dW.data(), biased ? db.data() : nullptr, nullptr, nullptr, dZ.data(), x.data(),
                                 Z.data(), s.data(), nullptr, nullptr, R, D, O, L, 0, 0, work.data());

@@ -8,7 +8,7 @@
 
 #include "core/dual.h"
 #include "core/ops.h"
-#include "tests/reference.h"
+#include "tests/numeric.h"
 
 namespace samformer {
 namespace {
@@ -18,7 +18,7 @@ constexpr std::uint64_t seed = 11;
 // A tensor of normals in the arena.
 Tensor<double> random_tensor(Arena& arena, Shape shape, std::uint32_t sub) {
   const Tensor<double> out = arena.tensor<double>(shape);
-  const std::vector<double> values = reference::normals(shape.count(), seed, sub);
+  const std::vector<double> values = numeric::normals(shape.count(), seed, sub);
   std::copy(values.begin(), values.end(), out.data);
   return out;
 }
@@ -100,9 +100,9 @@ TEST(Tape, ASecondBackwardGivesTheSameBits) {
   tape.backward(loss);
   const std::vector<double> first_w = copy_of(w.gradient()), first_b = copy_of(b.gradient());
   tape.backward(loss);
-  EXPECT_TRUE(reference::same_bits(first_w, copy_of(w.gradient())));
-  EXPECT_TRUE(reference::same_bits(first_b, copy_of(b.gradient())));
-  EXPECT_GT(reference::largest(first_b), 0);
+  EXPECT_TRUE(numeric::same_bits(first_w, copy_of(w.gradient())));
+  EXPECT_TRUE(numeric::same_bits(first_b, copy_of(b.gradient())));
+  EXPECT_GT(numeric::largest(first_b), 0);
 }
 
 TEST(Tape, OneHundredThousandNodesInAChain) {
@@ -151,7 +151,7 @@ TEST(Tape, OverlappingAliasesAccumulate) {
 TEST(Tape, GradientsOfSlabLeavesLieInTheSlab) {
   Arena arena;
   Tape<double> tape(arena);
-  std::vector<double> weights = reference::normals(8, seed), gradients(8, 7.0);
+  std::vector<double> weights = numeric::normals(8, seed), gradients(8, 7.0);
   const Var<double> a = tape.leaf({weights.data(), {4}}, {gradients.data(), {4}});
   const Var<double> b = tape.leaf({weights.data() + 4, {4}}, {gradients.data() + 4, {4}});
   tape.backward(mse(a, b));

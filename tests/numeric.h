@@ -13,7 +13,7 @@
 
 #include "core/philox.h"
 
-namespace samformer::reference {
+namespace samformer::numeric {
 
 inline constexpr std::uint32_t test_stream = 1000;  // away from the streams of the engine (core/philox.h)
 
@@ -140,4 +140,4 @@ inline Revin revin(const double* x, std::int64_t L, bool last) {
   return out;
 }
 
-}  // namespace samformer::reference
+}  // namespace samformer::numeric
