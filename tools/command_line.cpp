@@ -101,7 +101,7 @@ std::string entry(const std::string& left, std::string_view text) {
          wrap(text, kHelpColumn);
 }
 
-std::string option_help(const Option& option) {
+std::string option_help(const Option& option, unsigned takes) {
   std::string left = fmt::format("--{}", option.name);
   if (!option.value_name.empty()) {
     left += fmt::format(" {}", option.value_name);
@@ -109,7 +109,7 @@ std::string option_help(const Option& option) {
     left += fmt::format(" {}", join(option.choices, "|"));
   }
   std::string text(option.help);
-  const std::string otherwise = default_text(option);
+  const std::string otherwise = default_text(option, takes);
   if (!otherwise.empty()) text += fmt::format("{}[{}]", text.empty() ? "" : " ", otherwise);
   for (const std::string_view alias : option.aliases) text += fmt::format(" (or --{})", alias);
   return entry(left, text);
@@ -133,10 +133,13 @@ std::string program_help(std::span<const Command> commands) {
 
 CommandLine parse_command_line(std::span<const Command> commands, const std::vector<std::string>& words) {
   CommandLine line;
-  if (words.empty() || words[0] == "--help" || words[0] == "-h" ||
-      (words.size() == 2 && (words[1] == "--help" || words[1] == "-h") && find_option(words[0]) == nullptr &&
-       std::ranges::any_of(commands,
-                           [&](const Command& c) { return c.name != words[0] && first_word(c.name) == words[0]; }))) {
+  const auto is_help = [&](std::size_t i) {
+    return words.size() == i + 1 && (words[i] == "--help" || words[i] == "-h");
+  };
+  const bool is_group = !words.empty() && std::ranges::any_of(commands, [&](const Command& command) {
+    return command.name != words[0] && first_word(command.name) == words[0];
+  });
+  if (words.empty() || is_help(0) || (is_group && is_help(1))) {
     line.help = true;
     return line;
   }
@@ -163,6 +166,8 @@ CommandLine parse_command_line(std::span<const Command> commands, const std::vec
   std::vector<std::string> reversed(words.rbegin(), words.rend() - skipped);
   try {
     app.parse(std::move(reversed));
+  } catch (const CLI::ArgumentMismatch&) {  // the words ended
+    throw Error(Exit::usage, fmt::format("{} needs a value", words.back()));
   } catch (const CLI::ParseError& error) {
     throw Error(Exit::usage, error.what()).hint(fmt::format("samformer {} --help", command.name));
   }
@@ -182,7 +187,7 @@ CommandLine parse_command_line(std::span<const Command> commands, const std::vec
 
 std::string help_text(std::span<const Command> commands, const Command* command) {
   if (!command) return program_help(commands);
-  std::string result = fmt::format("samformer {} {}\n\n", command->name, command->summary);
+  std::string result = fmt::format("samformer {}: {}\n\n", command->name, command->summary);
   result += fmt::format("usage: samformer {}{}{} [flags]\n", command->name, command->arguments.empty() ? "" : " ",
                         join(command->arguments, " "));
   std::string_view group;
@@ -190,7 +195,7 @@ std::string help_text(std::span<const Command> commands, const Command* command)
     if (!(option.takes & command->takes)) continue;
     if (option.group != group) result += fmt::format("\n{}\n", option.group);
     group = option.group;
-    result += option_help(option);
+    result += option_help(option, command->takes);
   }
   if (command->takes & kTrain) {
     result += "\nPresets\n";

@@ -132,7 +132,7 @@ int run(const std::vector<std::string>& words, const Environment& environment, C
         std::ostream& out) {
   const CommandLine line = parse_command_line(commands(), words);
   if (line.version) {
-    out << "samformer " << SAMFORMER_VERSION << '\n';
+    out << (json ? "{\"version\": \"" SAMFORMER_VERSION "\"}\n" : "samformer " SAMFORMER_VERSION "\n");
     return 0;
   }
   if (line.help) {

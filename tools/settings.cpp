@@ -95,15 +95,15 @@ bool parse_whole(std::string_view text, T& number) {
 std::string describe(const Range& range, bool whole) {
   const std::string low = format_number(range.low), high = format_number(range.high);
   const bool bounded = std::isfinite(range.high) && !(whole && range.high >= 2147483647);
-  std::string result = range.low_open ? "above " + low : bounded ? "from " + low : "at least " + low;
+  std::string result = range.low_open ? "above " + low : bounded ? "from " + low : "of at least " + low;
   if (bounded) result += range.high_open ? " and below " + high : " to " + high;
   return result;
 }
 
 std::string expectation(const Option& option) {
   const auto kind = option.member.index();
-  if (kind == 1) return "a whole number, " + describe(option.range, true);
-  if (kind == 2) return "a number, " + describe(option.range, false);
+  if (kind == 1) return "a whole number " + describe(option.range, true);
+  if (kind == 2) return "a number " + describe(option.range, false);
   if (kind == 3) return "true or false";
   if (kind == 4) return "names separated by commas";
   if (kind == 5) return "seeds such as 1..5 or 1,3,9";
@@ -220,6 +220,8 @@ void check_value(const Option& option, std::string_view subject, Value& value) {
     if (option.name == "data-sha256") *text = lower(*text);
     const Settings defaults;
     const bool is_default = *text == defaults.*std::get<std::string Settings::*>(option.member);
+    // An empty path or name is a shell variable that was not set. A stored one can be cleared.
+    if (text->empty() && !(is_default && option.stored)) throw unexpected(option, subject, *text);
     if (!option.choices.empty() && !is_default && std::ranges::find(option.choices, *text) == option.choices.end()) {
       throw unexpected(option, subject, *text);
     }
@@ -526,8 +528,9 @@ Environment process_environment() {
   return result;
 }
 
-std::string default_text(const Option& option) {
+std::string default_text(const Option& option, unsigned takes) {
   if (option.is_flag()) return "";
+  if ((takes & (kEval | kPredict)) && !option.run_default.empty()) return std::string(option.run_default);
   if (!option.default_text.empty() && option.default_text[0] != ';') return std::string(option.default_text);
   const Value value = read_member(Settings{}, option);
   const auto* text = std::get_if<std::string>(&value);

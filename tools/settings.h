@@ -90,6 +90,8 @@ struct Settings {
   std::int64_t rows = 6000;  // data synth
   std::int64_t channels = 7;
   std::string url;  // data fetch
+
+  bool operator==(const Settings&) const = default;
 };
 
 // A command takes the options that share a bit with its `takes`; `profile`, say, takes kTrain | kProfile.
@@ -123,6 +125,7 @@ struct Option {
   std::string_view value_name = {};  // what help shows for the value; empty: the choices
   std::string_view help = {};
   std::string_view default_text = {};          // empty: the default itself; after a `;`: added to it
+  std::string_view run_default = {};           // the default in commands that work on a RUN
   std::vector<std::string_view> choices = {};  // empty: any
   Range range = {};
   std::vector<std::string_view> aliases = {};  // without the dashes, as researchers know them
@@ -184,8 +187,8 @@ using Flags = std::vector<std::pair<std::string, std::string>>;  // option name 
 // The SAMFORMER_* part of the process environment, SAMFORMER_DATA_DIR apart, which is not a setting.
 Environment process_environment();
 
-// What help shows as the default; empty: nothing to show.
-std::string default_text(const Option& option);
+// What help shows as the default in a command with these `takes`; empty: nothing to show.
+std::string default_text(const Option& option, unsigned takes);
 
 // Merges and checks. With `resume` among the flags the stored run's config.toml is the base (check_resume_flags).
 Resolved resolve(const Flags& flags, const Environment& environment, unsigned takes = kTrain);
