@@ -59,10 +59,10 @@ std::string Trainer::run(Observer& observer) {
     run_epoch(observer);
     ++state_.epoch;
     state_.step = 0;
-    state_.last_train_loss = state_.loss_sum / static_cast<double>(train_starts_.size());
-    state_.loss_sum = 0;
     observer.steps_done();
     const EpochReport report = validate();
+    state_.loss_sum = 0;
+    if (report.selected) state_.tested = report;
     state_.finished = state_.epoch >= settings_.epochs || stop_early();
     observer.epoch_ends(report);
   }
@@ -96,7 +96,7 @@ EpochReport Trainer::validate() {
   constexpr double none = std::numeric_limits<double>::quiet_NaN();
   EpochReport report{state_.epoch,
                      learning_rate(settings_.schedule, settings_.lr, state_.epoch - 1),
-                     state_.last_train_loss,
+                     state_.loss_sum / static_cast<double>(train_starts_.size()),
                      none,
                      none,
                      none,

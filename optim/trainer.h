@@ -50,7 +50,7 @@ struct State {
   std::int64_t best_epoch = 0;
   double best_score = 0;
   std::int64_t stale_epochs = 0;  // since the best one
-  double last_train_loss = 0;
+  EpochReport tested;             // of the selected weights
   bool finished = false;
 };
 
