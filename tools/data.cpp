@@ -2,13 +2,12 @@
 //
 // data check reads a file as train would at the same flags and reports everything, refusals and warnings, where train
 // stops at the first refusal. Its JSON: schema_version, version, command, file, sha256, rows, channels, targets, step,
-// first_date, last_date, splits {rule, train, val, test: {first_row, last_row (from 1), first_date, last_date,
-// windows}}, lookback, horizon, findings [{severity, kind, file, line, column, count, message, hint}], accepted; where
-// train would refuse also `error`, as every failure has. What could not be found out is null. Exit code 0 or 3.
+// first_date, last_date, split (the rule), splits (as train has them), train_windows, val_windows, test_windows,
+// lookback, horizon, findings [{severity, kind, file, line, column, count, message, hint}], accepted; where train would
+// refuse also `error`, as every failure has. What could not be found out is null. Exit code 0 or 3.
 #include <fmt/ostream.h>
 
 #include <algorithm>
-#include <optional>
 #include <span>
 #include <sstream>
 
@@ -17,26 +16,25 @@
 #include "model/synth.h"
 #include "tools/commands.h"
 #include "tools/data_commands.h"
-#include "tools/experiment.h"
+#include "tools/run_folder.h"
 #include "tools/signals.h"
 
 namespace samformer::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using model::Finding;
 using model::Severity;
 
 struct Report {
-  model::Series series;  // with the findings on splits and length among its own
-  std::vector<std::string> channels, targets;
-  std::optional<model::Splits> splits;
-  bool dated = false;  // every row has a date that was read
+  Experiment experiment;  // without scaler and values; what is wrong with splits and length is among the findings
+  std::vector<std::string> channels;  // of the file; none: it could not be read
+  bool split = false;
 
+  const model::Series& series() const { return experiment.series; }
   const Finding* refusal() const {
     const auto found =
-        std::ranges::find_if(series.findings, [](const Finding& f) { return f.severity == Severity::refuse; });
-    return found == series.findings.end() ? nullptr : &*found;
+        std::ranges::find_if(series().findings, [](const Finding& f) { return f.severity == Severity::refuse; });
+    return found == series().findings.end() ? nullptr : &*found;
   }
 };
 
@@ -49,9 +47,11 @@ Finding refusal_of(const Error& error, std::string kind) {
   return {Severity::refuse, std::move(kind), error.file, error.line, error.column, 1, error.what(), error.advice};
 }
 
+Error error_of(const Finding& f) { return Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint); }
+
 Report examine(const Settings& settings) {
   Report report;
-  model::Series& series = report.series;
+  model::Series& series = report.experiment.series;
   try {
     series = load_series(settings, csv_options(settings));
   } catch (const Error& error) {
@@ -61,15 +61,12 @@ Report examine(const Settings& settings) {
     return report;
   }
   report.channels = series.channels;
-  report.dated = !series.dates.empty() && std::ranges::none_of(series.findings, [](const Finding& f) {
-    return f.kind == "date" || f.kind == "ragged";
-  });
   try {
-    for (const int target : model::select_targets(series, features_of(settings), settings.target)) {
-      report.targets.push_back(series.channels[static_cast<std::size_t>(target)]);
-    }
-    report.splits = model::split_rows(settings.split, series);
-    model::check_length(series, *report.splits, settings.lookback, settings.horizon);
+    const std::vector<int> targets = model::select_targets(series, features_of(settings), settings.target);
+    report.experiment.targets.assign(targets.begin(), targets.end());
+    report.experiment.splits = model::split_rows(settings.split, series);
+    report.split = true;
+    model::check_length(series, report.experiment.splits, settings.lookback, settings.horizon);
   } catch (const Error& error) {
     // As in train, what is wrong with the file comes before what is wrong with the flags.
     if (error.code == Exit::data) {
@@ -78,6 +75,10 @@ Report examine(const Settings& settings) {
       throw;
     }
   }
+  // Where some rows' dates could not be read, none is shown.
+  const bool unread =
+      std::ranges::any_of(series.findings, [](const Finding& f) { return f.kind == "date" || f.kind == "ragged"; });
+  if (unread) series.dates.clear();
   return report;
 }
 
@@ -93,76 +94,46 @@ std::int64_t windows_of(const Settings& settings, model::Span part, bool train) 
                              settings.horizon);
 }
 
-Json document(std::string_view command) {
-  return {{"schema_version", 1}, {"version", SAMFORMER_VERSION}, {"command", command}};
-}
-
-// File names need not be UTF-8, JSON must be.
-void print(const Json& document, std::ostream& out) {
-  out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
-}
-
 template <class T>
 Json known(const T& value, bool is_known) {
   return is_known ? Json(value) : Json();
 }
 
-Json to_json(const Finding& f) {
-  return {{"severity", f.severity == Severity::refuse ? "refuse" : "warn"},
-          {"kind", f.kind},
-          {"file", f.file},
-          {"line", known(f.line, f.line > 0)},
-          {"column", known(f.column, f.column > 0)},
-          {"count", f.count},
-          {"message", f.message},
-          {"hint", known(f.hint, !f.hint.empty())}};
-}
-
 Json to_json(const Report& report, const Settings& settings) {
-  const model::Series& series = report.series;
-  const bool read = !report.channels.empty();
-  const auto date = [&](std::int64_t row) { return report.dated ? Json(series.date(row)) : Json(); };
-  Json splits;
-  if (report.splits) {
-    splits["rule"] = report.splits->rule;
-    const auto add = [&](const char* name, model::Span part) {
-      const bool any = part.size() > 0;
-      splits[name] = {{"first_row", known(part.first + 1, any)},
-                      {"last_row", known(part.last, any)},
-                      {"first_date", any ? date(part.first) : Json()},
-                      {"last_date", any ? date(part.last - 1) : Json()},
-                      {"windows", windows_of(settings, part, part == report.splits->train)}};
-    };
-    add("train", report.splits->train);
-    add("val", report.splits->val);
-    add("test", report.splits->test);
-  }
+  const model::Series& series = report.series();
+  const model::Splits& splits = report.experiment.splits;
+  const bool read = !report.channels.empty(), dated = !series.dates.empty();
+  const std::vector<std::string> targets = report.experiment.target_names();
   Json findings = Json::array();
-  for (const Finding& finding : series.findings) findings.push_back(to_json(finding));
+  for (const Finding& f : series.findings) {
+    findings.push_back({{"severity", f.severity == Severity::refuse ? "refuse" : "warn"},
+                        {"kind", f.kind},
+                        {"file", f.file},
+                        {"line", known(f.line, f.line > 0)},
+                        {"column", known(f.column, f.column > 0)},
+                        {"count", f.count},
+                        {"message", f.message},
+                        {"hint", known(f.hint, !f.hint.empty())}});
+  }
   Json result = document("data check");
   result.update(Json{{"file", series.path},
                      {"sha256", known(series.sha256, read)},
                      {"rows", known(series.rows, read)},
                      {"channels", known(report.channels, read)},
-                     {"targets", known(report.targets, !report.targets.empty())},
+                     {"targets", known(targets, !targets.empty())},
                      {"step", known(series.step.name(), series.step.known())},
-                     {"first_date", date(0)},
-                     {"last_date", date(series.rows - 1)},
-                     {"splits", splits},
+                     {"first_date", dated ? Json(series.date(0)) : Json()},
+                     {"last_date", dated ? Json(series.date(series.rows - 1)) : Json()},
+                     {"split", known(splits.rule, report.split)},
+                     {"splits", report.split ? splits_json(report.experiment) : Json()},
+                     {"train_windows", known(windows_of(settings, splits.train, true), report.split)},
+                     {"val_windows", known(windows_of(settings, splits.val, false), report.split)},
+                     {"test_windows", known(windows_of(settings, splits.test, false), report.split)},
                      {"lookback", settings.lookback},
                      {"horizon", settings.horizon},
                      {"findings", findings},
                      {"accepted", report.refusal() == nullptr}});
-  if (const Finding* const f = report.refusal()) {
-    const Json finding = to_json(*f);
-    result["error"] = {{"exit_code", static_cast<int>(Exit::data)},
-                       {"kind", "data"},
-                       {"message", f->message},
-                       {"file", f->file},
-                       {"line", finding["line"]},
-                       {"column", finding["column"]},
-                       {"hint", finding["hint"]}};
-  }
+  if (const Finding* const refusal = report.refusal()) result["error"] = error_json(error_of(*refusal));
   return result;
 }
 
@@ -196,7 +167,7 @@ std::string train_command(const Invocation& invocation, const std::string& file)
 }
 
 void print_report(const Report& report, const Settings& settings, std::ostream& out) {
-  const model::Series& series = report.series;
+  const model::Series& series = report.series();
   for (const Finding& f : series.findings) {
     fmt::print(out, "{}: {}: {}\n", f.severity == Severity::refuse ? "refused" : "warning", place_of(f), f.message);
     if (!f.hint.empty()) fmt::print(out, "  hint: {}\n", f.hint);
@@ -204,32 +175,31 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   if (report.channels.empty()) return;
   if (!series.findings.empty()) out << '\n';
 
+  constexpr std::size_t shown = 12;
+  const std::span names(report.channels.data(), std::min(shown, report.channels.size()));
+  const std::vector<std::string> targets = report.experiment.target_names();
   const auto dates = [&](model::Span rows) {
     if (rows.size() <= 0) return std::string("no rows");
-    return report.dated ? fmt::format("{} to {}", series.date(rows.first), series.date(rows.last - 1))
-                        : fmt::format("rows {} to {}", rows.first + 1, rows.last);
+    return fmt::format("{} to {}", series.date(rows.first), series.date(rows.last - 1));
   };
   Table table("ll", {"file", series.path});
   table.row({"SHA-256", series.sha256});
   table.row({"rows", fmt::format("{}", series.rows)});
-  constexpr std::size_t shown = 12;
-  const std::span names(report.channels.data(), std::min(shown, report.channels.size()));
   table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
                                      report.channels.size() > shown ? ", ..." : "")});
-  if (report.targets.size() < report.channels.size() && !report.targets.empty()) {
-    table.row({"targets", join(report.targets, ", ")});
-  }
+  if (settings.features != "M") table.row({"targets", join(targets, ", ")});
   table.row({"step", series.step.name()});
   table.row({"dates", dates({0, series.rows})});
-  if (report.splits) {
-    table.row({"split", report.splits->rule});
-    const auto add = [&](const char* name, model::Span part) {
-      table.row({name, fmt::format("{} rows, {} windows, {}", part.size(),
-                                   windows_of(settings, part, part == report.splits->train), dates(part))});
+  if (report.split) {
+    const model::Splits& splits = report.experiment.splits;
+    const auto add = [&](const char* name, model::Span part, bool train) {
+      table.row(
+          {name, fmt::format("{} rows, {} windows, {}", part.size(), windows_of(settings, part, train), dates(part))});
     };
-    add("  train", report.splits->train);
-    add("  validation", report.splits->val);
-    add("  test", report.splits->test);
+    table.row({"split", splits.rule});
+    add("  train", splits.train, true);
+    add("  validation", splits.val, false);
+    add("  test", splits.test, false);
   }
   out << table.str();
 }
@@ -246,8 +216,8 @@ int data_check(const Invocation& invocation) {
     print(to_json(report, settings), out);
   } else {
     print_report(report, settings, out);
-    const auto warnings = std::ranges::count(report.series.findings, Severity::warn, &Finding::severity);
-    const auto refusals = static_cast<std::ptrdiff_t>(report.series.findings.size()) - warnings;
+    const auto warnings = std::ranges::count(report.series().findings, Severity::warn, &Finding::severity);
+    const auto refusals = static_cast<std::ptrdiff_t>(report.series().findings.size()) - warnings;
     fmt::print(out, "\ntrain would {} this file at look-back {} and horizon {}: {} reason{} to refuse, {} warning{}\n",
                accepted ? "accept" : "refuse", settings.lookback, settings.horizon, refusals, refusals == 1 ? "" : "s",
                warnings, warnings == 1 ? "" : "s");

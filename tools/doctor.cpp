@@ -23,13 +23,13 @@
 #include "kernels/library.h"
 #include "model/synth.h"
 #include "tools/commands.h"
+#include "tools/document.h"
 #include "tools/experiment.h"
 
 namespace samformer::tools {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 struct Line {
   std::string status, name, message;
@@ -272,18 +272,12 @@ int doctor(const Invocation& invocation) {
       rows.push_back({{"status", l.status}, {"name", l.name}, {"message", l.message}});
       rows.back().update(l.numbers);
     }
-    Json document = {{"schema_version", 1},  {"version", SAMFORMER_VERSION}, {"command", "doctor"},
-                     {"ok", failed.empty()}, {"seconds", seconds},           {"lines", rows}};
+    Json result = document("doctor");
+    result.update(Json{{"ok", failed.empty()}, {"seconds", seconds}, {"lines", rows}});
     if (!failed.empty()) {
-      document["error"] = {{"exit_code", static_cast<int>(Exit::check)},
-                           {"kind", "check"},
-                           {"message", verdict},
-                           {"file", nullptr},
-                           {"line", nullptr},
-                           {"column", nullptr},
-                           {"hint", "the lines that FAIL say why"}};
+      result["error"] = error_json(Error(Exit::check, verdict).hint("the lines that FAIL say why"));
     }
-    invocation.out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+    print(result, invocation.out);
   } else {
     Table table("lll", {"", "check", "found"});
     for (const Line& l : lines) table.row({l.status, l.name, l.message});

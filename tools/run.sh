@@ -18,18 +18,20 @@ echo "building (a few minutes the first time)" >&2
 }
 samformer=$root/build/release/samformer
 
-# An --out among the arguments comes later and wins.
-run=runs/$(date -u +%Y%m%d-%H%M%S)
-next=
+run=
+previous=
 for argument; do
-  if [ "$next" = out ]; then run=$argument; fi
-  next=
-  case $argument in
-    --out) next=out ;;
-    --out=*) run=${argument#--out=} ;;
+  case $previous,$argument in
+    --out,* | --resume,*) run=$argument ;;
+    *,--out=* | *,--resume=*) run=${argument#*=} ;;
   esac
+  previous=$argument
 done
-"$samformer" train --out "$run" "$@"
+if [ -z "$run" ]; then
+  run=runs/$(date -u +%Y%m%d-%H%M%S)
+  set -- --out "$run" "$@"
+fi
+"$samformer" train "$@"
 "$samformer" predict "$run" --out "$run/forecast.csv"
 echo
 echo "program   $samformer"
