@@ -93,7 +93,7 @@ template <class T>
 inline void gemm_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const T* A,
                        std::int64_t lda, const T* B, std::int64_t ldb, T* C, std::int64_t ldc, bool accumulate) {
   const std::int64_t a_row = transpose_a ? 1 : lda, a_column = transpose_a ? lda : 1;
-  if (!transpose_b) {
+  if (!transpose_b || K == 0) {
     gemm_tile(M, N, K, A, a_row, a_column, B, ldb, C, ldc, accumulate);
     return;
   }

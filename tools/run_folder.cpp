@@ -160,6 +160,14 @@ Checkpoint read_checkpoint(const fs::path& path) {
   try {
     const auto names = columns.get<std::vector<std::string>>();
     const auto D = static_cast<std::int64_t>(names.size());
+    // The file's own shapes bound the sizes before anything is allocated for the settings'.
+    const std::int64_t L = settings.lookback;
+    if (D == 0 || file.tensor("linear_forecaster.weight").shape != std::vector{settings.horizon, L} ||
+        file.tensor("compute_queries.weight").shape != std::vector{settings.d_model, L}) {
+      throw Error(Exit::data, fmt::format("damaged: tensors do not fit {} columns, look-back {}, horizon {}, d_m {}", D,
+                                          L, settings.horizon, settings.d_model))
+          .at(path.string());
+    }
     model::Samformer model(samformer_shape(settings, D));
     std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
     for (const model::Parameter& p : model.parameters().all()) {
@@ -179,9 +187,10 @@ Checkpoint read_checkpoint(const fs::path& path) {
         splits.at("rule"),
         {splits.at("rule"), span_from(parts.at("train")), span_from(parts.at("val")), span_from(parts.at("test"))},
         file.metadata("step"),
+        file.metadata("trained_from"),
         file.metadata("trained_until"),
         settings.data_sha256,
-        {}};
+        weights_sha256(model, slab)};
     const bool fits = static_cast<std::int64_t>(c.scaler.mean.size()) == D &&
                       static_cast<std::int64_t>(c.scaler.std.size()) == D && !c.targets.empty() &&
                       std::ranges::all_of(c.targets, [&](std::int32_t t) { return t >= 0 && t < D; });
