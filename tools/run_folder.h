@@ -20,11 +20,10 @@
 #include "core/file.h"
 #include "model/safetensors.h"
 #include "optim/trainer.h"
+#include "tools/document.h"
 #include "tools/experiment.h"
 
 namespace samformer::tools {
-
-using Json = nlohmann::ordered_json;
 
 // Whether the folder holds (part of) a run.
 bool holds_run(const std::filesystem::path& folder);
