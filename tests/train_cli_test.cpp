@@ -184,7 +184,9 @@ TEST_F(Train, EvalGivesTheTestedBits) {
       EXPECT_EQ(e[same], d[same]) << same;
     }
     EXPECT_EQ(document({"eval", path("run-" + select + "/best.safetensors")})["test_mse"], d["test_mse"]);
-    if (select == "last") EXPECT_EQ(d["best_epoch"], 4);
+    if (select == "last") {
+      EXPECT_EQ(d["best_epoch"], 4);
+    }
   }
   // A file on its own knows nothing of the course of its training.
   fs::copy_file(scratch_ / "run-best/best.safetensors", scratch_ / "alone.safetensors");
@@ -394,8 +396,8 @@ TEST_F(Train, Presets) {
 }
 
 TEST_F(Train, EarlyStopping) {
-  const Json d = document(
-      small("run", {"--lr", "0.3", "--schedule", "constant", "--ema", "0", "--patience", "2", "--epochs", "60"}));
+  const Json d = document(small("run", {"--lr", "0.03", "--rho", "0", "--schedule", "constant", "--ema", "0",
+                                        "--patience", "2", "--epochs", "60"}));
   EXPECT_EQ(d["stopped_by"], "patience");
   EXPECT_EQ(d["epochs_run"].get<int>(), d["best_epoch"].get<int>() + 2);
   EXPECT_LT(d["epochs_run"], 60);
