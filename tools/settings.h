@@ -103,6 +103,7 @@ enum Takes : unsigned {
   kSynth = 16,
   kFetch = 32,
   kDoctor = 64,
+  kList = 128,
   kEvery = ~0u,
 };
 
