@@ -116,13 +116,13 @@ Var<T> add_in_place(Var<T> x, Var<T> a) {
   const Tensor<T> X = x.value(), A = a.value();
   SAMFORMER_CHECK(X.shape == A.shape, "add_in_place: equal shapes expected, found {} and {}", X.shape.to_string(),
                   A.shape.to_string());
-  kernels::for_rows(X.rows(), X.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += A(r, c);
   });
   return x.tape->record_in_place(x, {a}, [=](Var<T>) {
     if (!a.needs_gradient()) return;
     const Tensor<T> to = a.gradient(), g = x.gradient();
-    kernels::for_rows(to.rows(), to.cols(), [=](std::int64_t r) {
+    kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
       for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += g(r, c);
     });
   });

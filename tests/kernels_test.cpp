@@ -149,13 +149,13 @@ TEST(Gemm, NaNInAnOperandIsNotLost) {
 TEST(ParallelFor, RunsEveryBlockOnceAndPassesExceptionsOn) {
   std::vector<int> count(1000);
   int* at = count.data();
-  parallel_for(1000, [=](std::int64_t block) { ++at[block]; });
+  parallel_for<float>(1000, [=](std::int64_t block) { ++at[block]; });
   EXPECT_TRUE(std::all_of(count.begin(), count.end(), [](int c) { return c == 1; }));
   const auto failing = [](std::int64_t block) {
     if (block == 7) throw Error(Exit::data, "block 7");
   };
-  EXPECT_THROW(parallel_for(100, failing), Error);
-  EXPECT_NO_THROW(parallel_for(0, failing));
+  EXPECT_THROW(parallel_for<float>(100, failing), Error);
+  EXPECT_NO_THROW(parallel_for<float>(0, failing));
 }
 
 // ---- Attention ----------------------------------------------------------------------------------------------------
