@@ -76,6 +76,7 @@ TEST_F(Predict, ColumnsAndDecimals) {
   const Cells rows = forecast({path("run")});
   ASSERT_EQ(rows.size(), 7u);
   EXPECT_EQ(rows[0], (Words{"date", "c0", "c1", "c2"}));
+  const Json exact = document({"predict", path("run")})["forecast"];
   for (int h = 1; h <= 6; ++h) {
     EXPECT_EQ(rows[h].at(0), hourly(399 + h));
     for (int c = 1; c <= 3; ++c) {
@@ -83,6 +84,7 @@ TEST_F(Predict, ColumnsAndDecimals) {
       double value = 0;
       std::from_chars(cell.data(), cell.data() + cell.size(), value);
       char shortest[32];
+      EXPECT_EQ(value, exact[h - 1]["values"][c - 1].get<double>());
       EXPECT_EQ(cell, std::string(shortest, std::to_chars(shortest, shortest + 32, value).ptr));
       // Original units: channel c swings by 5 around 10 c.
       EXPECT_TRUE(std::abs(value - 10 * c) <= 7) << cell;

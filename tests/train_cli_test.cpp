@@ -410,7 +410,7 @@ TEST_F(Train, DivergenceNamesStepPassAndParameter) {
   // Its last step: no further pass would find out.
   const Words once = {"--lr",    "1e300", "--schedule", "constant", "--ema",      "0",
                       "--batch", "1000",  "--epochs",   "1",        "--overwrite"};
-  fails(5, small("once", once), {"step 1"});
+  fails(5, small("once", once), {"step 1", "parameter"});
   EXPECT_FALSE(exists("once/result.json"));
 }
 
