@@ -7,7 +7,6 @@
 #include "tools/result.h"
 
 namespace samformer::tools {
-namespace fs = std::filesystem;
 namespace {
 
 // Shortest decimal that reads back as the same double, in every locale.
@@ -113,16 +112,7 @@ int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const std::string& argument = invocation.arguments[0];
   const std::string device = select_device(asked);
-  std::string which = asked.weights;
-  std::vector<Checkpoint> runs;
-  if (which.empty() && fs::is_directory(argument)) {
-    try {
-      runs = read_run(argument, "final");
-    } catch (const Error&) {
-      // No refit: the tested weights.
-    }
-  }
-  if (runs.empty()) runs = read_run(argument, which.empty() ? "best" : which);
+  const std::vector<Checkpoint> runs = read_run(argument, asked.weights);
   const Checkpoint& first = runs[0];
   const std::int64_t H = first.settings.horizon;
   const std::int64_t horizon = invocation.resolved.given("horizon") ? asked.horizon : H;
