@@ -30,18 +30,18 @@
 #include <charconv>
 #include <cstring>
 #include <functional>
-#include <nlohmann/json.hpp>
 
 #include "kernels/elementwise.h"
+#include "kernels/library.h"
 #include "kernels/projection.h"
 #include "model/synth.h"
 #include "tools/commands.h"
+#include "tools/document.h"
 #include "tools/experiment.h"
 
 namespace samformer::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
 using std::int64_t;
 
 constexpr int64_t series_windows = 256;  // eight batches of 32, taken in turn
@@ -97,7 +97,7 @@ struct Item {
 void use_threads(int threads) {
   if (omp_get_max_threads() == threads) return;
   omp_set_num_threads(threads);
-  kernels::parallel_for(threads, [](int64_t) {});  // starts them
+  kernels::parallel_for<float>(threads, [](int64_t) {});  // starts them
 }
 
 double turn(const Item& item) {
@@ -331,7 +331,7 @@ std::vector<Item> Workbench::items() {
       add_products(head_backward()) + (own_values() ? Counts{R * H, 12 * R * H} : Counts{});
   add(Kind::copy, "copy", {0, 8 * R * L}, [this] {
     const int64_t count = R_ * L_, size = kernels::blocks_of(count, threads_);
-    kernels::parallel_for(kernels::blocks_of(count, size), [=, this](int64_t block) {
+    kernels::parallel_for<float>(kernels::blocks_of(count, size), [=, this](int64_t block) {
       const int64_t first = block * size;
       std::memcpy(copy_ + first, xhat_ + first, sizeof(float) * std::size_t(std::min(size, count - first)));
     });
@@ -361,7 +361,7 @@ std::vector<Item> Workbench::items() {
   const auto add_rows = [=, this](float* to, int64_t to_stride, const float* from, int64_t stride) {
     if (!own_values()) return;
     const int64_t columns = H_;
-    kernels::for_rows(R_, columns, [=](int64_t r) {
+    kernels::for_rows<float>(R_, columns, [=](int64_t r) {
       for (int64_t h = 0; h < columns; ++h) to[r * to_stride + h] += from[r * stride + h];
     });
   };
@@ -543,17 +543,16 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
       }
     }
   }
-  report.head = {{"schema_version", 1},
-                 {"version", SAMFORMER_VERSION},
-                 {"command", "bench"},
-                 {"instruction_set", kernels::isa_name()},
-                 {"threads", threads},
-                 {"precision", "float32"},
-                 {"value", settings.value},
-                 {"lookback", settings.lookback},
-                 {"d_model", settings.d_model},
-                 {"batch", settings.batch},
-                 {"peaks", {{"gemm_gflops", gemm}, {"copy_gbs", copy}}}};
+  report.head = document("bench");
+  report.head.update(Json{{"instruction_set", kernels::isa_name()},
+                          {"gemm_library", "oneDNN " + kernels::gemm_library_version()},
+                          {"threads", threads},
+                          {"precision", "float32"},
+                          {"value", settings.value},
+                          {"lookback", settings.lookback},
+                          {"d_model", settings.d_model},
+                          {"batch", settings.batch},
+                          {"peaks", {{"gemm_gflops", gemm}, {"copy_gbs", copy}}}});
   return report;
 }
 
@@ -563,20 +562,19 @@ std::string shown(const Json& value, const Column& column) {
   return fmt::format("{:.{}f}", value.get<double>() * column.scale, column.digits);
 }
 
-std::string summary(const Report& report) {
-  const Json& head = report.head;
+std::string summary(const Json& head) {
+  const auto text = [&](const char* key) { return head[key].get<std::string>(); };
+  const auto number = [&](const char* key) { return head[key].get<int64_t>(); };
   return fmt::format(
-      "samformer {}: {} threads, {}, float32, value {}, L {}, d_m {}, batch {}. Medians; at best {:.0f} GFLOP/s "
-      "(GEMM), "
-      "{:.1f} GB/s (copy).",
-      head["version"].get<std::string>(), head["threads"].get<int>(), head["instruction_set"].get<std::string>(),
-      head["value"].get<std::string>(), head["lookback"].get<int64_t>(), head["d_model"].get<int64_t>(),
-      head["batch"].get<int64_t>(), head["peaks"]["gemm_gflops"].get<double>(),
+      "samformer {}, {} threads, {}, {}; float32, value {}, L {}, d_m {}, batch {}. Medians. Peaks: {:.0f} GFLOP/s "
+      "(products), {:.1f} GB/s (copy).",
+      text("version"), number("threads"), text("instruction_set"), text("gemm_library"), text("value"),
+      number("lookback"), number("d_model"), number("batch"), head["peaks"]["gemm_gflops"].get<double>(),
       head["peaks"]["copy_gbs"].get<double>());
 }
 
 void print_tables(std::ostream& out, const Report& report, bool markdown) {
-  out << summary(report) << '\n';
+  out << summary(report.head) << '\n';
   for (const Sheet* sheet : report.sheets()) {
     std::string alignment;
     std::vector<std::string> heading;
@@ -629,14 +627,14 @@ void print_csv(std::ostream& out, const Report& report) {
   }
 }
 
-std::string json_document(const Report& report) {
-  Json document = report.head;
-  document["peaks"]["products"] = report.products.rows;
-  document["peaks"]["copies"] = report.copies.rows;
-  document["operations"] = report.operations.rows;
-  document["steps"] = report.steps.rows;
-  document["scaling"] = report.scaling.rows;
-  return document.dump(2) + "\n";
+Json json_document(const Report& report) {
+  Json result = report.head;
+  result["peaks"]["products"] = report.products.rows;
+  result["peaks"]["copies"] = report.copies.rows;
+  result["operations"] = report.operations.rows;
+  result["steps"] = report.steps.rows;
+  result["scaling"] = report.scaling.rows;
+  return result;
 }
 
 // "7x96": channels and horizon.
@@ -676,7 +674,7 @@ int bench(const Invocation& invocation) {
   }
   const Report report = make_report(measured, settings, threads);
   if (settings.json || settings.format == "json") {
-    invocation.out << json_document(report);
+    print(json_document(report), invocation.out);
   } else if (settings.format == "csv") {
     print_csv(invocation.out, report);
   } else {
