@@ -140,24 +140,23 @@ TEST(Allocation, NoneAfterTheFirstStep) {
   void* frames[4];
   backtrace(frames, 4);
   for (const model::Value value : {model::Value::low_rank, model::Value::full}) {
-    for (const double rho : {0.7, 0.0}) {
-      for (const kernels::Rule rule : {kernels::Rule::adam, kernels::Rule::sgd}) {
-        for (const int threads : {1, 2}) {
-          StepSettings settings;
-          settings.rule.rule = rule;
-          settings.rho = rho;
-          const Counts counts = counts_of(settings, value, threads);
-          Dl_info info{};
-          if (counts.ours > 0) dladdr(culprit, &info);
-          EXPECT_EQ(counts.ours, 0) << (value == model::Value::full ? "full" : "low-rank") << ", rho " << rho << ", "
-                                    << threads << " threads; the last one came from "
-                                    << (info.dli_sname   ? info.dli_sname
-                                        : info.dli_fname ? info.dli_fname
-                                                         : "?");
-          std::printf("%s, rho %g, %s, %d threads: %ld allocations of ours, %ld inside oneDNN in 10 steps\n",
-                      value == model::Value::full ? "full" : "low-rank", rho,
-                      rule == kernels::Rule::adam ? "adam" : "sgd", threads, counts.ours, counts.library);
-        }
+    for (const auto& [rho, rule] : {std::pair(0.7, kernels::Rule::adam), std::pair(0.0, kernels::Rule::sgd)}) {
+      for (const int threads : {1, 2}) {
+        StepSettings settings;
+        settings.rule.rule = rule;
+        settings.rho = rho;
+        const Counts counts = counts_of(settings, value, threads);
+        Dl_info info{};
+        if (counts.ours > 0) dladdr(culprit, &info);
+        const std::string name =
+            fmt::format("{}, rho {}, {}, {} threads", value == model::Value::full ? "full" : "low-rank", rho,
+                        rule == kernels::Rule::adam ? "adam" : "sgd", threads);
+        EXPECT_EQ(counts.ours, 0) << name << "; the last one came from "
+                                  << (info.dli_sname   ? info.dli_sname
+                                      : info.dli_fname ? info.dli_fname
+                                                       : "?");
+        std::printf("%s: %ld allocations of ours, %ld inside oneDNN in 10 steps\n", name.c_str(), counts.ours,
+                    counts.library);
       }
     }
   }

@@ -3,7 +3,7 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
-#include "tests/program.h"
+#include "tests/cli_fixture.h"
 
 namespace samformer {
 namespace {

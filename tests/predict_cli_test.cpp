@@ -1,7 +1,7 @@
 // `samformer predict` and `samformer eval --data` from outside: dates, columns, gaps, origins, seeds, damaged files.
 #include <charconv>
 
-#include "tests/program.h"
+#include "tests/cli_fixture.h"
 
 namespace samformer {
 namespace {

@@ -2,7 +2,7 @@
 // gives, bit for bit.
 #include <random>
 
-#include "tests/program.h"
+#include "tests/cli_fixture.h"
 
 namespace samformer {
 namespace {

@@ -1,7 +1,7 @@
 // `samformer train` and `samformer eval` from outside: documents, tables, files, refusals, exit codes, same bits.
 #include <set>
 
-#include "tests/program.h"
+#include "tests/cli_fixture.h"
 
 namespace samformer {
 namespace {
