@@ -47,7 +47,7 @@ using std::int64_t;
 constexpr int64_t series_windows = 256;  // eight batches of 32, taken in turn
 constexpr double turn_seconds = 1e-3;    // an item's calls in one turn last about that long
 constexpr double shape_seconds = 4;      // turns go on for so long, between these limits
-constexpr std::size_t fewest_turns = 5, most_turns = 101;
+constexpr std::size_t fewest_turns = 5, most_turns = 51;
 
 struct Counts {
   double flops = 0;
