@@ -110,7 +110,7 @@ TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
   EXPECT_EQ(continued([](int t) { return fmt::format("{}T{:02}:00:00+05:30", iso(day(2024, t / 24)), t % 24); }),
             (Words{"2024-01-03T12:00:00+05:30", "2024-01-03T13:00:00+05:30", "2024-01-03T14:00:00+05:30",
                    "2024-01-03T15:00:00+05:30"}));
-  EXPECT_EQ(continued([](int t) { return fmt::format("{}.01.{:02} 07:00", t % 28 + 1, 24 + t / 28); },
+  EXPECT_EQ(continued([](int t) { return fmt::format("{:02}.01.{:02} 07:00", t % 28 + 1, 24 + t / 28); },
                       {"--date-format", "%d.%m.%y %H:%M", "--freq", "d"}),
             (Words{"05.01.26 07:00", "06.01.26 07:00", "07.01.26 07:00", "08.01.26 07:00"}));
   // No step that 90 % of the rows agree on.
@@ -303,9 +303,9 @@ TEST_F(Predict, EvalOnOtherData) {
   const Json longer = document({"eval", path("run"), "--data", series("longer.csv", 800, 3)});
   EXPECT_EQ(longer["splits"]["train"]["last_row"], 560);
   EXPECT_EQ(longer["test_windows"], 160 - 6 + 1);
-  // Too short for its test part's look-back, long enough as a whole.
+  // Too short for its validation part's look-back, long enough as a whole.
   const std::string brief = series("brief.csv", 32, 3);
-  fails(3, {"eval", path("run"), "--data", brief}, {"brief.csv", "--part"});
+  fails(3, {"eval", path("run"), "--data", brief, "--part", "val"}, {"brief.csv", "--part"});
   EXPECT_EQ(document({"eval", path("run"), "--data", brief, "--part", "all"})["windows"], 3);
   fails(3, {"eval", path("run"), "--data", series("briefer.csv", 29, 3), "--part", "all"}, {"briefer.csv"});
   fails(2, {"eval", path("run"), "--part", "tset"}, {"test"});

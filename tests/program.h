@@ -50,6 +50,7 @@ class Program {
       redirect(in, O_RDONLY, STDIN_FILENO);
       redirect(out_path, O_WRONLY | O_CREAT | O_TRUNC, STDOUT_FILENO);
       redirect(streams_ / "err", O_WRONLY | O_CREAT | O_TRUNC, STDERR_FILENO);
+      ::setenv("OMP_WAIT_POLICY", "passive", 1);  // tests share their cores
       for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
       std::vector<char*> arguments{const_cast<char*>("samformer")};
       for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));

@@ -467,9 +467,10 @@ TEST_F(Train, SameBitsWithAnyNumberOfThreads) {
     return small(out, {"--data", path("wide.csv"), "--lookback", "96", "--horizon", "24", "--epochs", "2", "--threads",
                        threads});
   };
-  for (const std::string isa : {"", "AVX2"}) {
+  for (const std::string isa : {"", "AVX2", "v3"}) {
     Surroundings s;
-    if (!isa.empty()) s.environment["ONEDNN_MAX_CPU_ISA"] = isa;
+    if (isa == "AVX2") s.environment["ONEDNN_MAX_CPU_ISA"] = isa;
+    if (isa == "v3") s.environment["SAMFORMER_MAX_ISA"] = isa;
     const Json one = document(words("t1" + isa, "1"), s);
     for (const std::string threads : {"2", "3", "8"}) {
       const Json d = document(words("t" + threads + isa, threads), s);

@@ -51,7 +51,7 @@ const std::vector<Command>& commands() {
        .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"},
       {.name = "data list",
        .handler = data_list,
-       .takes = 0,
+       .takes = kList,
        .summary = "lists known public series: size, licence, where from, present or not"},
       {.name = "data fetch",
        .handler = data_fetch,

@@ -74,7 +74,7 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
   }
   // The file's own step; a file too short to show one continues at the step the model was trained on.
   model::Step step = series.step;
-  if (!step.known() && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
+  if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
   for (const model::Stamp& stamp :
        model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon)) {
     dates.push_back(model::format_stamp(stamp, series.date_format));

@@ -227,6 +227,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
           std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count())));
     }
     const Json& parts = splits.at("parts");
+    const std::string hash = weights_sha256(model, slab);
     Checkpoint c{
         path,
         settings,
@@ -241,7 +242,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
         file.metadata("trained_from"),
         file.metadata("trained_until"),
         settings.data_sha256,
-        weights_sha256(model, slab)};
+        hash};
     const bool fits = static_cast<std::int64_t>(c.scaler.mean.size()) == D &&
                       static_cast<std::int64_t>(c.scaler.std.size()) == D && !c.targets.empty() &&
                       std::ranges::all_of(c.targets, [&](std::int32_t t) { return t >= 0 && t < D; });

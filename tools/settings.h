@@ -104,7 +104,8 @@ enum Takes : unsigned {
   kSynth = 16,
   kFetch = 32,
   kDoctor = 64,
-  kBench = 128,
+  kList = 128,
+  kBench = 256,
   kEvery = ~0u,
 };
 
