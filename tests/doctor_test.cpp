@@ -8,18 +8,13 @@
 namespace samformer {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-class Doctor : public testing::Test {
- protected:
-  Program program_;
-};
+using Doctor = ProgramTest;
 
 TEST_F(Doctor, EveryLineIsOkOrWarnOnAHealthyMachine) {
-  const Outcome text = program_.run({"doctor"});
+  const Outcome text = run({"doctor"});
   EXPECT_EQ(text.code, 0) << text.out << text.err;
   EXPECT_EQ(text.err, "");
-  const Outcome json = program_.run({"doctor", "--json"});
+  const Outcome json = run({"doctor", "--json"});
   EXPECT_EQ(json.code, 0) << json.out;
   const Json document = json.json();
   ASSERT_TRUE(document.is_object()) << json.out;
@@ -51,13 +46,13 @@ TEST_F(Doctor, EveryLineIsOkOrWarnOnAHealthyMachine) {
 }
 
 TEST_F(Doctor, AFailingLineGivesExitCode6) {
-  const Program::Environment broken{{"TMPDIR", "/nonexistent"}};
-  const Outcome text = program_.run({"doctor"}, broken);
+  const Surroundings broken{.environment = {{"TMPDIR", "/nonexistent"}}};
+  const Outcome text = run({"doctor"}, broken);
   EXPECT_EQ(text.code, 6);
   EXPECT_NE(text.out.find("FAIL  files"), std::string::npos) << text.out;
   EXPECT_NE(text.out.find("failed: files"), std::string::npos) << text.out;
   EXPECT_NE(text.out.find("TMPDIR"), std::string::npos) << "says what to do";
-  const Outcome json = program_.run({"doctor", "--json"}, broken);
+  const Outcome json = run({"doctor", "--json"}, broken);
   EXPECT_EQ(json.code, 6);
   EXPECT_EQ(json.json().at("ok"), false);
   EXPECT_EQ(json.json().at("error").at("exit_code"), 6);
@@ -66,7 +61,7 @@ TEST_F(Doctor, AFailingLineGivesExitCode6) {
 
 TEST_F(Doctor, ThreadsAreSaidAndTooManyWarned) {
   const auto threads = [&](const std::string& count) {
-    const Json document = program_.run({"doctor", "--json", "--threads", count}).json();
+    const Json document = run({"doctor", "--json", "--threads", count}).json();
     for (const Json& line : document.value("lines", Json::array())) {
       if (line.at("name") == "threads") return line;
     }

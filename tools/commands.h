@@ -28,5 +28,6 @@ int data_synth(const Invocation& invocation);
 int data_list(const Invocation& invocation);
 int data_fetch(const Invocation& invocation);
 int doctor(const Invocation& invocation);
+int bench(const Invocation& invocation);
 
 }  // namespace samformer::tools

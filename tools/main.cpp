@@ -63,6 +63,11 @@ const std::vector<Command>& commands() {
        .handler = doctor,
        .takes = kDoctor,
        .summary = "checks this machine: devices, libraries, speed, a ten-second self-test"},
+      {.name = "bench",
+       .handler = bench,
+       .takes = kBench,
+       .summary = "measures every operation and the training step against this machine's own limits",
+       .example = "samformer bench --shapes 7x96,321x96 --format md"},
   };
   return rows;
 }

@@ -89,6 +89,8 @@ struct Settings {
   std::int64_t rows = 6000;  // data synth
   std::int64_t channels = 7;
   std::string url;  // data fetch
+  std::string format = "text";      // bench
+  std::vector<std::string> shapes;  // DxH; empty: all
 
   bool operator==(const Settings&) const = default;
 };
@@ -103,6 +105,7 @@ enum Takes : unsigned {
   kFetch = 32,
   kDoctor = 64,
   kList = 128,
+  kBench = 256,
   kEvery = ~0u,
 };
 
