@@ -2,7 +2,8 @@
 // throws Error(Exit::internal) naming the operation, what it expected and what it was given.
 //
 // Matrices are [rows, columns]; a tensor of higher rank counts as [product of leading dimensions, last]. Weights are
-// stored [out, in]. R = N D rows, row r = n D + d. Where an input needs no gradient none is computed.
+// stored [out, in]. R = N D rows, row r = n D + d. The general operations compute no
+// gradient where none is needed; SAMformer's own want all of their parameters differentiated, or none of them.
 // Defined for T = float, double and Dual<double>.
 #pragma once
 
@@ -94,7 +95,8 @@ struct AffineVars {
 };
 
 // Z = (gamma_d xhat + beta_d) W' + b, [R, O] (kernels/projection.h). xhat must be a constant. The bias columns
-// [skip_begin, skip_end) get no gradient: the key bias.
+// [skip_begin, skip_end) get no gradient: the key bias. Backward scales Z's gradient in place: do not read it
+// afterwards.
 template <class T>
 Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin = 0,
                std::int64_t skip_end = 0);

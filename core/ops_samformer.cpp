@@ -49,7 +49,8 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
       X.shape.to_string(), W.shape.to_string(), b.shape.to_string(), gamma.shape.to_string(), beta.shape.to_string());
   SAMFORMER_CHECK(!xhat.needs_gradient(), "project: the normalised windows are a constant");
   Arena& arena = xhat.tape->arena();
-  const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), P = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
+  const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
+  const Tensor<T> P = weight.needs_gradient() ? arena.tensor<T>(Shape{R, O}) : Z;  // only backward asks for P
   kernels::projection(Z.data, P.data, s.data, X.data, W.data, b.data, gamma.data, beta.data, R, D, O, L);
   return xhat.tape->record(Z, {weight, bias, affine.gamma, affine.beta}, [=](Var<T> self) {
     Arena& memory = self.tape->arena();

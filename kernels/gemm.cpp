@@ -11,13 +11,20 @@ namespace samformer::kernels {
 
 GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K) {
   // A block of 4 million multiplications or more keeps a core busy for some 50 us, so that packing its operands is
-  // noise; past 512 rows a block only costs balance. Sides are multiples of 16, the kernels' register tiles.
-  constexpr std::int64_t enough = std::int64_t{4} << 20, longest = 512;
-  const auto half = [](std::int64_t n) { return blocks_of(blocks_of(n, 2), 16) * 16; };
+  // noise: large products are halved down to that, or to 8 blocks, with sides of 32 at least, which packing pays for.
+  // Medium ones are worth two cores. Past 512 rows a block only costs balance. Sides are multiples of 8.
+  constexpr std::int64_t enough = std::int64_t{4} << 20, medium = std::int64_t{1} << 18, longest = 512;
+  const auto half = [](std::int64_t n) { return blocks_of(blocks_of(n, 2), 8) * 8; };
   GemmBlocks block{std::max<std::int64_t>(M, 1), std::max<std::int64_t>(N, 1)};
+  const auto count = [&] { return blocks_of(M, block.rows) * blocks_of(N, block.columns); };
+  const auto worth_halving = [&] {
+    const std::int64_t work = block.rows * block.columns * K;
+    if (std::max(block.rows, block.columns) < 64) return false;
+    return count() == 1 ? work > medium : count() < 8 && work > 2 * enough;
+  };
   while (block.rows > longest) block.rows = half(block.rows);
   while (block.columns > longest) block.columns = half(block.columns);
-  while (block.rows * block.columns * K > 2 * enough && std::max(block.rows, block.columns) > 16) {
+  while (worth_halving()) {
     (block.rows >= block.columns ? block.rows : block.columns) = half(std::max(block.rows, block.columns));
   }
   return block;

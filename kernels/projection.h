@@ -17,7 +17,7 @@
 
 namespace samformer::kernels {
 
-// Z, P and s. Without gamma P is not needed: pass P = Z.
+// Z, P and s. Where no backward follows, or without gamma, P is not needed: pass P = Z.
 template <class T>
 void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta, std::int64_t R,
                 std::int64_t D, std::int64_t O, std::int64_t L) {
