@@ -30,6 +30,12 @@ void allow_shared(const char* kernel, const void* function, std::size_t shared_b
   check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
         std::string(kernel) + ": " + std::to_string(shared_bytes) + " bytes of shared memory");
 }
+int shared_limit() {
+  int device = 0, bytes = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+  return bytes;
+}
 }  // namespace simt
 
 inline namespace cuda {

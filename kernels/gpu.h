@@ -88,7 +88,7 @@ void revin_moments(float* moments, const float* stats, int batch, int channels, 
 
 struct Widths {
   int key = 16, value = 16, horizon = 96;
-  int columns() const { return 2 * key + value + horizon; }
+  constexpr int columns() const { return 2 * key + value + horizon; }
 };
 
 // The projection's columns as their consumers read them: value[r][o] = gamma_d p[r ld + o] + beta_d s[o] + b[o].

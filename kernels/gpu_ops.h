@@ -81,7 +81,7 @@ SIMT_DEVICE float column_sums(float (&v)[K], Pointer<float> scratch) {
 
 // 2^x, to 2 ulp; x = -inf gives 0.
 SIMT_DEVICE float power_of_two(float x) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   return exp2f(x);
 #else
   return std::exp2(x);

@@ -17,14 +17,14 @@ using namespace simt;
 constexpr int norm_chunk = 2048, step_chunk = 1024;
 
 SIMT_DEVICE int as_int(float x) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   return __float_as_int(x);
 #else
   return std::bit_cast<int>(x);
 #endif
 }
 SIMT_DEVICE float as_float(int x) {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
   return __int_as_float(x);
 #else
   return std::bit_cast<float>(x);

@@ -319,6 +319,8 @@ Pointer<float> dynamic_shared() {
   return {region->memory.get(), region};
 }
 
+int shared_limit() { return 64 * 1024; }
+
 void block_barrier(const std::source_location& where) { wait(State::at_block_barrier, where); }
 
 void warp_barrier(const std::source_location& where) {

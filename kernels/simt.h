@@ -300,6 +300,7 @@ namespace samformer::kernels::simt {
 
 // Thrown by launch() and the device calls of gpu.h where CUDA reports an error.
 // The message names the call, the kernel and its launch shape.
+int shared_limit();  // bytes of shared memory that a block may ask for
 #ifdef __CUDACC__
 void check_launch(const char* kernel, const void* function, dim3 blocks, dim3 threads, std::size_t shared_bytes);
 void allow_shared(const char* kernel, const void* function, std::size_t shared_bytes);
