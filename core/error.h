@@ -48,8 +48,8 @@ class Error : public std::runtime_error {
 };
 
 // For conditions that a caller of the library can get wrong (shapes, ranges): throws Error(Exit::internal).
-#define SAMFORMER_CHECK(condition, ...) \
-  do {                                  \
+#define SAMFORMER_CHECK(condition, ...)                                                                  \
+  do {                                                                                                   \
     if (!(condition)) throw ::samformer::Error(::samformer::Exit::internal, ::fmt::format(__VA_ARGS__)); \
   } while (false)
 

@@ -1,0 +1,218 @@
+#include <cmath>
+
+#include "core/dual.h"
+#include "core/ops.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
+#include "kernels/projection.h"
+
+namespace samformer {
+template <class T>
+Normalised<T> revin(Tape<T>& tape, kernels::Windows<T> x, std::int64_t L, kernels::Center center) {
+  Arena& arena = tape.arena();
+  const std::int64_t R = x.N * x.D;
+  const Tensor<T> xhat = arena.tensor<T>(Shape{x.N, x.D, L});
+  const Tensor<T> level = arena.tensor<T>(Shape{R}), sigma = arena.tensor<T>(Shape{R});
+  kernels::revin_normalise(xhat.data, level.data, sigma.data, x, L, center);
+  return {tape.constant(xhat), level, sigma};
+}
+
+template <class T>
+Normalised<T> revin(Var<T> x, kernels::Center center) {
+  const Tensor<T> X = x.value();
+  SAMFORMER_CHECK(X.shape.rank() == 3 && X.contiguous(), "revin: [N, D, L] expected, found {}", X.shape.to_string());
+  Arena& arena = x.tape->arena();
+  const std::int64_t N = X.shape[0], D = X.shape[1], L = X.shape[2];
+  std::int32_t* starts = arena.allocate<std::int32_t>(N);
+  for (std::int64_t n = 0; n < N; ++n) starts[n] = static_cast<std::int32_t>(n * D * L);
+  const Tensor<T> xhat = arena.tensor<T>(X.shape), level = arena.tensor<T>(Shape{N * D});
+  const Tensor<T> sigma = arena.tensor<T>(Shape{N * D});
+  kernels::revin_normalise(xhat.data, level.data, sigma.data, kernels::Windows<T>{X.data, L, starts, N, D}, L, center);
+  return {x.tape->record(xhat, {x},
+                         [=](Var<T> self) {
+                           kernels::revin_normalise_backward(x.gradient().data, self.gradient().data, sigma.data, N * D,
+                                                             L);
+                         }),
+          level, sigma};
+}
+
+template <class T>
+Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin,
+               std::int64_t skip_end) {
+  const Tensor<T> X = xhat.value(), W = weight.value(), b = bias.value();
+  const Tensor<T> gamma = affine.gamma.value(), beta = affine.beta.value();
+  const std::int64_t R = X.rows(), D = gamma.count(), O = W.rows(), L = W.cols();
+  SAMFORMER_CHECK(
+      X.cols() == L && b.count() == O && beta.count() == D && R % D == 0 && X.contiguous() && W.contiguous(),
+      "project: xhat [N, D, L], weight [O, L], bias [O], gamma and beta [D] expected, found {}, {}, {}, {}, "
+      "{}",
+      X.shape.to_string(), W.shape.to_string(), b.shape.to_string(), gamma.shape.to_string(), beta.shape.to_string());
+  SAMFORMER_CHECK(!xhat.needs_gradient(), "project: the normalised windows are a constant");
+  Arena& arena = xhat.tape->arena();
+  const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), P = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
+  kernels::projection(Z.data, P.data, s.data, X.data, W.data, b.data, gamma.data, beta.data, R, D, O, L);
+  return xhat.tape->record(Z, {weight, bias, affine.gamma, affine.beta}, [=](Var<T> self) {
+    Arena& memory = self.tape->arena();
+    const Arena::Mark mark = memory.mark();
+    T* work = memory.allocate<T>(kernels::projection_backward_work(R, O));
+    kernels::projection_backward(weight.gradient().data, bias.gradient().data, affine.gamma.gradient().data,
+                                 affine.beta.gradient().data, self.gradient().data, X.data, P.data, s.data, gamma.data,
+                                 beta.data, R, D, O, L, skip_begin, skip_end, work);
+    memory.rewind(mark);
+  });
+}
+
+template <class T>
+Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>* lse_out) {
+  const Tensor<T> Q = q.value(), K = k.value(), V = v.value();
+  SAMFORMER_CHECK(Q.shape == K.shape && Q.rows() == V.rows() && D > 0 && Q.rows() % D == 0 && Q.stride == K.stride,
+                  "channel_attention: q and k [R, d_m] with one row stride, v [R, d_v], R a multiple of D = {} "
+                  "expected, found {}, {}, {}",
+                  D, Q.shape.to_string(), K.shape.to_string(), V.shape.to_string());
+  const kernels::AttentionShape shape{Q.rows() / D, D, Q.cols(), V.cols()};
+  Arena& arena = q.tape->arena();
+  const Tensor<T> C = arena.tensor<T>(Shape{Q.rows(), V.cols()}), lse = arena.tensor<T>(Shape{Q.rows()});
+  const Arena::Mark mark = arena.mark();
+  kernels::attention(C.data, C.stride, lse.data, Q.data, K.data, Q.stride, V.data, V.stride, shape,
+                     arena.allocate<T>(kernels::attention_work<T>(shape)));
+  arena.rewind(mark);
+  if (lse_out) *lse_out = lse;
+  return q.tape->record(C, {q, k, v}, [=](Var<T> self) {
+    Arena& memory = self.tape->arena();
+    const Arena::Mark begin = memory.mark();
+    T* work = memory.allocate<T>(kernels::attention_backward_work<T>(shape));
+    const Tensor<T> dQ = q.gradient(), dK = k.gradient(), dV = v.gradient(), dC = self.gradient();
+    SAMFORMER_CHECK(dQ.stride == dK.stride, "channel_attention: gradients of q and k in one matrix expected");
+    kernels::attention_backward(dQ.data, dK.data, dQ.stride, dV.data, dV.stride, dC.data, dC.stride, C.data, C.stride,
+                                lse.data, Q.data, K.data, Q.stride, V.data, V.stride, shape, work);
+    memory.rewind(begin);
+  });
+}
+
+template <class T>
+Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
+  const Tensor<T> X = x.value(), A = a.value(), W = weight.value();
+  SAMFORMER_CHECK(X.rows() == A.rows() && X.cols() == W.rows() && A.cols() == W.cols(),
+                  "add_linear: x [R, O], a [R, K], weight [O, K] expected, found {}, {}, {}", X.shape.to_string(),
+                  A.shape.to_string(), W.shape.to_string());
+  kernels::gemm(false, true, X.rows(), X.cols(), A.cols(), A.data, A.stride, W.data, W.stride, X.data, X.stride, true);
+  return x.tape->record_in_place(x, {a, weight}, [=](Var<T>) {
+    const Tensor<T> g = x.gradient();
+    if (a.needs_gradient()) {
+      const Tensor<T> to = a.gradient();
+      kernels::gemm(false, false, A.rows(), A.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride,
+                    true);
+    }
+    if (weight.needs_gradient()) {
+      const Tensor<T> to = weight.gradient();
+      kernels::gemm(true, false, W.rows(), W.cols(), A.rows(), g.data, g.stride, A.data, A.stride, to.data, to.stride,
+                    true);
+    }
+  });
+}
+
+template <class T>
+Var<T> add_in_place(Var<T> x, Var<T> a) {
+  const Tensor<T> X = x.value(), A = a.value();
+  SAMFORMER_CHECK(X.shape == A.shape, "add_in_place: equal shapes expected, found {} and {}", X.shape.to_string(),
+                  A.shape.to_string());
+  kernels::for_rows(X.rows(), X.cols(), [=](std::int64_t r) {
+    for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += A(r, c);
+  });
+  return x.tape->record_in_place(x, {a}, [=](Var<T>) {
+    if (!a.needs_gradient()) return;
+    const Tensor<T> to = a.gradient(), g = x.gradient();
+    kernels::for_rows(to.rows(), to.cols(), [=](std::int64_t r) {
+      for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += g(r, c);
+    });
+  });
+}
+
+template <class T>
+Var<T> add_at(Var<T> b, Var<T> a, std::int64_t first) {
+  const Tensor<T> B = b.value(), A = a.value();
+  SAMFORMER_CHECK(first >= 0 && first + A.count() <= B.count(), "add_at: elements {}..{} of {}", first,
+                  first + A.count(), B.shape.to_string());
+  const Tensor<T> out = b.tape->arena().template tensor<T>(B.shape);
+  for (std::int64_t i = 0; i < B.count(); ++i) out.data[i] = B.data[i];
+  for (std::int64_t i = 0; i < A.count(); ++i) out.data[first + i] += A.data[i];
+  return b.tape->record(out, {b, a}, [=](Var<T> self) {
+    const T* g = self.gradient().data;
+    if (b.needs_gradient()) {
+      for (std::int64_t i = 0; i < B.count(); ++i) b.gradient().data[i] += g[i];
+    }
+    if (a.needs_gradient()) {
+      for (std::int64_t i = 0; i < A.count(); ++i) a.gradient().data[i] += g[first + i];
+    }
+  });
+}
+
+template <class T>
+Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma) {
+  const Tensor<T> Z = z.value();
+  const std::int64_t R = Z.rows(), D = affine.gamma.value().count(), H = Z.cols();
+  SAMFORMER_CHECK(level.count() == R && sigma.count() == R && R % D == 0,
+                  "revin_inverse: z [R, H], level and sigma [R], R a multiple of D = {} expected, found {}, {}, {}", D,
+                  Z.shape.to_string(), level.shape.to_string(), sigma.shape.to_string());
+  const Tensor<T> Y = z.tape->arena().template tensor<T>(Shape{R, H});
+  kernels::revin_inverse(Y.data, Y.stride, Z.data, Z.stride, level.data, sigma.data, affine.kernel(), R, D, H);
+  return z.tape->record(Y, {z, affine.gamma, affine.beta}, [=](Var<T> self) {
+    Arena& memory = self.tape->arena();
+    const Arena::Mark mark = memory.mark();
+    const Tensor<T> dz = z.gradient(), dy = self.gradient();
+    kernels::revin_inverse_backward(dz.data, dz.stride, affine.gamma.gradient().data, affine.beta.gradient().data,
+                                    dy.data, dy.stride, Z.data, Z.stride, sigma.data, affine.kernel(), R, D, H,
+                                    memory.allocate<T>(2 * R));
+    memory.rewind(mark);
+  });
+}
+
+template <class T>
+Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda) {
+  const Tensor<T> Z = z.value();
+  SAMFORMER_CHECK(Z.rows() == truth.y.N * truth.y.D && level.count() == Z.rows() && sigma.count() == Z.rows() &&
+                      affine.gamma.value().count() == truth.y.D,
+                  "forecast_loss: z [N D, H], level and sigma [N D] for N = {}, D = {} expected, found {}, {}, {}",
+                  truth.y.N, truth.y.D, Z.shape.to_string(), level.shape.to_string(), sigma.shape.to_string());
+  Arena& arena = z.tape->arena();
+  const kernels::ForecastLoss<T> loss{Z.data,
+                                      Z.stride,
+                                      level.data,
+                                      sigma.data,
+                                      affine.kernel(),
+                                      truth.y,
+                                      Z.cols(),
+                                      truth.targets,
+                                      truth.target_count,
+                                      lambda,
+                                      arena.allocate<T>(5 * truth.y.D)};
+  const Tensor<T> out = arena.tensor<T>(Shape{});
+  T* work = arena.allocate<T>(2 * truth.y.N * truth.target_count);
+  out.data[0] = kernels::forecast_loss(loss, work);
+  return z.tape->record(out, {z, affine.gamma, affine.beta}, [=](Var<T> self) {
+    const Tensor<T> dz = z.gradient();
+    kernels::forecast_loss_backward(dz.data, dz.stride, affine.gamma.gradient().data, affine.beta.gradient().data,
+                                    self.gradient().data[0], loss, work);
+  });
+}
+
+// The three scalars of the engine.
+#define INSTANTIATE(T)                                                                                            \
+  template Normalised<T> revin(Tape<T>& tape, kernels::Windows<T> x, std::int64_t L, kernels::Center center);     \
+  template Normalised<T> revin(Var<T> x, kernels::Center center);                                                 \
+  template Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin, \
+                          std::int64_t skip_end);                                                                 \
+  template Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>* lse_out);            \
+  template Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight);                                                  \
+  template Var<T> add_in_place(Var<T> x, Var<T> a);                                                               \
+  template Var<T> add_at(Var<T> b, Var<T> a, std::int64_t first);                                                 \
+  template Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma);                \
+  template Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, \
+                                double lambda);
+
+INSTANTIATE(float)
+INSTANTIATE(double)
+INSTANTIATE(Dual<double>)
+#undef INSTANTIATE
+
+}  // namespace samformer

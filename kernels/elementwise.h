@@ -1,0 +1,48 @@
+// Element-wise and reducing kernels of the general operations (core/ops.h). Matrices [rows][n], rows ld apart.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/parallel.h"
+#include "kernels/simd.h"
+
+namespace samformer::kernels {
+
+// body(row) for every row, blocks of rows in parallel.
+template <class Body>
+void for_rows(std::int64_t rows, std::int64_t n, const Body body) {
+  const std::int64_t size = std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(n, 1));
+  parallel_for(blocks_of(rows, size), [=](std::int64_t block) {
+    for (std::int64_t r = block * size; r < std::min(rows, (block + 1) * size); ++r) body(r);
+  });
+}
+
+// to[c] += sum over rows of from[r][c], in row order.
+template <class T>
+void add_column_sums(T* to, const T* from, std::int64_t ld, std::int64_t rows, std::int64_t n) {
+  constexpr std::int64_t width = 64;
+  parallel_for(blocks_of(n, width), [=](std::int64_t block) {
+    const std::int64_t end = std::min(n, (block + 1) * width);
+    for (std::int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+      for (std::int64_t c = block * width; c < end; ++c) to[c] += from[r * ld + c];
+    }
+  });
+}
+
+// sum (a - b)^2 / count and sum |a - b| / count over [rows][n]; row sums first (`work`: rows scalars), in row order.
+template <class T, class Measure>
+T mean_difference(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t rows, std::int64_t n,
+                  const Measure measure, T* work) {
+  for_rows(rows, n, [=](std::int64_t r) {
+    T total{};
+    for (std::int64_t c = 0; c < n; ++c) total += measure(a[r * lda + c] - b[r * ldb + c]);
+    work[r] = total;
+  });
+  T total{};
+  for (std::int64_t r = 0; r < rows; ++r) total += work[r];
+  return total / static_cast<T>(static_cast<double>(rows * n));
+}
+
+}  // namespace samformer::kernels

@@ -1,0 +1,36 @@
+#include "kernels/gemm.h"
+
+#include <dnnl.h>
+
+#include <new>
+#include <stdexcept>
+#include <string>
+
+namespace samformer::kernels {
+
+GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K) {
+  // A block of 4 million multiplications or more keeps a core busy for some 50 us, so that packing its operands is
+  // noise; past 512 rows a block only costs balance. Sides are multiples of 16, the kernels' register tiles.
+  constexpr std::int64_t enough = std::int64_t{4} << 20, longest = 512;
+  const auto half = [](std::int64_t n) { return blocks_of(blocks_of(n, 2), 16) * 16; };
+  GemmBlocks block{std::max<std::int64_t>(M, 1), std::max<std::int64_t>(N, 1)};
+  while (block.rows > longest) block.rows = half(block.rows);
+  while (block.columns > longest) block.columns = half(block.columns);
+  while (block.rows * block.columns * K > 2 * enough && std::max(block.rows, block.columns) > 16) {
+    (block.rows >= block.columns ? block.rows : block.columns) = half(std::max(block.rows, block.columns));
+  }
+  return block;
+}
+
+void sgemm_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const float* A,
+                 std::int64_t lda, const float* B, std::int64_t ldb, float* C, std::int64_t ldc, bool accumulate) {
+  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, 1.0f, A, lda, B,
+                                          ldb, accumulate ? 1.0f : 0.0f, C, ldc);
+  if (status == dnnl_out_of_memory) throw std::bad_alloc();
+  if (status != dnnl_success) {
+    throw std::logic_error("dnnl_sgemm: status " + std::to_string(status) + " for C[" + std::to_string(M) + "][" +
+                           std::to_string(N) + "], K " + std::to_string(K));
+  }
+}
+
+}  // namespace samformer::kernels

@@ -1,0 +1,118 @@
+// The one projection of a step, RevIN's scale and shift folded in (SAMformer, section 3; our own folding):
+//
+//   u = gamma_d xhat + beta_d,   Z = u W' + b = gamma_d P + beta_d s + b,   P = xhat W',   s = row sums of W
+//
+// so the normalised windows xhat are read as they are in both passes of SAM, and RevIN's gradients need no input
+// gradient:  dgamma_d = sum dZ . P,  dbeta_d = sum dZ . s  over the rows of channel d,  db = column sums of dZ,
+// dP = gamma_d dZ (in place of dZ),  dW = dP' xhat + ds 1',  ds = sum beta_d dZ.
+//
+// Shapes: xhat [R][L], W [O][L], b and s [O], P, Z, dZ [R][O], gamma and beta [D] (null: none), row r = n D + d.
+// Saved for backward: xhat, P, s.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/gemm.h"
+
+namespace samformer::kernels {
+
+// Z, P and s. Without gamma P is not needed: pass P = Z.
+template <class T>
+void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta, std::int64_t R,
+                std::int64_t D, std::int64_t O, std::int64_t L) {
+  if (gamma) {
+    constexpr std::int64_t rows = 32;
+    parallel_for(blocks_of(O, rows), [=](std::int64_t block) {
+      for (std::int64_t o = block * rows; o < std::min(O, (block + 1) * rows); ++o) s[o] = sum(W + o * L, L);
+    });
+  }
+  gemm(false, true, R, O, L, xhat, L, W, L, P, O, false,
+       [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
+         for (std::int64_t r = i; r < i + m; ++r) {
+           const T* p = P + r * O;
+           T* z = Z + r * O;
+           if (!gamma) {
+             if (!b) continue;
+#pragma omp simd
+             for (std::int64_t o = j; o < j + n; ++o) z[o] = p[o] + b[o];
+             continue;
+           }
+           const T scale = gamma[r % D], shift = beta[r % D];
+           if (b) {
+#pragma omp simd
+             for (std::int64_t o = j; o < j + n; ++o) z[o] = scale * p[o] + (shift * s[o] + b[o]);
+           } else {
+#pragma omp simd
+             for (std::int64_t o = j; o < j + n; ++o) z[o] = scale * p[o] + shift * s[o];
+           }
+         }
+       });
+}
+
+inline constexpr std::int64_t projection_backward_rows = 64;
+// Scalars of workspace that projection_backward needs.
+constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O) {
+  return 2 * R + 2 * O * blocks_of(R, projection_backward_rows) + O;
+}
+
+// Accumulates dW [O][L], db [O], dgamma and dbeta [D]; scales dZ in place. Columns [skip_begin, skip_end) of db stay
+// untouched: the key bias has no gradient, a softmax row is blind to it.
+template <class T>
+void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat, const T* P, const T* s,
+                         const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L,
+                         std::int64_t skip_begin, std::int64_t skip_end, T* work) {
+  constexpr std::int64_t rows = projection_backward_rows;
+  const std::int64_t blocks = blocks_of(R, rows);
+  T* by_p = work;                        // [R] dZ . P
+  T* by_s = by_p + R;                    // [R] dZ . s
+  T* bias_part = by_s + R;               // [blocks][O] column sums of dZ
+  T* sum_part = bias_part + blocks * O;  // [blocks][O] column sums of beta dZ
+  T* ds = sum_part + blocks * O;         // [O]
+  parallel_for(blocks, [=](std::int64_t block) {
+    T* bias_sum = bias_part + block * O;
+    T* ds_sum = sum_part + block * O;
+    std::fill(bias_sum, bias_sum + O, T{});
+    std::fill(ds_sum, ds_sum + O, T{});
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      T* g = dZ + r * O;
+#pragma omp simd
+      for (std::int64_t o = 0; o < O; ++o) bias_sum[o] += g[o];
+      if (!gamma) continue;
+      const T scale = gamma[r % D], shift = beta[r % D];
+      by_p[r] = dot(g, P + r * O, O);
+      by_s[r] = dot(g, s, O);
+#pragma omp simd
+      for (std::int64_t o = 0; o < O; ++o) {
+        ds_sum[o] += shift * g[o];
+        g[o] *= scale;
+      }
+    }
+  });
+  std::fill(ds, ds + O, T{});
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    if (db) {
+      for (std::int64_t o = 0; o < skip_begin; ++o) db[o] += bias_part[block * O + o];
+      for (std::int64_t o = skip_end; o < O; ++o) db[o] += bias_part[block * O + o];
+    }
+    for (std::int64_t o = 0; o < O; ++o) ds[o] += sum_part[block * O + o];
+  }
+  if (gamma) {
+    for (std::int64_t r = 0; r < R; ++r) {
+      dgamma[r % D] += by_p[r];
+      dbeta[r % D] += by_s[r];
+    }
+  }
+  const bool shifted = beta != nullptr;
+  gemm(true, false, O, L, R, dZ, O, xhat, L, dW, L, true,
+       [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
+         if (!shifted) return;
+         for (std::int64_t o = i; o < i + m; ++o) {
+           const T extra = ds[o];
+#pragma omp simd
+           for (std::int64_t t = j; t < j + n; ++t) dW[o * L + t] += extra;
+         }
+       });
+}
+
+}  // namespace samformer::kernels

@@ -1,0 +1,132 @@
+// RevIN (Kim et al. 2022; SAMformer, section 3): per window row r = (n, d),
+//
+//   xhat = (x - level) / sigma,   sigma = sqrt(var(x) + 1e-5) (biased, around the mean),   level = mean or last value
+//   inverse: y = (z - beta_d) / (gamma_d + guard) sigma + level
+//
+// The scale and shift u = gamma xhat + beta are applied after the projection (projection.h), so that xhat is a constant
+// of the whole SAM step. level and sigma are constants of differentiation: their tangents are dropped (`detach`).
+// Shapes: xhat [R][L], level and sigma [R], R = N D rows, row r = n D + d; y, z [R][H].
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/parallel.h"
+#include "kernels/simd.h"
+
+namespace samformer::kernels {
+
+// N windows of D channels inside a channel-major series, never copied: row (n, d) starts at
+// base + d * channel_stride + starts[n]. A plain array [N][D][L] has channel_stride L and starts n D L.
+template <class T>
+struct Windows {
+  const T* base;
+  std::int64_t channel_stride;
+  const std::int32_t* starts;
+  std::int64_t N;
+  std::int64_t D;
+
+  const T* row(std::int64_t n, std::int64_t d) const { return base + d * channel_stride + starts[n]; }
+};
+
+enum class Center { mean, last };
+
+inline constexpr double revin_epsilon = 1e-5;
+
+// xhat [R][L], level [R], sigma [R] from windows of length L.
+template <class T>
+void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, Center center) {
+  constexpr std::int64_t rows = 16;
+  const std::int64_t R = x.N * x.D;
+  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      using std::sqrt;
+      const T* from = x.row(r / x.D, r % x.D);
+      T* to = xhat + r * L;
+      const T mean = detach(sum(from, L) / static_cast<T>(L));
+      const T reference = center == Center::mean ? mean : detach(from[L - 1]);
+      T squares{};
+      if constexpr (std::is_floating_point_v<T>) {
+#pragma omp simd reduction(+ : squares)
+        for (std::int64_t t = 0; t < L; ++t) squares += (from[t] - mean) * (from[t] - mean);
+      } else {
+        for (std::int64_t t = 0; t < L; ++t) squares += (from[t] - mean) * (from[t] - mean);
+      }
+      const T deviation = detach(sqrt(squares / static_cast<T>(L) + static_cast<T>(revin_epsilon)));
+      const T scale = static_cast<T>(1) / deviation;
+#pragma omp simd
+      for (std::int64_t t = 0; t < L; ++t) to[t] = (from[t] - reference) * scale;
+      level[r] = reference;
+      sigma[r] = deviation;
+    }
+  });
+}
+
+// The backward of revin_normalise for an input that needs a gradient: dx += dxhat / sigma (level and sigma constant).
+// dx is [R][L], as xhat.
+template <class T>
+void revin_normalise_backward(T* dx, const T* dxhat, const T* sigma, std::int64_t R, std::int64_t L) {
+  constexpr std::int64_t rows = 16;
+  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      const T scale = static_cast<T>(1) / sigma[r];
+#pragma omp simd
+      for (std::int64_t t = 0; t < L; ++t) dx[r * L + t] += dxhat[r * L + t] * scale;
+    }
+  });
+}
+
+// RevIN's learned scale and shift, [D] each, as the inverse uses them; null pointers: none.
+template <class T>
+struct Affine {
+  const T* gamma = nullptr;
+  const T* beta = nullptr;
+  double guard = 0;  // added to the scale in the inverse: eps^2 in the authors' PyTorch model
+
+  T scale(std::int64_t d) const { return gamma ? gamma[d] + static_cast<T>(guard) : static_cast<T>(1); }
+  T shift(std::int64_t d) const { return beta ? beta[d] : static_cast<T>(0); }
+};
+
+// y[r][h] = (z[r][h] - beta) / (gamma + guard) sigma[r] + level[r]; z and y may have wider rows (ldz, ldy).
+template <class T>
+void revin_inverse(T* y, std::int64_t ldy, const T* z, std::int64_t ldz, const T* level, const T* sigma,
+                   Affine<T> affine, std::int64_t R, std::int64_t D, std::int64_t H) {
+  constexpr std::int64_t rows = 16;
+  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      const T factor = sigma[r] / affine.scale(r % D), shift = affine.shift(r % D), base = level[r];
+#pragma omp simd
+      for (std::int64_t h = 0; h < H; ++h) y[r * ldy + h] = (z[r * ldz + h] - shift) * factor + base;
+    }
+  });
+}
+
+// Backward of revin_inverse: dz += dy sigma / scale; dgamma and dbeta [D] (null: none) accumulate.
+// `work`: 2 R scalars.
+template <class T>
+void revin_inverse_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, const T* dy, std::int64_t ldy, const T* z,
+                            std::int64_t ldz, const T* sigma, Affine<T> affine, std::int64_t R, std::int64_t D,
+                            std::int64_t H, T* work) {
+  constexpr std::int64_t rows = 16;
+  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      const T scale = affine.scale(r % D), shift = affine.shift(r % D), factor = sigma[r] / scale;
+      T total{}, weighted{};
+      for (std::int64_t h = 0; h < H; ++h) {
+        const T g = dy[r * ldy + h] * factor;
+        dz[r * lddz + h] += g;
+        total += g;
+        weighted += g * (z[r * ldz + h] - shift);
+      }
+      work[r] = total;
+      work[R + r] = weighted / scale;
+    }
+  });
+  if (!dgamma) return;
+  for (std::int64_t r = 0; r < R; ++r) {
+    dbeta[r % D] -= work[r];
+    dgamma[r % D] -= work[R + r];
+  }
+}
+
+}  // namespace samformer::kernels

@@ -1,0 +1,141 @@
+#include "model/samformer.h"
+
+#include <cmath>
+#include <string_view>
+
+#include "core/dual.h"
+#include "core/philox.h"
+
+namespace samformer::model {
+namespace {
+
+constexpr std::uint32_t initialisation_stream = 0;
+
+// FNV-1a, so that a tensor's numbers follow from its name and not from the order of creation.
+std::uint32_t name_hash(std::string_view name) {
+  std::uint32_t hash = 2166136261u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return hash;
+}
+
+void fill_uniform(float* to, std::int64_t count, double limit, std::uint64_t seed, std::string_view name) {
+  const std::uint32_t sub = name_hash(name);
+  for (std::int64_t i = 0; i < count; i += 4) {
+    const PhiloxBlock words = random_block(seed, initialisation_stream, sub, static_cast<std::uint64_t>(i / 4));
+    for (std::int64_t k = 0; k < 4 && i + k < count; ++k) {
+      to[i + k] = static_cast<float>((2.0 * uniform01(words[static_cast<std::size_t>(k)]) - 1.0) * limit);
+    }
+  }
+}
+
+}  // namespace
+
+Samformer::Samformer(SamformerShape shape) : shape_(shape) {
+  SAMFORMER_CHECK(shape.D > 0 && shape.L > 0 && shape.H > 0 && shape.d_m > 0,
+                  "samformer: D, L, H and d_m must be positive, found {}, {}, {}, {}", shape.D, shape.L, shape.H,
+                  shape.d_m);
+  const auto [value, D, L, H, d_m] = shape_;
+  const bool low_rank = value == Value::low_rank;
+  const std::int64_t d_v = low_rank ? d_m : L;
+  weights_ = table_.add("compute_values.weight", Shape{d_v, L});
+  table_.add("compute_queries.weight", Shape{d_m, L}, true);
+  table_.add("compute_keys.weight", Shape{d_m, L}, true);
+  table_.add("linear_forecaster.weight", Shape{H, L}, true);
+  biases_ = table_.add("compute_values.bias", Shape{d_v});
+  table_.add("compute_queries.bias", Shape{d_m}, true);
+  table_.add("compute_keys.bias", Shape{d_m}, true);
+  table_.add("linear_forecaster.bias", Shape{H}, true);
+  if (low_rank) {
+    output_weight_ = table_.add("output_projection.weight", Shape{L, d_m});
+    output_bias_ = table_.add("output_projection.bias", Shape{L});
+  }
+  gamma_ = table_.add("revin.affine_weight", Shape{D});
+  beta_ = table_.add("revin.affine_bias", Shape{D});
+}
+
+void Samformer::initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
+  std::fill(weights, weights + table_.slab_size(), 0.0f);
+  const double L = static_cast<double>(shape_.L), d_m = static_cast<double>(shape_.d_m);
+  for (const std::string_view layer :
+       {"compute_values", "compute_queries", "compute_keys", "output_projection", "linear_forecaster"}) {
+    const bool is_output = layer == "output_projection", is_head = layer == "linear_forecaster";
+    if (is_output && shape_.value == Value::full) continue;
+    if (is_head && head == HeadInit::zero) continue;
+    const Parameter& weight = table_.find(std::string(layer) + ".weight");
+    const Parameter& bias = table_.find(std::string(layer) + ".bias");
+    const double out = static_cast<double>(weight.shape.rows());
+    const double fan_in = static_cast<double>(weight.shape.cols());
+    double limit = std::sqrt(6.0 / (fan_in + out));
+    if (init == Init::pytorch) limit = 1.0 / std::sqrt(fan_in);
+    if (init == Init::keras && !is_output && !is_head) limit = std::sqrt(6.0 / (L + L * d_m));
+    fill_uniform(weights + weight.offset, weight.shape.count(), limit, seed, weight.name);
+    if (init == Init::pytorch) fill_uniform(weights + bias.offset, bias.shape.count(), limit, seed, bias.name);
+  }
+  std::fill_n(weights + gamma_, shape_.D, 1.0f);
+}
+
+Association Samformer::association(std::int64_t R) const {
+  const auto [value, D, L, H, d_m] = shape_;
+  // Multiplications of the value path alone, forward; backward takes twice as many of each.
+  const std::int64_t folded = value == Value::low_rank ? H * L * d_m + R * d_m * H : H * L * L + R * L * H + R * D * H;
+  const std::int64_t direct = value == Value::low_rank ? R * d_m * L + R * L * H : R * L * L + R * D * L + R * L * H;
+  return folded <= direct ? Association::folded : Association::direct;
+}
+
+template <class T>
+Samformer::Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input,
+                                        Association order) const {
+  const auto [value, D, L, H, d_m] = shape_;
+  const Tensor<T> x = input.xhat.value();
+  SAMFORMER_CHECK(x.shape.rank() == 3 && x.shape[1] == D && x.shape[2] == L,
+                  "samformer: windows [N, {}, {}] expected, found {}", D, L, x.shape.to_string());
+  const auto parameter = [&](std::int64_t offset, Shape shape) {
+    const Tensor<T> w(weights + offset, shape);
+    return gradients ? tape.leaf(w, Tensor<T>(gradients + offset, shape)) : tape.constant(w);
+  };
+  const bool low_rank = value == Value::low_rank;
+  const std::int64_t d_v = low_rank ? d_m : L;
+  const Var<T> all_weights = parameter(weights_, Shape{d_v + 2 * d_m + H, L});
+  const Var<T> all_biases = parameter(biases_, Shape{1, d_v + 2 * d_m + H});
+  const AffineVars<T> affine{parameter(gamma_, Shape{D}), parameter(beta_, Shape{D}), low_rank ? 0 : 1e-10};
+  const Var<T> head = rows(all_weights, d_v + 2 * d_m, H);
+  const Var<T> value_bias = columns(all_biases, 0, d_v);
+  const bool folded = order == Association::folded;
+
+  // z = [V | Q | K | F], without V where the value weights are folded into the head first.
+  const bool separate_values = !low_rank && folded;
+  const std::int64_t first = separate_values ? d_v : 0, at = d_v - first;  // columns left out, column of Q
+  const Var<T> bias_used = columns(all_biases, first, 2 * d_m + H + at);
+  Var<T> output_weight, output_bias, bias = bias_used;
+  if (low_rank) {
+    output_weight = parameter(output_weight_, Shape{L, d_m});
+    output_bias = parameter(output_bias_, Shape{1, L});
+    bias = add_at(bias, linear(output_bias, head), at + 2 * d_m);
+  }
+  const Var<T> z =
+      project(input.xhat, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m);
+  Output<T> out{columns(z, at + 2 * d_m, H), affine, columns(z, at, d_m), columns(z, at + d_m, d_m), {}};
+  const Var<T> v = separate_values
+                       ? project(input.xhat, matmul(head, rows(all_weights, 0, L)), linear(value_bias, head), affine)
+                       : columns(z, 0, d_v);
+  const Var<T> context = channel_attention(out.q, out.k, v, D, &out.lse);
+  if (separate_values) {
+    out.z = add_in_place(out.z, context);
+  } else if (low_rank && folded) {
+    out.z = add_linear(out.z, context, matmul(head, output_weight));
+  } else if (low_rank) {
+    out.z = add_linear(out.z, linear(context, output_weight), head);
+  } else {
+    out.z = add_linear(out.z, context, head);
+  }
+  return out;
+}
+
+template Samformer::Output<float> Samformer::forward(Tape<float>&, float*, float*, const Normalised<float>&,
+                                                     Association) const;
+template Samformer::Output<double> Samformer::forward(Tape<double>&, double*, double*, const Normalised<double>&,
+                                                      Association) const;
+template Samformer::Output<Dual<double>> Samformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
+                                                            const Normalised<Dual<double>>&, Association) const;
+
+}  // namespace samformer::model

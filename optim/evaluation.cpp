@@ -1,0 +1,120 @@
+#include "optim/evaluation.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace samformer::optim {
+namespace {
+
+// Rows (windows times channels) evaluated at once: 4 MiB of normalised windows at L = 512 stay near the cores.
+constexpr std::int64_t evaluation_rows = 2048;
+
+}  // namespace
+
+double ErrorSums::mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
+                       std::int64_t h1) const {
+  double total = 0;
+  for (std::int64_t t = t0; t < t1; ++t) {
+    for (std::int64_t h = h0; h < h1; ++h) total += sums[static_cast<std::size_t>(t * H + h)];
+  }
+  return total / static_cast<double>(windows * (t1 - t0) * (h1 - h0));
+}
+
+Evaluator::Forward Evaluator::forward(std::span<const float> weights, const Problem& problem,
+                                      std::span<const std::int32_t> starts) {
+  arena_.rewind({});
+  tape_.clear();
+  const Normalised<float> input = revin(tape_, problem.windows(starts), model_->shape().L, center_);
+  // Without gradients the model only reads its weights.
+  float* slab = const_cast<float*>(weights.data());
+  const auto order = model_->association(static_cast<std::int64_t>(starts.size()) * problem.D);
+  return {model_->forward<float>(tape_, slab, nullptr, input, order), input};
+}
+
+template <class Body>
+void Evaluator::for_batches(std::span<const float> weights, const Problem& problem,
+                            std::span<const std::int32_t> starts, const Body& body) {
+  const std::size_t most = static_cast<std::size_t>(std::max<std::int64_t>(1, evaluation_rows / problem.D));
+  for (std::size_t first = 0; first < starts.size(); first += most) {
+    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
+    const Forward f = forward(weights, problem, batch);
+    body(batch, revin_inverse(f.output.z, f.output.affine, f.input.level, f.input.sigma).value());
+  }
+}
+
+ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& problem,
+                            std::span<const std::int32_t> starts) {
+  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), model_->shape().H);
+  sums.windows = static_cast<std::int64_t>(starts.size());
+  for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {
+    kernels::error_sums(sums.squared.data(), sums.absolute.data(), y.data, y.stride,
+                        problem.windows(batch, model_->shape().L), sums.H, problem.targets.data(), sums.targets);
+  });
+  return sums;
+}
+
+double Evaluator::mixed_loss(std::span<const float> weights, const Problem& problem,
+                             std::span<const std::int32_t> starts, double lambda, std::int64_t batch) {
+  double total = 0;
+  for (std::size_t first = 0; first < starts.size(); first += static_cast<std::size_t>(batch)) {
+    const auto part = starts.subspan(first, std::min(static_cast<std::size_t>(batch), starts.size() - first));
+    const Forward f = forward(weights, problem, part);
+    const Var<float> loss = forecast_loss(f.output.z, f.output.affine, f.input.level, f.input.sigma,
+                                          problem.truth(part, model_->shape().L), lambda);
+    total += static_cast<double>(loss.value().data[0]) * static_cast<double>(part.size());
+  }
+  return total / static_cast<double>(starts.size());
+}
+
+std::vector<float> Evaluator::forecast(std::span<const float> weights, const Problem& problem,
+                                       std::span<const std::int32_t> starts) {
+  const std::int64_t H = model_->shape().H;
+  std::vector<float> all;
+  all.reserve(starts.size() * problem.targets.size() * static_cast<std::size_t>(H));
+  for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {
+    for (std::int64_t n = 0; n < static_cast<std::int64_t>(batch.size()); ++n) {
+      for (const std::int32_t d : problem.targets) {
+        const float* row = y.row(n * problem.D + d);
+        all.insert(all.end(), row, row + H);
+      }
+    }
+  });
+  return all;
+}
+
+namespace {
+
+// Errors of a forecast that repeats the look-back's last `period` values.
+ErrorSums repeated_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                          std::int64_t H, std::int64_t period) {
+  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
+  sums.windows = static_cast<std::int64_t>(starts.size());
+  kernels::parallel_for(sums.targets, [&](std::int64_t t) {
+    const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
+    for (const std::int32_t start : starts) {
+      const float* end = channel + start + lookback;
+      for (std::int64_t h = 0; h < H; ++h) {
+        const double e = static_cast<double>(end[h % period - period]) - static_cast<double>(end[h]);
+        sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
+        sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
+      }
+    }
+  });
+  return sums;
+}
+
+}  // namespace
+
+ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                       std::int64_t H) {
+  return repeated_errors(problem, starts, lookback, H, 1);
+}
+
+ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                                std::int64_t H, std::int64_t season) {
+  SAMFORMER_CHECK(season > 0 && season <= lookback, "seasonal naive: a season of 1..{} steps expected, found {}",
+                  lookback, season);
+  return repeated_errors(problem, starts, lookback, H, season);
+}
+
+}  // namespace samformer::optim

@@ -1,0 +1,89 @@
+// The test protocol: errors over every window, channel and step of a split, nothing dropped, each window de-normalised
+// with its own statistics. Errors are in standardised units; sums in double, in window order.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/samformer.h"
+
+namespace samformer::optim {
+
+// A standardised series as the engine reads it: values[d * rows + t], resident; the channels that are forecast.
+struct Problem {
+  std::span<const float> values;  // [D][rows]
+  std::int64_t rows = 0;
+  std::int64_t D = 0;
+  std::span<const std::int32_t> targets;
+
+  // Windows of the look-back (or, `offset` = look-back, of the truth) that start at `starts`.
+  kernels::Windows<float> windows(std::span<const std::int32_t> starts, std::int64_t offset = 0) const {
+    return {values.data() + offset, rows, starts.data(), static_cast<std::int64_t>(starts.size()), D};
+  }
+  Truth<float> truth(std::span<const std::int32_t> starts, std::int64_t lookback) const {
+    return {windows(starts, lookback), targets.data(), static_cast<std::int64_t>(targets.size())};
+  }
+};
+
+struct ErrorSums {
+  std::int64_t windows = 0;
+  std::int64_t targets = 0;
+  std::int64_t H = 0;
+  std::vector<double> squared;   // [targets][H]
+  std::vector<double> absolute;  // [targets][H]
+
+  ErrorSums(std::int64_t targets, std::int64_t H)
+      : targets(targets), H(H), squared(static_cast<std::size_t>(targets * H)), absolute(squared.size()) {}
+  // Means over all, over one target's, over one step's elements (t, h from 0).
+  double mse() const { return mean(squared, 0, targets, 0, H); }
+  double mae() const { return mean(absolute, 0, targets, 0, H); }
+  double channel_mse(std::int64_t t) const { return mean(squared, t, t + 1, 0, H); }
+  double channel_mae(std::int64_t t) const { return mean(absolute, t, t + 1, 0, H); }
+  double step_mse(std::int64_t h) const { return mean(squared, 0, targets, h, h + 1); }
+  double step_mae(std::int64_t h) const { return mean(absolute, 0, targets, h, h + 1); }
+
+ private:
+  double mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
+              std::int64_t h1) const;
+};
+
+class Evaluator {
+ public:
+  // `model` must outlive this object.
+  Evaluator(const model::Samformer& model, kernels::Center center) : model_(&model), center_(center) {}
+
+  // `weights`: a slab of the model.
+  ErrorSums errors(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
+  // The training loss with statistics mixing over batches of `batch` consecutive windows, weighted by their windows.
+  double mixed_loss(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
+                    double lambda, std::int64_t batch);
+  // Forecasts [windows][targets][H] of the windows that start at `starts`, standardised.
+  std::vector<float> forecast(std::span<const float> weights, const Problem& problem,
+                              std::span<const std::int32_t> starts);
+
+ private:
+  struct Forward {
+    model::Samformer::Output<float> output;
+    Normalised<float> input;
+  };
+  Forward forward(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
+  // Calls body(starts of a batch, its forecasts [N D][H]).
+  template <class Body>
+  void for_batches(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
+                   const Body& body);
+
+  const model::Samformer* model_;
+  kernels::Center center_;
+  Arena arena_;
+  Tape<float> tape_{arena_};
+};
+
+// Repeats the last value of the look-back.
+ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                       std::int64_t H);
+// Repeats the last season of the look-back (season <= lookback).
+ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                                std::int64_t H, std::int64_t season);
+
+}  // namespace samformer::optim

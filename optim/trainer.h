@@ -1,0 +1,98 @@
+// The training loop: shuffled epochs of SAM steps, validation after each, early stopping, the best epoch's weights.
+//
+// Learning rate of epoch e (from 0): cosine-restart 1e-6 + (lr - 1e-6)(1 + cos(pi (e mod 5) / 5)) / 2, or constant.
+// Window order of epoch e: Fisher-Yates, Philox stream 1, counter e: the same after a resume. A last short batch is
+// kept. What files, clocks and signals do is the Observer's business. A State holds all that the rest of a training
+// depends on: restored, it continues to the same bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "optim/evaluation.h"
+#include "optim/training.h"
+
+namespace samformer::optim {
+
+enum class Schedule { cosine_restart, constant };
+double learning_rate(Schedule schedule, double lr, std::int64_t epoch);
+// The order of `starts` in epoch `epoch` (from 0).
+void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t epoch);
+
+struct TrainerSettings {
+  StepSettings step;
+  Schedule schedule = Schedule::cosine_restart;
+  double lr = 1e-3;
+  std::int64_t batch = 32;
+  std::int64_t epochs = 100;
+  std::int64_t patience = 5;  // epochs without improvement before stopping; 0: never
+  bool select_last = false;   // test the last epoch's weights, not the best one's
+  bool select_mixed = false;  // rank epochs by the mixed validation loss over batches of 32 consecutive windows
+  std::uint64_t seed = 1;
+};
+
+struct EpochReport {
+  std::int64_t epoch = 0;  // from 1
+  double lr = 0;
+  double train_loss = 0;  // mean loss of the first passes, over windows
+  double val_mse = 0;     // NaN without validation windows
+  double val_mae = 0;
+  double val_mixed = 0;   // NaN unless epochs are ranked by it
+  bool selected = false;  // these weights are now the ones to test
+};
+
+struct State {
+  std::int64_t epoch = 0;  // epochs completed
+  std::int64_t step = 0;   // steps completed of the next one
+  double loss_sum = 0;     // of those steps, weighted by windows
+  std::int64_t best_epoch = 0;
+  double best_score = 0;
+  std::int64_t stale_epochs = 0;  // since the best one
+  EpochReport tested;             // of the selected weights
+  bool finished = false;
+};
+
+enum class Action { go_on, save, stop };
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void epoch_begins(std::int64_t epoch, std::int64_t steps) = 0;  // epoch from 1
+  // After each step; `save`: save_state() is called, `stop`: that too, then Error(Exit::interrupted) is thrown.
+  virtual Action step_done(std::int64_t step) = 0;
+  virtual void steps_done() = 0;                           // an epoch's steps, before its validation
+  virtual void epoch_ends(const EpochReport& report) = 0;  // writes the selected weights and the state
+  virtual void save_state() = 0;
+};
+
+class Trainer {
+ public:
+  // `starts` of the training and validation windows (the latter may be empty). All arguments outlive this object.
+  Trainer(const model::Samformer& model, const Problem& problem, std::span<const std::int32_t> train_starts,
+          std::span<const std::int32_t> val_starts, const TrainerSettings& settings);
+
+  Training<float>& training() { return training_; }
+  const Training<float>& training() const { return training_; }
+  State& state() { return state_; }
+  const State& state() const { return state_; }
+  std::int64_t steps_per_epoch() const;
+  // Runs to the end; why it stopped: "epochs" or "patience".
+  std::string run(Observer& observer);
+
+ private:
+  void run_epoch(Observer& observer);
+  EpochReport validate();
+
+  const model::Samformer* model_;
+  const Problem* problem_;
+  std::span<const std::int32_t> train_starts_, val_starts_;
+  TrainerSettings settings_;
+  Training<float> training_;
+  Evaluator evaluator_;
+  State state_;
+  std::vector<std::int32_t> order_;
+};
+
+}  // namespace samformer::optim

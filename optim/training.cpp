@@ -1,0 +1,88 @@
+#include "optim/training.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace samformer::optim {
+
+template <class T>
+Training<T>::Training(const model::Samformer& model, const StepSettings& settings)
+    : model_(&model), settings_(settings) {
+  const auto n = static_cast<std::size_t>(model.parameters().slab_size());
+  weights_.resize(n);
+  gradient_.resize(n);
+  first_moment_.resize(n);
+  if (settings.rule.rule != kernels::Rule::sgd) second_moment_.resize(n);
+  if (settings.rho > 0) saved_.resize(n);
+  if (settings.ema > 0) averaged_.resize(n);
+  partial_.resize(static_cast<std::size_t>(kernels::blocks_of(static_cast<std::int64_t>(n), kernels::update_block)));
+}
+
+template <class T>
+double Training<T>::pass(const Normalised<T>& input, Truth<T> truth) {
+  const Arena::Mark mark = arena_.mark();
+  const auto& shape = model_->shape();
+  const auto order = model_->association(truth.y.N * shape.D);
+  const auto output = model_->forward(tape_, weights_.data(), gradient_.data(), input, order);
+  const Var<T> loss = forecast_loss(output.z, output.affine, input.level, input.sigma, truth, settings_.stats_mix);
+  tape_.backward(loss);
+  const double value = static_cast<double>(loss.value().data[0]);
+  arena_.rewind(mark);
+  return value;
+}
+
+template <class T>
+typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> truth, double lr) {
+  const auto n = static_cast<std::int64_t>(weights_.size());
+  arena_.rewind({});
+  tape_.clear();
+  const Normalised<T> input = revin(tape_, x, model_->shape().L, settings_.center);
+  const Tensor<T> xhat = input.xhat.value();
+  Losses losses{};
+  losses.first = losses.second = pass(input, truth);
+  const T* scale = settings_.adaptive ? weights_.data() : nullptr;
+  const double squares = kernels::squared_norm(gradient_.data(), scale, n, partial_.data());
+  check_finite(losses.first, squares, 1);
+  if (settings_.rho > 0) {
+    const double norm = std::sqrt(squares);
+    kernels::sam_perturb(weights_.data(), saved_.data(), gradient_.data(), n, settings_.rho / (norm + 1e-12),
+                         settings_.adaptive);
+    tape_.clear();
+    losses.second = pass({tape_.constant(xhat), input.level, input.sigma}, truth);
+    try {
+      check_finite(losses.second, kernels::squared_norm<T>(gradient_.data(), nullptr, n, partial_.data()), 2);
+    } catch (const Error&) {
+      std::copy(saved_.begin(), saved_.end(), weights_.begin());
+      throw;
+    }
+  }
+  ++steps_;
+  const double t = static_cast<double>(steps_ - 1);
+  kernels::restore_and_step(weights_.data(), settings_.rho > 0 ? saved_.data() : weights_.data(), gradient_.data(),
+                            first_moment_.data(), second_moment_.data(), averaged_.empty() ? nullptr : averaged_.data(),
+                            n, settings_.rule, lr, steps_, std::min(settings_.ema, (1 + t) / (10 + t)));
+  return losses;
+}
+
+template <class T>
+void Training<T>::check_finite(double loss, double norm_squared, int pass) const {
+  if (std::isfinite(loss) && std::isfinite(norm_squared)) return;
+  std::string where = "none (the loss itself)";
+  for (const model::Parameter& p : model_->parameters().all()) {
+    const T* g = gradient_.data() + p.offset;
+    if (std::all_of(g, g + p.shape.count(), [](T value) { return std::isfinite(value); })) continue;
+    where = p.name;
+    break;
+  }
+  throw Error(
+      Exit::diverged,
+      fmt::format("training diverged at step {}, pass {}: the loss is {}, the first parameter whose gradient is "
+                  "not finite: {}",
+                  steps_ + 1, pass, loss, where))
+      .hint("use a smaller --lr or --rho, and look at the series with `samformer data check`");
+}
+
+template class Training<float>;
+template class Training<double>;
+
+}  // namespace samformer::optim

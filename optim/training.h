@@ -1,0 +1,72 @@
+// One training step: sharpness-aware minimisation (Foret et al. 2021) over SGD, Adam or AdamW.
+//
+//   g = grad loss(w);  e = rho g / (|g| + 1e-12);  g' = grad loss(w + e);  w = step(w, g')        rho = 0: one pass
+//
+// One norm over all parameters. ASAM (`adaptive`): e = rho w^2 g / (| |w| g | + 1e-12). The windows are normalised once
+// a step, both passes read the same copy. Slabs (model/parameters.h) hold weights, gradients, the saved copy, the
+// optimiser's moments and the averaged weights; after the first step nothing is allocated.
+// T is float (training) or double (the reference).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/ops.h"
+#include "kernels/update.h"
+#include "model/samformer.h"
+
+namespace samformer::optim {
+
+struct StepSettings {
+  kernels::UpdateRule rule;
+  double rho = 0.7;
+  bool adaptive = false;
+  double stats_mix = 0.5;  // lambda of kernels/loss.h
+  kernels::Center center = kernels::Center::mean;
+  double ema = 0.998;  // decay of the averaged weights; 0: none are kept
+};
+
+template <class T>
+class Training {
+ public:
+  // `model` must outlive this object; the weights are zero until they are filled in.
+  Training(const model::Samformer& model, const StepSettings& settings);
+
+  // One slab of each kind; `averaged` is empty without ema.
+  std::span<T> weights() { return weights_; }
+  std::span<const T> gradient() const { return gradient_; }
+  std::span<T> first_moment() { return first_moment_; }
+  std::span<T> second_moment() { return second_moment_; }  // empty for sgd
+  std::span<T> averaged() { return averaged_; }
+  // The weights that validation, test and forecasts use.
+  std::span<const T> tested() const { return averaged_.empty() ? std::span<const T>(weights_) : averaged_; }
+  std::int64_t steps() const { return steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }
+  // Starts the average at the current weights: call after filling them in.
+  void start_average() {
+    if (!averaged_.empty()) averaged_ = weights_;
+  }
+
+  struct Losses {
+    double first;   // at w
+    double second;  // at w + e; the same as `first` without SAM
+  };
+  // One step on the windows x (length L) and their truth (length H). Throws Error(Exit::diverged) naming step (from 1),
+  // pass and the first parameter whose gradient is not finite; the weights are then those before the step.
+  Losses step(kernels::Windows<T> x, Truth<T> truth, double lr);
+
+ private:
+  double pass(const Normalised<T>& input, Truth<T> truth);
+  void check_finite(double loss, double norm_squared, int pass) const;
+
+  const model::Samformer* model_;
+  StepSettings settings_;
+  std::int64_t steps_ = 0;
+  std::vector<T> weights_, gradient_, saved_, first_moment_, second_moment_, averaged_;
+  std::vector<double> partial_;
+  Arena arena_;
+  Tape<T> tape_{arena_};
+};
+
+}  // namespace samformer::optim

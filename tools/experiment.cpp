@@ -1,0 +1,152 @@
+#include "tools/experiment.h"
+
+#include <omp.h>
+
+#include <filesystem>
+#include <sstream>
+
+#include "core/sha256.h"
+#include "model/synth.h"
+#include "tools/datasets.h"
+
+namespace samformer::tools {
+namespace {
+
+std::string sha256_of(std::string_view bytes) {
+  Sha256 hash;
+  hash.update(bytes_of(bytes));
+  return hash.hex();
+}
+
+}  // namespace
+
+std::vector<std::string> Experiment::target_names() const {
+  std::vector<std::string> names;
+  for (const std::int32_t t : targets) names.push_back(series.channels[static_cast<std::size_t>(t)]);
+  return names;
+}
+
+model::CsvOptions csv_options(const Settings& settings) {
+  return {.columns = settings.columns,
+          .drop = settings.drop,
+          .date_column = settings.date_column,
+          .date_format = settings.date_format,
+          .freq = settings.freq,
+          .no_date = settings.no_date,
+          .delimiter = delimiter_character(settings)};
+}
+
+model::Series load_series(const Settings& settings, const model::CsvOptions& options) {
+  model::Series series;
+  if (settings.data == "seasonal" && !std::filesystem::exists(settings.data)) {
+    std::ostringstream text;
+    model::write_csv(text, model::make_seasonal({}));
+    const std::string bytes = text.str();
+    series = model::parse_csv(bytes, "seasonal", options);
+    series.sha256 = sha256_of(bytes);
+  } else {
+    const std::string path = settings.data == "-" ? settings.data : find_dataset(settings.data).string();
+    const std::string bytes = model::read_bytes(path);
+    series = model::parse_csv(bytes, path, options);
+    series.sha256 = sha256_of(bytes);
+  }
+  if (!settings.data_sha256.empty() && settings.data_sha256 != series.sha256) {
+    throw Error(Exit::data,
+                fmt::format("the data changed: SHA-256 {} expected, found {}", settings.data_sha256, series.sha256))
+        .at(series.path)
+        .hint("give the file that the run was trained on with --data");
+  }
+  return series;
+}
+
+Experiment load_experiment(const Settings& settings, Console& console) {
+  Experiment e;
+  e.series = load_series(settings, csv_options(settings));
+  model::require_clean(e.series);
+  for (const model::Finding& f : e.series.findings) {
+    std::string place = f.file;
+    if (f.line > 0) place += fmt::format(":{}", f.line);
+    if (f.column > 0) place += fmt::format(":{}", f.column);
+    console.warning(fmt::format("{}: {}{}{}", place, f.message, f.hint.empty() ? "" : "; ", f.hint));
+  }
+  const model::Features features = settings.features == "S"    ? model::Features::s
+                                   : settings.features == "MS" ? model::Features::ms
+                                                               : model::Features::m;
+  const std::vector<int> targets = model::select_targets(e.series, features, settings.target);
+  e.targets.assign(targets.begin(), targets.end());
+  e.splits = model::split_rows(settings.split, e.series);
+  model::check_length(e.series, e.splits, settings.lookback, settings.horizon);
+  e.season = settings.season > 0 ? settings.season : e.series.step.season();
+  scale(e, e.splits.train);
+  return e;
+}
+
+void scale(Experiment& e, model::Span rows) {
+  e.scaler = model::fit_scaler(e.series, rows);
+  e.values = model::standardise(e.series, e.scaler);
+}
+
+model::SamformerShape samformer_shape(const Settings& settings, std::int64_t D) {
+  return {settings.value == "full" ? model::Value::full : model::Value::low_rank, D, settings.lookback,
+          settings.horizon, settings.d_model};
+}
+
+kernels::Center center_of(const Settings& settings) {
+  return settings.center == "last" ? kernels::Center::last : kernels::Center::mean;
+}
+
+optim::TrainerSettings trainer_settings(const Settings& s) {
+  optim::TrainerSettings t;
+  t.step.rule = {.rule = s.optimizer == "sgd"     ? kernels::Rule::sgd
+                         : s.optimizer == "adamw" ? kernels::Rule::adamw
+                                                  : kernels::Rule::adam,
+                 .form = s.adam_form == "keras" ? kernels::AdamForm::keras : kernels::AdamForm::pytorch,
+                 .weight_decay = s.weight_decay,
+                 .beta1 = s.beta1,
+                 .beta2 = s.beta2,
+                 .epsilon = s.epsilon,
+                 .momentum = s.momentum};
+  t.step.rho = s.rho;
+  t.step.adaptive = s.adaptive;
+  t.step.stats_mix = s.stats_mix;
+  t.step.center = center_of(s);
+  t.step.ema = s.ema;
+  t.schedule = s.schedule == "constant" ? optim::Schedule::constant : optim::Schedule::cosine_restart;
+  t.lr = s.lr;
+  t.batch = s.batch;
+  t.epochs = s.epochs;
+  t.patience = s.patience;
+  t.select_last = s.select == "last";
+  t.select_mixed = s.select_by == "mixed";
+  t.seed = static_cast<std::uint64_t>(s.seed);
+  return t;
+}
+
+void initialise(optim::Training<float>& training, const model::Samformer& model, const Settings& settings) {
+  const model::Init init = settings.init == "keras"     ? model::Init::keras
+                           : settings.init == "pytorch" ? model::Init::pytorch
+                                                        : model::Init::glorot;
+  model.initialise(training.weights().data(), static_cast<std::uint64_t>(settings.seed), init,
+                   settings.head_init == "zero" ? model::HeadInit::zero : model::HeadInit::as_init);
+  training.start_average();
+}
+
+int thread_count(const Settings& settings) {
+  return settings.threads > 0 ? static_cast<int>(settings.threads) : omp_get_num_procs();
+}
+
+std::string select_device(const Settings& settings) {
+  if (settings.device != "auto" && settings.device != "cpu") {
+    throw Error(Exit::device, fmt::format("--device {}: this build has no CUDA backend", settings.device))
+        .hint("use --device cpu; `samformer doctor` lists the devices");
+  }
+  if (settings.precision != "float32") {
+    throw Error(Exit::device,
+                fmt::format("--precision {}: the device cpu computes in float32 only", settings.precision))
+        .hint("use --precision float32");
+  }
+  omp_set_num_threads(thread_count(settings));
+  return "cpu";
+}
+
+}  // namespace samformer::tools

@@ -1,0 +1,50 @@
+// From settings to what the engine works on: the series as training sees it, the model, the trainer's settings.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/csv.h"
+#include "model/samformer.h"
+#include "model/series.h"
+#include "optim/trainer.h"
+#include "tools/console.h"
+#include "tools/settings.h"
+
+namespace samformer::tools {
+
+// A standardised series with its splits. `problem()` views it.
+struct Experiment {
+  model::Series series;  // original units; S: cut down to its targets
+  std::vector<std::int32_t> targets;
+  model::Splits splits;
+  model::Scaler scaler;
+  std::vector<float> values;  // standardised, [D][rows]
+  std::int64_t season = 0;    // steps of the seasonal naive forecast; 0: none
+
+  std::int64_t D() const { return series.width(); }
+  optim::Problem problem() const { return {values, series.rows, D(), targets}; }
+  std::vector<std::string> target_names() const;
+};
+
+model::CsvOptions csv_options(const Settings& settings);
+// The bytes of `settings.data` read as a series with its hash: the built-in `seasonal`, a path, a known name. A hash
+// that differs from settings.data_sha256 (where given) throws Error(Exit::data).
+model::Series load_series(const Settings& settings, const model::CsvOptions& options);
+// The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console.
+Experiment load_experiment(const Settings& settings, Console& console);
+// Fits the scaler on `rows` and standardises with it.
+void scale(Experiment& experiment, model::Span rows);
+
+model::SamformerShape samformer_shape(const Settings& settings, std::int64_t D);
+optim::TrainerSettings trainer_settings(const Settings& settings);
+kernels::Center center_of(const Settings& settings);
+// Initial weights into a training's slabs.
+void initialise(optim::Training<float>& training, const model::Samformer& model, const Settings& settings);
+
+// Refuses devices and precisions that are not there (Exit::device), sets the number of threads; returns the device.
+std::string select_device(const Settings& settings);
+int thread_count(const Settings& settings);
+
+}  // namespace samformer::tools

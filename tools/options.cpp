@@ -1,0 +1,248 @@
+// The table of all options; see settings.h.
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "tools/settings.h"
+
+namespace samformer::tools {
+
+namespace {
+
+using S = Settings;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr Range kPositive{.low = 0, .high = kInfinity, .low_open = true, .high_open = true};
+constexpr Range kNotNegative{.low = 0, .high = kInfinity, .high_open = true};
+constexpr Range kBelowOne{.low = 0, .high = 1, .high_open = true};
+constexpr Range kFromOne{.low = 1};
+constexpr Range kSeed{.low = 0, .high = 9223372036854775807.0};
+
+constexpr unsigned kRead = kTrain | kCheck | kEval | kPredict;
+
+std::vector<std::string_view> names(std::span<const Bundle> bundles) {
+  std::vector<std::string_view> result;
+  for (const Bundle& bundle : bundles) result.push_back(bundle.name);
+  return result;
+}
+
+const std::vector<Option>& table() {
+  // clang-format off
+  static const std::vector<Option> rows = {
+      {.name = "data", .member = &S::data, .group = "Data", .takes = kTrain | kEval | kPredict,
+       .value_name = "FILE|NAME",
+       .help = "CSV file or name of a series (in $SAMFORMER_DATA_DIR, ./data, the user's cache); predict: - is stdin",
+       .default_text = "; built in", .run_default = "the run's own", .on_resume = true},
+      {.name = "data-sha256", .member = &S::data_sha256, .group = "Data", .value_name = "HEX",
+       .help = "refuse a file with another SHA-256", .default_text = "any"},
+      {.name = "features", .member = &S::features, .group = "Data", .takes = kTrain | kCheck,
+       .help = "M: all channels; S: targets alone; MS: all are inputs, targets are forecast",
+       .choices = {"M", "S", "MS"}},
+      {.name = "target", .member = &S::target, .group = "Data", .takes = kTrain | kCheck, .value_name = "A[,B]",
+       .help = "targets of S and MS", .default_text = "the last column"},
+      {.name = "columns", .member = &S::columns, .group = "Data", .takes = kTrain | kCheck, .value_name = "A[,B]",
+       .help = "the channels to read", .default_text = "all"},
+      {.name = "drop", .member = &S::drop, .group = "Data", .takes = kTrain | kCheck, .value_name = "A[,B]",
+       .help = "columns to leave out", .default_text = "none"},
+      {.name = "date-column", .member = &S::date_column, .group = "Data", .takes = kRead, .value_name = "NAME",
+       .help = "column that holds the dates", .default_text = "found"},
+      {.name = "date-format", .member = &S::date_format, .group = "Data", .takes = kRead, .value_name = "FORMAT",
+       .help = "as in strptime: %d.%m.%Y %H:%M", .default_text = "found"},
+      {.name = "freq", .member = &S::freq, .group = "Data", .takes = kRead, .value_name = "STEP",
+       .help = "time between rows: 15min, h, d, b, w, m, q, y", .default_text = "inferred"},
+      {.name = "no-date", .member = &S::no_date, .group = "Data", .takes = kRead, .help = "the file has no dates"},
+      {.name = "delimiter", .member = &S::delimiter, .group = "Data", .takes = kRead, .help = "between cells",
+       .choices = {"auto", "comma", "semicolon", "tab"}},
+      {.name = "split", .member = &S::split, .group = "Data", .takes = kTrain | kCheck, .value_name = "RULE",
+       .help = "auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C, dates:VAL,TEST[,END]"},
+      {.name = "lookback", .member = &S::lookback, .group = "Data", .takes = kTrain | kCheck, .value_name = "L",
+       .help = "rows a forecast looks back on", .range = kFromOne, .aliases = {"seq_len"}},
+      {.name = "horizon", .member = &S::horizon, .group = "Data", .takes = kTrain | kCheck | kPredict,
+       .value_name = "H", .help = "steps to forecast; predict: up to the run's", .run_default = "the run's",
+       .range = kFromOne, .aliases = {"pred_len"}},
+      {.name = "season", .member = &S::season, .group = "Data", .value_name = "N",
+       .help = "rows in a season, for the seasonal naive forecast", .default_text = "from the step"},
+
+      {.name = "model", .member = &S::model, .group = "Model", .help = "transformer is samformer without SAM",
+       .choices = names(models())},
+      {.name = "value", .member = &S::value, .group = "Model",
+       .help = "low-rank: the paper's W_V W_O; full: one L x L matrix", .choices = {"low-rank", "full"}},
+      {.name = "d-model", .member = &S::d_model, .group = "Model", .value_name = "N", .help = "attention width",
+       .range = kFromOne},
+      {.name = "init", .member = &S::init, .group = "Model", .help = "limits of the initial weights",
+       .default_text = "; for --value full pytorch", .choices = {"glorot", "keras", "pytorch"}},
+      {.name = "head-init", .member = &S::head_init, .group = "Model",
+       .help = "zero: untrained, it forecasts the window's level", .choices = {"zero", "as-init"}},
+      {.name = "center", .member = &S::center, .group = "Model",
+       .help = "the level that RevIN takes out and puts back: the window's mean or last value",
+       .choices = {"mean", "last"}},
+
+      {.name = "preset", .member = &S::preset, .group = "Training",
+       .help = "paper: the published loss and protocol; authors-*: what their code does", .choices = names(presets())},
+      {.name = "rho", .member = &S::rho, .group = "Training", .value_name = "X",
+       .help = "SAM's radius; 0: no SAM, one pass a step", .default_text = "; for --model transformer 0",
+       .range = kNotNegative},
+      {.name = "adaptive", .member = &S::adaptive, .group = "Training", .help = "ASAM"},
+      {.name = "stats-mix", .member = &S::stats_mix, .group = "Training", .value_name = "LAMBDA",
+       .help = "share of the batch's statistics in the training loss, a regulariser",
+       .default_text = "; for --model transformer 0", .range = {.low = 0, .high = 1}},
+      {.name = "ema", .member = &S::ema, .group = "Training", .value_name = "DECAY",
+       .help = "averaged weights are tested; 0: the last ones", .range = kBelowOne},
+      {.name = "optimizer", .member = &S::optimizer, .group = "Training", .choices = {"adam", "sgd", "adamw"}},
+      {.name = "lr", .member = &S::lr, .group = "Training", .value_name = "X", .help = "learning rate",
+       .range = kPositive, .aliases = {"learning_rate"}},
+      {.name = "weight-decay", .member = &S::weight_decay, .group = "Training", .value_name = "X",
+       .help = "adam, sgd: in the gradient; adamw: decoupled", .range = kNotNegative},
+      {.name = "beta1", .member = &S::beta1, .group = "Training", .value_name = "X", .range = kBelowOne},
+      {.name = "beta2", .member = &S::beta2, .group = "Training", .value_name = "X", .range = kBelowOne},
+      {.name = "epsilon", .member = &S::epsilon, .group = "Training", .value_name = "X", .help = "of adam and adamw",
+       .range = kPositive},
+      {.name = "momentum", .member = &S::momentum, .group = "Training", .value_name = "X", .help = "of sgd",
+       .range = kBelowOne},
+      {.name = "adam-form", .member = &S::adam_form, .group = "Training",
+       .help = "keras: epsilon beside the uncorrected root", .choices = {"pytorch", "keras"}},
+      {.name = "schedule", .member = &S::schedule, .group = "Training", .help = "period 5 epochs, floor 1e-6",
+       .choices = {"cosine-restart", "constant"}},
+      {.name = "batch", .member = &S::batch, .group = "Training", .value_name = "N", .help = "windows a step",
+       .range = kFromOne, .aliases = {"batch_size"}},
+      {.name = "epochs", .member = &S::epochs, .group = "Training", .value_name = "N", .help = "at most",
+       .range = kFromOne, .aliases = {"train_epochs"}, .on_resume = true},
+      {.name = "patience", .member = &S::patience, .group = "Training", .value_name = "N",
+       .help = "epochs without a better validation error before stopping; 0: never", .on_resume = true},
+      {.name = "select", .member = &S::select, .group = "Training", .help = "the epoch that is tested",
+       .choices = {"best", "last"}},
+      {.name = "select-by", .member = &S::select_by, .group = "Training",
+       .help = "validation loss with each window's own statistics, or mixed over 32 windows",
+       .choices = {"own", "mixed"}},
+      {.name = "seed", .member = &S::seed, .group = "Training", .takes = kTrain | kSynth, .value_name = "N",
+       .help = "of initialisation, order and dropout; of the built-in series", .range = kSeed},
+      {.name = "seeds", .member = &S::seeds, .group = "Training", .value_name = "LIST",
+       .help = "1..5 or 1,3,9: trains each, reports mean and deviation", .default_text = "the one seed"},
+      {.name = "refit", .member = &S::refit, .group = "Training", .help = "then train on all rows, for predict"},
+      {.name = "tune", .member = &S::tune, .group = "Training",
+       .help = "choose --center and --stats-mix by validation error"},
+
+      {.name = "device", .member = &S::device, .group = "Machine", .takes = kTrain | kEval | kPredict,
+       .value_name = "auto|cpu|cuda[:N]", .help = "where to compute", .on_resume = true},
+      {.name = "threads", .member = &S::threads, .group = "Machine", .takes = kTrain | kEval | kPredict | kDoctor,
+       .value_name = "N", .help = "CPU threads", .default_text = "all cores", .range = {.low = 0, .high = 4096},
+       .on_resume = true},
+      {.name = "precision", .member = &S::precision, .group = "Machine", .help = "of the large products",
+       .choices = {"float32", "tf32", "bf16"}},
+
+      {.name = "weights", .member = &S::weights, .group = "Run", .takes = kEval | kPredict,
+       .help = "best: the tested ones; final: refitted on all rows",
+       .default_text = "eval best, predict final if there", .choices = {"best", "final"}, .stored = false},
+      {.name = "part", .member = &S::part, .group = "Run", .takes = kEval, .help = "which rows of the file",
+       .choices = {"test", "val", "train", "all"}, .stored = false},
+      {.name = "origin", .member = &S::origin, .group = "Run", .takes = kPredict, .value_name = "DATE",
+       .help = "forecast after this row", .default_text = "the last row", .stored = false},
+      {.name = "rows", .member = &S::rows, .group = "Run", .takes = kSynth, .value_name = "N", .range = kFromOne,
+       .stored = false},
+      {.name = "channels", .member = &S::channels, .group = "Run", .takes = kSynth, .value_name = "N",
+       .range = kFromOne, .stored = false},
+      {.name = "url", .member = &S::url, .group = "Run", .takes = kFetch, .value_name = "URL",
+       .help = "download from here; the hash must still match", .default_text = "the publisher's", .stored = false},
+      {.name = "out", .member = &S::out, .group = "Run", .takes = kTrain | kPredict | kSynth, .value_name = "PATH",
+       .help = "train: the run's folder; predict, data synth: the CSV file",
+       .default_text = "train runs/UTC time-name, else stdout", .stored = false},
+      {.name = "overwrite", .member = &S::overwrite, .group = "Run", .help = "replace the run in --out",
+       .stored = false},
+      {.name = "resume", .member = &S::resume, .group = "Run", .value_name = "DIR",
+       .help = "go on with an interrupted run, to the same bits", .default_text = "none", .stored = false,
+       .on_resume = true},
+      {.name = "dry-run", .member = &S::dry_run, .group = "Run", .help = "stop before the first step", .stored = false},
+
+      {.name = "config", .member = &S::config, .group = "Program", .takes = kTrain | kCheck, .value_name = "FILE.toml",
+       .help = "read settings; the keys are the flags' names", .default_text = "none", .stored = false},
+      {.name = "print-config", .member = &S::print_config, .group = "Program", .takes = kTrain | kCheck,
+       .help = "write the merged settings as TOML and exit", .stored = false, .on_resume = true},
+      {.name = "json", .member = &S::json, .group = "Program", .takes = kEvery,
+       .help = "stdout is exactly one JSON document", .stored = false, .on_resume = true},
+      {.name = "quiet", .member = &S::quiet, .group = "Program", .takes = kEvery,
+       .help = "only warnings and errors on stderr", .stored = false, .on_resume = true},
+  };
+  // clang-format on
+  return rows;
+}
+
+// Damerau's distance: insertions, deletions, replacements and swaps of neighbours.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::array<std::vector<std::size_t>, 3> row;
+  for (auto& r : row) r.resize(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[0][j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    auto &now = row[i % 3], &before = row[(i + 2) % 3], &two_before = row[(i + 1) % 3];
+    now[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      now[j] = std::min({before[j] + 1, now[j - 1] + 1, before[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        now[j] = std::min(now[j], two_before[j - 2] + 1);
+    }
+  }
+  return row[a.size() % 3][b.size()];
+}
+
+}  // namespace
+
+std::span<const Option> options() { return table(); }
+
+std::span<const Bundle> presets() {
+  static const std::vector<Bundle> rows = {
+      {.name = "default"},
+      {.name = "paper", .settings = {{"stats-mix", "0"}, {"head-init", "as-init"}, {"ema", "0"}}, .small_rate = true},
+      {.name = "authors-tensorflow",
+       .settings = {{"stats-mix", "1"},
+                    {"init", "keras"},
+                    {"head-init", "as-init"},
+                    {"ema", "0"},
+                    {"adam-form", "keras"},
+                    {"epsilon", "1e-7"},
+                    {"select-by", "mixed"}},
+       .small_rate = true},
+      {.name = "authors-pytorch",
+       .settings = {{"value", "full"},
+                    {"stats-mix", "0"},
+                    {"head-init", "as-init"},
+                    {"ema", "0"},
+                    {"batch", "256"},
+                    {"rho", "0.5"},
+                    {"weight-decay", "1e-5"},
+                    {"schedule", "constant"},
+                    {"epochs", "100"},
+                    {"patience", "0"},
+                    {"select", "last"}}},
+  };
+  return rows;
+}
+
+std::span<const Bundle> models() {
+  static const std::vector<Bundle> rows = {
+      {.name = "samformer"},
+      {.name = "transformer", .settings = {{"stats-mix", "0"}}, .fixed = {{"rho", "0"}}},
+  };
+  return rows;
+}
+
+const Option* find_option(std::string_view name) {
+  for (const Option& option : options()) {
+    if (option.name == name || std::ranges::find(option.aliases, name) != option.aliases.end()) return &option;
+  }
+  return nullptr;
+}
+
+std::string nearest(std::string_view name, std::span<const std::string> candidates) {
+  name = name.substr(0, 64);  // a long word is near to nothing, and must not cost its square
+  std::string best;
+  std::size_t best_distance = std::numeric_limits<std::size_t>::max();
+  for (const std::string& candidate : candidates) {
+    const std::size_t distance = name.size() > 2 && candidate.starts_with(name) ? 0 : edit_distance(name, candidate);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace samformer::tools
