@@ -1,10 +1,10 @@
 // Channel attention on the GPU, forward and backward, float32; kernels/gpu.h has the formulas.
 //
-// A warp has an item: 4 R / G rows of one sample (queries; or keys, for their gradients). Its lanes are 8 slots x G column
-// groups x 4 / G rows: a slot takes every eighth row of the other side, a group its share of the columns. So a warp reads
-// eight different shared rows at a time, one 16-byte access a slot and column quad, which no bank sees twice (rows are an
-// odd number of quads apart), and no lane idles at D = 7: seven rows by eight slots. Each lane keeps its own softmax
-// (online: maximum, sum, weighted values); the slots are merged once, at the end of the item.
+// A warp has an item: 4 R / G rows of one sample (queries; or keys, for their gradients). Its lanes are 8 slots x G
+// column groups x 4 / G rows: a slot takes every eighth row of the other side, a group its share of the columns. So a
+// warp reads eight different shared rows at a time, one 16-byte access a slot and column quad, which no bank sees twice
+// (rows are an odd number of quads apart), and no lane idles at D = 7: seven rows by eight slots. Each lane keeps its
+// own softmax (online: maximum, sum, weighted values); the slots are merged once, at the end of the item.
 //
 // The other side is staged in shared memory, whole where it fits, else tile by tile; small samples share a block. Z is
 // folded from the projection while staging. Backward recomputes the probabilities from the row log-sum-exp; queries
@@ -13,12 +13,8 @@
 #include "kernels/gpu.h"
 #include "kernels/gpu_ops.h"
 
-namespace samformer::kernels {
-#ifdef SAMFORMER_EMULATED
-inline namespace emulated {
-#else
-inline namespace cuda {
-#endif
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
 namespace {
 using namespace simt;
 
@@ -40,7 +36,9 @@ struct Source {
   bool affine;
 };
 
-SIMT_DEVICE Source projected(const AttentionArguments& a, int column, int width) { return {a.p, a.ld, column, width, true}; }
+SIMT_DEVICE Source projected(const AttentionArguments& a, int column, int width) {
+  return {a.p, a.ld, column, width, true};
+}
 
 constexpr int row_stride(int width) { return width % 8 == 4 ? width : width + 4; }
 
@@ -150,7 +148,7 @@ struct Item {
 };
 
 template <int KW, int VW, int G, int R>
-__global__ void __launch_bounds__(256) attention_forward_kernel(Out<float> c, std::int64_t ldc, Out<float> lse, AttentionArguments a) {
+__global__ void __launch_bounds__(256, 2) attention_forward_kernel(Out<float> c, std::int64_t ldc, Out<float> lse, AttentionArguments a) {
   SIMT_DYNAMIC_SHARED(shared);
   constexpr int ks = row_stride(KW * G), vs = row_stride(VW * G), rows = 4 / G;
   const Pointer<float> keys = shared, values = shared + a.samples_per_block * a.tile * ks;
@@ -158,8 +156,8 @@ __global__ void __launch_bounds__(256) attention_forward_kernel(Out<float> c, st
   const int slot = lane & 7, group = (lane >> 3) & (G - 1);
   const int first_sample = static_cast<int>(blockIdx.x) * a.samples_per_block;
   const int chunk_column = static_cast<int>(blockIdx.z) * VW * G;
-  const Source q_source = projected(a, 0, a.key), k_source = projected(a, a.key, a.key);
-  const Source v_source = projected(a, 2 * a.key, a.value);
+  const Source v_source = projected(a, 0, a.value), q_source = projected(a, a.value, a.key);
+  const Source k_source = projected(a, a.value + a.key, a.key);
   const int items = a.samples_per_block * a.items_per_part;
   for (int round = 0; round < items; round += warps) {
     const Item<G, R> item(a, round + warp, lane);
@@ -278,7 +276,8 @@ SIMT_DEVICE void stage_row_scalars(Pointer<float> lse, Pointer<float> delta, con
 
 // One role: `keys` false: dQ of the item's rows; true: dK and dV. "First" is Q or K, "second" is dC or V.
 template <int KW, int VW, int G, bool keys>
-SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const BackwardArguments& b, Pointer<float> shared) {
+SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const BackwardArguments& b,
+                                         Pointer<float> shared) {
   constexpr int ks = row_stride(KW * G), vs = row_stride(VW * G);
   const int staged = a.samples_per_block * a.tile;
   const Pointer<float> firsts = shared, seconds = shared + staged * ks;
@@ -286,7 +285,8 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = static_cast<int>(blockDim.x >> 5);
   const int slot = lane & 7, group = (lane >> 3) & (G - 1);
   const int first_sample = static_cast<int>(blockIdx.x) * a.samples_per_block;
-  const Source query = projected(a, 0, a.key), key = projected(a, a.key, a.key), value = projected(a, 2 * a.key, a.value);
+  const Source value = projected(a, 0, a.value), query = projected(a, a.value, a.key);
+  const Source key = projected(a, a.value + a.key, a.key);
   const Source gradient{b.dc, b.ldc, 0, a.value, false};
   const Source own_first = keys ? key : query, other_first = keys ? query : key;
   const Source own_second = keys ? value : gradient, other_second = keys ? gradient : value;
@@ -361,18 +361,17 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
             out[i] = d_second[i];
             if (valid_row && Own<VW>::writes(slot) && v_column + i < a.value && a.gamma) {
               sum_gamma += out[i] * stored_second[i];
-              sum_beta += out[i] * a.s[2 * a.key + v_column + i];
+              sum_beta += out[i] * a.s[v_column + i];
             }
           }
-          if (valid_row && Own<VW>::writes(slot))
-            store_slice(b.dz + (row * a.ld + 2 * a.key + v_column), out, a.value - v_column);
+          if (valid_row && Own<VW>::writes(slot)) store_slice(b.dz + (row * a.ld + v_column), out, a.value - v_column);
         }
       }
     }
     if (!item.exists) continue;
     Own<KW>::reduce(d_first, slot);
     float out[k_part];
-    const int column = (keys ? a.key : 0) + k_column;
+    const int column = a.value + (keys ? a.key : 0) + k_column;
 #pragma unroll
     for (int i = 0; i < k_part; ++i) {
       out[i] = d_first[i];
@@ -416,7 +415,8 @@ struct Plan {
 
 // `floats_per_row`: shared memory of a staged row. A block has up to eight warps; a sample is cut into at most
 // `most_parts` blocks, each of which reads the whole other side, or more where the batch alone cannot fill a GPU.
-Plan plan_of(const Projected& in, int batch, int channels, Widths widths, int rows_per_item, int floats_per_row, int most_parts) {
+Plan plan_of(const Projected& in, int batch, int channels, Widths widths, int rows_per_item, int floats_per_row,
+             int most_parts) {
   const int items = (channels + rows_per_item - 1) / rows_per_item, padded = (channels + 7) & ~7;
   const int largest = (shared_limit() / (floats_per_row * 4)) & ~7;
   Plan plan;
@@ -438,7 +438,8 @@ Plan plan_of(const Projected& in, int batch, int channels, Widths widths, int ro
   plan.sample_blocks = static_cast<unsigned>((batch + a.samples_per_block - 1) / a.samples_per_block);
   const int warps = a.samples_per_block * a.items_per_part;
   plan.threads = 32u * static_cast<unsigned>(warps < 8 ? warps : 8);
-  plan.shared_bytes = static_cast<std::size_t>(a.samples_per_block * a.tile) * static_cast<std::size_t>(floats_per_row) * 4;
+  plan.shared_bytes =
+      static_cast<std::size_t>(a.samples_per_block * a.tile) * static_cast<std::size_t>(floats_per_row) * 4;
   return plan;
 }
 
@@ -484,5 +485,5 @@ void attention_backward(float* dz, float* row_sums, const float* dc, const float
   });
 }
 
-}  // namespace
-}  // namespace samformer::kernels
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu

@@ -17,7 +17,7 @@ std::string described(const char* kernel, dim3 blocks, dim3 threads, std::size_t
   return text;
 }
 void check(cudaError_t status, const std::string& call) {
-  if (status != cudaSuccess) throw cuda::GpuError(call + ": " + cudaGetErrorString(status));
+  if (status != cudaSuccess) throw gpu::cuda::GpuError(call + ": " + cudaGetErrorString(status));
 }
 }  // namespace
 
@@ -38,15 +38,16 @@ int shared_limit() {
 }
 }  // namespace simt
 
-inline namespace cuda {
+namespace gpu::cuda {
 void* device_allocate(std::size_t bytes, const char* name) {
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, bytes);
   if (status != cudaSuccess) {
     std::size_t free_bytes = 0, total = 0;
     const bool known = cudaMemGetInfo(&free_bytes, &total) == cudaSuccess;
-    check(status, std::string("cudaMalloc of ") + std::to_string(bytes) + " bytes for " + name +
-                      (known ? " (" + std::to_string(free_bytes) + " of " + std::to_string(total) + " bytes free)" : ""));
+    check(status,
+          std::string("cudaMalloc of ") + std::to_string(bytes) + " bytes for " + name +
+              (known ? " (" + std::to_string(free_bytes) + " of " + std::to_string(total) + " bytes free)" : ""));
   }
   return memory;
 }
@@ -63,11 +64,11 @@ void device_zero(void* device, std::size_t bytes, Stream stream) {
 void synchronise(Stream stream) {
   check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "cudaStreamSynchronize");
 }
-}  // namespace cuda
+}  // namespace gpu::cuda
 
 #else
 
-inline namespace emulated {
+namespace gpu::emulated {
 void* device_allocate(std::size_t bytes, const char* name) {
   return std::make_unique<simt::Region>(name, bytes, false).release()->begin();
 }
@@ -84,7 +85,7 @@ void device_zero(void* device, std::size_t bytes, Stream) {
   std::memset(device, 0, bytes);
 }
 void synchronise(Stream) {}
-}  // namespace emulated
+}  // namespace gpu::emulated
 
 #endif
 

@@ -3,13 +3,11 @@
 //
 //   xhat = (x - level) / sigma                        revin_normalise, once a step: both of SAM's passes use it
 //   s, b = row sums of Wcat, biases with W b_O folded weight_sums
-//   P = xhat Wcat'                                    GEMM; columns Q (d_m), K (d_m), V (d_v), F (H); O = 2 d_m + d_v + H
-//   Z = gamma_d P + beta_d s + b                      never written: folded into attention and loss
-//   C = softmax(Q K' / sqrt(d_m)) V                   attention_forward; C G' (G = W W_O) by GEMM
-//   z = Z_F + C G', loss, dz                          loss
-//   dQ, dK, dV from dC = dz G                         attention_backward
-//   dP = gamma_d dZ, partial sums over the rows       projection_backward; dWcat = dP' xhat by GEMM
-//   biases, RevIN's scale and shift, rank-one terms   finish_gradients
+//   P = xhat Wcat'                                    GEMM; columns V (d_v), Q (d_m), K (d_m), F (H); O = d_v + 2 d_m +
+//   H Z = gamma_d P + beta_d s + b                      never written: folded into attention and loss C = softmax(Q K'
+//   / sqrt(d_m)) V                   attention_forward; C G' (G = W W_O) by GEMM z = Z_F + C G', loss, dz loss dQ, dK,
+//   dV from dC = dz G                         attention_backward dP = gamma_d dZ, partial sums over the rows
+//   projection_backward; dWcat = dP' xhat by GEMM biases, RevIN's scale and shift, rank-one terms   finish_gradients
 //   SAM's ascent; its restore with the optimiser      gradient_norm, perturb, update
 //
 // Per-row scalars (statistics, row sums) are [N][channel_stride(D)], so that eight channels are one 32-byte sector.
@@ -21,12 +19,14 @@
 #include <cstdint>
 #include <stdexcept>
 
-namespace samformer::kernels {
 #ifdef SAMFORMER_EMULATED
-inline namespace emulated {
+#define SAMFORMER_GPU_BACKEND emulated
 #else
-inline namespace cuda {
+#define SAMFORMER_GPU_BACKEND cuda
 #endif
+
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
 
 using Stream = void*;  // a cudaStream_t
 
@@ -50,45 +50,54 @@ void synchronise(Stream stream);
 // What may change between steps of a captured graph; written by the host between epochs.
 struct Hyper {
   float lr = 0, rho = 0, momentum = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
-  float ema_decay = 0;              // 0: no averaged weights
+  float ema_decay = 0;                  // 0: no averaged weights
   double log_beta1 = 0, log_beta2 = 0;  // natural logarithms: 1 - beta^t loses digits in float
 };
 
 // Written by the kernels alone, one writer each. A pass that meets a non-finite gradient fills the record `bad_*`;
 // from then on weights, moments and averages stay as they are.
 struct Progress {
-  std::int64_t step = 0;            // steps begun; the step that runs is number `step` from 1
-  std::int64_t batch = 0;           // batches finished in this epoch: the first start of the batch is starts[batch * batch_stride]
+  std::int64_t step = 0;  // steps begun; the step that runs is number `step` from 1
+  std::int64_t batch =
+      0;  // batches finished in this epoch: the first start of the batch is starts[batch * batch_stride]
   float correction1 = 1, correction2 = 1;  // 1 - beta^step
-  float ema_decay = 0;              // min(decay, (1 + t) / (10 + t)), t = step - 1
-  std::int32_t bad_pass = 0;        // 1 or 2; 0: none
+  float ema_decay = 0;                     // min(decay, (1 + t) / (10 + t)), t = step - 1
+  std::int32_t bad_pass = 0;               // 1 or 2; 0: none
   std::int64_t bad_step = 0;
-  std::int64_t bad_element = 0;     // index in the parameter slab
+  std::int64_t bad_element = 0;      // index in the parameter slab
   double squared_error[2] = {0, 0};  // sums over the epoch of both passes' losses (already divided by their counts)
   double absolute_error[2] = {0, 0};
-  float norm = 0;                   // of the last ascent's gradient
+  float norm = 0;  // of the last ascent's gradient
 };
 
 // ---- RevIN ---------------------------------------------------------------------------------------------------------
 
-enum class Center { mean, last };
-
-// xhat [R][look_back]; stats [N][channel_stride][2] = level, sigma = sqrt(biased variance + 1e-5).
-// series [D][T] (resident), starts: the epoch's order; the batch is starts[progress->batch * batch_stride + n] (null
-// progress: batch 0).
-// Advances progress->step and its corrections when `begins_step`.
+// xhat [R][look_back]; stats [N][channel_stride][2] = level (mean, or the last value), sigma = sqrt(biased variance +
+// 1e-5). series [D][T] (resident), starts: the epoch's order; the batch is starts[progress->batch * batch_stride + n]
+// (null progress: batch 0). Advances progress->step and its corrections when `begins_step`.
 void revin_normalise(float* xhat, float* stats, Progress* progress, const Hyper* hyper, const float* series,
                      const std::int32_t* starts, int batch, int batch_stride, int channels, std::int64_t series_length,
-                     int look_back, Center center, bool begins_step, Stream stream);
+                     int look_back, bool last_value, bool begins_step, Stream stream);
 
 // moments [D][8]: the batch's means of sigma, sigma^2, level, level^2, sigma level (three unused).
 void revin_moments(float* moments, const float* stats, int batch, int channels, Stream stream);
 
 // ---- projection --------------------------------------------------------------------------------------------------
 
+// Columns of P and rows of Wcat, in this order: values, queries, keys, forecast. Values are d_m wide; in the full-rank
+// variant H (W_V folded into the head) or L.
 struct Widths {
-  int key = 16, value = 16, horizon = 96;
-  constexpr int columns() const { return 2 * key + value + horizon; }
+  int value = 16, key = 16, horizon = 96;
+  constexpr int first_query() const { return value; }
+  constexpr int first_key() const { return value + key; }
+  constexpr int first_head() const { return value + 2 * key; }
+  constexpr int columns() const { return value + 2 * key + horizon; }
+};
+
+// Wcat [O][look_back] in one piece or two: the rows of the values, and all others.
+struct WeightRows {
+  const float* value;
+  const float* rest;
 };
 
 // The projection's columns as their consumers read them: value[r][o] = gamma_d p[r ld + o] + beta_d s[o] + b[o].
@@ -101,17 +110,18 @@ struct Projected {
   const float* b;  // [O]
 };
 
-// The biases, each null where the model has none. Output: b_O [look_back]; the others as wide as their product.
+// The biases, each null where the model has none. Output: b_O [look_back]; the others as wide as their product (value:
+// W b_V where W_V is folded).
 struct Biases {
+  const float* value;
   const float* query;
   const float* key;
-  const float* value;
   const float* output;
   const float* head;
 };
 
-// s[o] = sum of row o of weights [O][look_back]; b[o] = its bias, for the forecasting rows W b_O + b_W.
-void weight_sums(float* s, float* b, const float* weights, const Biases& biases, Widths widths, int look_back,
+// s[o] = sum of row o of Wcat; b[o] = its bias, for the forecasting rows W b_O + b_W.
+void weight_sums(float* s, float* b, const WeightRows& weights, const Biases& biases, Widths widths, int look_back,
                  Stream stream);
 
 // Partial sums of projection_backward: column_parts [chunks][2][O] with chunks = projection_chunks(R).
@@ -126,20 +136,25 @@ void projection_backward(float* dp, float* column_parts, const float* dz, std::i
 constexpr int row_sum_slots = 3;
 
 struct Gradients {
-  float* weights;  // [O][look_back], holds dP' xhat on entry
-  float* query;    // biases, each null where the model has none
-  float* value;
+  float* value_rows;  // of dWcat, which hold dP' xhat on entry
+  float* other_rows;
+  float* value;  // biases, each null where the model has none
+  float* query;
   float* head;
   float* gamma;  // [D] or null
   float* beta;
 };
 
-// Finishes what the products left: bias gradients, RevIN's scale and shift, and onto dWcat the rank-one terms
-// ds_o (every column) and, for the forecasting rows, r_o b_O'. The key bias has none: its slot is not touched.
+// A bias that is folded into the head brings a rank-one term to the head's gradient: r folded'. r: the bias gradient of
+// the forecasting column (b_O), or of the value column of the same step (b_V, where W_V is folded).
+enum class Folded { nothing, output_bias, value_bias };
+
+// Finishes what the products left: bias gradients (value: r itself where b_V is folded), RevIN's scale and shift, and
+// onto dWcat the rank-one terms ds_o (every column) and r folded'. The key bias has no gradient: it is not touched.
 // Sums loss_parts [loss_blocks(R)][2] into progress->squared_error[pass], absolute_error[pass].
 void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
-                      const float* loss_parts, const float* output_bias, int batch, int channels, Widths widths,
-                      int look_back, int pass, Stream stream);
+                      const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
+                      Widths widths, int look_back, int pass, Stream stream);
 
 // ---- channel attention -------------------------------------------------------------------------------------------
 
@@ -147,7 +162,7 @@ void finish_gradients(const Gradients& gradients, Progress* progress, const floa
 void attention_forward(float* c, std::int64_t ldc, float* lse, const Projected& in, int batch, int channels,
                        Widths widths, Stream stream);
 
-// dz [R][ld of in]: columns Q, K, V; row_sums as above (slots 1 and 2; null without affine).
+// dz [R][ld of in]: columns V, Q, K; row_sums as above (slots 1 and 2; null without affine).
 void attention_backward(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc, const float* lse,
                         const Projected& in, int batch, int channels, Widths widths, Stream stream);
 
@@ -164,9 +179,9 @@ void attention_backward_tf32(float* dz, float* row_sums, const float* dc, const 
 int loss_blocks(int rows);
 
 struct LossInput {
-  Projected in;         // columns F, at column 2 key + value
-  const float* mixed;   // [R][horizon]: C G'; null: nothing to add (identity, random walk)
-  const float* stats;   // [N][channel_stride][2]
+  Projected in;          // the forecast's columns
+  const float* mixed;    // [R][horizon]: C G'; null: nothing to add (identity, random walk)
+  const float* stats;    // [N][channel_stride][2]
   const float* moments;  // [D][8]; read only where lambda > 0
   const float* series;
   const std::int32_t* starts;
@@ -213,5 +228,5 @@ void update(float* weights, float* m, float* v, float* average, Progress* progre
             const float* parts, const float* saved, const float* gradients, std::int64_t count, Rule rule, int pass,
             Stream stream);
 
-}  // namespace
-}  // namespace samformer::kernels
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu

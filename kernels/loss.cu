@@ -5,12 +5,8 @@
 #include "kernels/gpu.h"
 #include "kernels/gpu_ops.h"
 
-namespace samformer::kernels {
-#ifdef SAMFORMER_EMULATED
-inline namespace emulated {
-#else
-inline namespace cuda {
-#endif
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
 namespace {
 using namespace simt;
 
@@ -26,7 +22,20 @@ struct LossArguments {
 };
 
 // What the loop over the horizon needs of a row.
-enum Scalar { row_gamma, row_beta, row_inverse, row_level, row_sigma, row_s1, row_s2, row_m1, row_m2, row_sm, row_weight, scalars };
+enum Scalar {
+  row_gamma,
+  row_beta,
+  row_inverse,
+  row_level,
+  row_sigma,
+  row_s1,
+  row_s2,
+  row_m1,
+  row_m2,
+  row_sm,
+  row_weight,
+  scalars
+};
 
 SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<long long> target, const LossArguments& a, int r) {
   const int i = threadIdx.x;
@@ -39,7 +48,8 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<long long> target, con
   scalar[row_inverse * rows_per_block + i] = 1.0f / (gamma + a.guard);
   scalar[row_level * rows_per_block + i] = level;
   scalar[row_sigma * rows_per_block + i] = sigma;
-  scalar[row_weight * rows_per_block + i] = a.scale * (a.channel_weight ? static_cast<float>(a.channel_weight[d]) : 1.0f);
+  scalar[row_weight * rows_per_block + i] =
+      a.scale * (a.channel_weight ? static_cast<float>(a.channel_weight[d]) : 1.0f);
   if (a.lambda > 0) {
     const float4 m = load4(a.moments + 8 * d);
     const float sm = a.moments[8 * d + 4], keep = 1.0f - a.lambda;
@@ -55,10 +65,10 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<long long> target, con
 
 // parts [blocks][2]; dz null: no gradient; row_sums null: no affine. With `forecast`, writes that and nothing else.
 template <bool forecasting>
-__global__ void __launch_bounds__(256) loss_kernel(Out<float> parts, Out<float> dz, std::int64_t ldz, Out<float> row_sums,
-                                                   Out<float> forecast, LossArguments a) {
+__global__ void __launch_bounds__(256) loss_kernel(Out<float> parts, Out<float> dz, std::int64_t ldz,
+                                                   Out<float> row_sums, Out<float> forecast, LossArguments a) {
   SIMT_DYNAMIC_SHARED(columns);
-  SIMT_SHARED(float, scalar, scalars * rows_per_block);
+  SIMT_SHARED(float, scalar, scalars* rows_per_block);
   SIMT_SHARED(long long, target, rows_per_block);
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(float, sums, 2 * rows_per_block);
@@ -142,7 +152,7 @@ LossArguments arguments_of(const LossInput& x) {
   a.stats = x.stats, a.moments = x.moments, a.series = x.series, a.channel_weight = x.channel_weight;
   a.starts = x.starts, a.progress = x.progress, a.ld = x.in.ld, a.series_length = x.series_length;
   a.rows = rows, a.batch_stride = x.batch_stride, a.channels = x.channels, a.look_back = x.look_back;
-  a.horizon = x.widths.horizon, a.first_column = 2 * x.widths.key + x.widths.value;
+  a.horizon = x.widths.horizon, a.first_column = x.widths.first_head();
   a.lambda = x.lambda, a.guard = x.guard;
   a.scale = static_cast<float>(1.0 / (static_cast<double>(rows) * x.widths.horizon));
   return a;
@@ -167,5 +177,5 @@ void denormalise(float* forecast, const LossInput& input, Stream stream) {
          forecast, a);
 }
 
-}  // namespace
-}  // namespace samformer::kernels
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu

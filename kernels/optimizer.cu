@@ -5,12 +5,8 @@
 #include "kernels/gpu.h"
 #include "kernels/gpu_ops.h"
 
-namespace samformer::kernels {
-#ifdef SAMFORMER_EMULATED
-inline namespace emulated {
-#else
-inline namespace cuda {
-#endif
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
 namespace {
 using namespace simt;
 
@@ -31,8 +27,9 @@ SIMT_DEVICE float as_float(int x) {
 #endif
 }
 
-__global__ void __launch_bounds__(256) gradient_norm_kernel(Out<float> parts, const Progress* progress, In<float> gradients, In<float> weights, int count,
-                                     bool adaptive) {
+__global__ void __launch_bounds__(256)
+    gradient_norm_kernel(Out<float> parts, const Progress* progress, In<float> gradients, In<float> weights, int count,
+                         bool adaptive) {
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(int, first_bad, 8);
   float sum = 0;
@@ -100,8 +97,9 @@ SIMT_DEVICE void record(Progress* progress, int pass, int element) {
   progress->bad_element = element;
 }
 
-__global__ void __launch_bounds__(256) perturb_kernel(Out<float> weights, Out<float> saved, Progress* progress, const Hyper* hyper,
-                               In<float> parts, int part_count, In<float> gradients, int count, bool adaptive) {
+__global__ void __launch_bounds__(256)
+    perturb_kernel(Out<float> weights, Out<float> saved, Progress* progress, const Hyper* hyper, In<float> parts,
+                   int part_count, In<float> gradients, int count, bool adaptive) {
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(int, bad_scratch, 8);
   int bad = -1;
@@ -130,8 +128,8 @@ struct Slabs {
 };
 
 template <Rule rule>
-__global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progress, const Hyper* hyper, In<float> parts, int part_count, int count,
-                              int pass) {
+__global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progress, const Hyper* hyper,
+                                                     In<float> parts, int part_count, int count, int pass) {
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(int, bad_scratch, 8);
   int bad = -1;
@@ -218,14 +216,15 @@ void update(float* weights, float* m, float* v, float* average, Progress* progre
             const float* parts, const float* saved, const float* gradients, std::int64_t count, Rule rule, int pass,
             Stream stream) {
   Slabs slab;
-  slab.weights = weights, slab.m = m, slab.v = v, slab.average = average, slab.saved = saved, slab.gradients = gradients;
+  slab.weights = weights, slab.m = m, slab.v = v, slab.average = average, slab.saved = saved,
+  slab.gradients = gradients;
   const auto kernel = rule == Rule::sgd          ? update_kernel<Rule::sgd>
                       : rule == Rule::adam       ? update_kernel<Rule::adam>
                       : rule == Rule::adam_keras ? update_kernel<Rule::adam_keras>
                                                  : update_kernel<Rule::adamw>;
-  launch("update", kernel, blocks_of(count, step_chunk), dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), slab, progress,
-         hyper, parts, norm_blocks(count), static_cast<int>(count), pass);
+  launch("update", kernel, blocks_of(count, step_chunk), dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), slab,
+         progress, hyper, parts, norm_blocks(count), static_cast<int>(count), pass);
 }
 
-}  // namespace
-}  // namespace samformer::kernels
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu

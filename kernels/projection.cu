@@ -2,12 +2,8 @@
 #include "kernels/gpu.h"
 #include "kernels/gpu_ops.h"
 
-namespace samformer::kernels {
-#ifdef SAMFORMER_EMULATED
-inline namespace emulated {
-#else
-inline namespace cuda {
-#endif
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
 namespace {
 using namespace simt;
 
@@ -15,17 +11,20 @@ constexpr int chunk = 1024;  // columns of the output bias kept in shared memory
 constexpr int max_chunks = 64;
 
 struct BiasArguments {
-  In<float> query, key, value, output, head;
+  In<float> value, query, key, output, head;
 };
 
 // Eight rows a block, one a warp. The output bias is fetched once a block.
-__global__ void __launch_bounds__(256) weight_sums_kernel(Out<float> s, Out<float> b, In<float> weights,
-                                                          BiasArguments bias, Widths widths, int look_back) {
+__global__ void __launch_bounds__(256)
+    weight_sums_kernel(Out<float> s, Out<float> b, In<float> value_rows, In<float> other_rows, BiasArguments bias,
+                       Widths widths, int look_back) {
   SIMT_SHARED(float, output, chunk);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int columns = widths.columns(), first_head = 2 * widths.key + widths.value;
+  const int columns = widths.columns(), first_head = widths.first_head();
   const int o = static_cast<int>(blockIdx.x) * 8 + warp;
   const bool folding = bias.output && static_cast<int>(blockIdx.x) * 8 + 7 >= first_head;
+  const In<float> weights = o < widths.value ? value_rows + static_cast<std::int64_t>(o) * look_back
+                                             : other_rows + static_cast<std::int64_t>(o - widths.value) * look_back;
   float sum = 0, folded = 0;
   for (int begin = 0; begin < look_back; begin += chunk) {
     const int end = begin + chunk < look_back ? begin + chunk : look_back;
@@ -37,7 +36,7 @@ __global__ void __launch_bounds__(256) weight_sums_kernel(Out<float> s, Out<floa
     if (o < columns) {
       for (int i = begin + 4 * lane; i < end; i += 128) {
         float w[4];
-        load_slice(w, weights + (static_cast<std::int64_t>(o) * look_back + i), end - i);
+        load_slice<4>(w, weights + i, end - i);
         sum += (w[0] + w[1]) + (w[2] + w[3]);
         if (folding) {
           float x[4];
@@ -52,12 +51,12 @@ __global__ void __launch_bounds__(256) weight_sums_kernel(Out<float> s, Out<floa
   if (lane == 0 && o < columns) {
     s[o] = sum;
     float own = 0;
-    if (o < widths.key) {
-      if (bias.query) own = bias.query[o];
-    } else if (o < 2 * widths.key) {
-      if (bias.key) own = bias.key[o - widths.key];
+    if (o < widths.value) {
+      if (bias.value) own = bias.value[o];
+    } else if (o < widths.first_key()) {
+      if (bias.query) own = bias.query[o - widths.first_query()];
     } else if (o < first_head) {
-      if (bias.value) own = bias.value[o - 2 * widths.key];
+      if (bias.key) own = bias.key[o - widths.first_key()];
     } else {
       if (bias.head) own = bias.head[o - first_head];
       own += folded;
@@ -72,9 +71,9 @@ int rows_per_chunk(int rows) {
 }
 
 // A block has 32 columns, four a thread, and a chunk of rows, every 32nd a thread.
-__global__ void __launch_bounds__(256) projection_backward_kernel(Out<float> dp, Out<float> parts, In<float> dz, std::int64_t ld,
-                                                                  In<float> gamma, In<float> beta, int rows,
-                                                                  int chunk_rows, int channels, int columns) {
+__global__ void __launch_bounds__(256)
+    projection_backward_kernel(Out<float> dp, Out<float> parts, In<float> dz, std::int64_t ld, In<float> gamma,
+                               In<float> beta, int rows, int chunk_rows, int channels, int columns) {
   SIMT_SHARED(float, scratch, 8 * 64);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int o = static_cast<int>(blockIdx.x) * 32 + 4 * (lane & 7), left = columns - o;
@@ -116,17 +115,18 @@ __global__ void __launch_bounds__(256) projection_backward_kernel(Out<float> dp,
 }
 
 struct GradientArguments {
-  Out<float> weights, query, value, head, gamma, beta;
+  Out<float> value_rows, other_rows, value, query, head, gamma, beta;
 };
 struct FinishSizes {
   int batch, channels, look_back, pass, chunks, loss_parts;
   Widths widths;
+  Folded folded;
 };
 
 // Blocks by role: eight rows of Wcat each; eight channels each; one for the loss.
-__global__ void __launch_bounds__(256) finish_gradients_kernel(GradientArguments out, Progress* progress, In<float> parts,
-                                                               In<float> row_sums, In<float> loss_parts,
-                                                               In<float> output_bias, FinishSizes sizes) {
+__global__ void __launch_bounds__(256)
+    finish_gradients_kernel(GradientArguments out, Progress* progress, In<float> parts, In<float> row_sums,
+                            In<float> loss_parts, In<float> folded_bias, FinishSizes sizes) {
   SIMT_SHARED(float, scratch, 2 * 64);
   SIMT_SHARED(float, sums, 16);
   SIMT_SHARED(float, output, chunk);
@@ -152,7 +152,8 @@ __global__ void __launch_bounds__(256) finish_gradients_kernel(GradientArguments
   }
   float v[2] = {};
   if (block >= weight_blocks) {
-    const int d = (block - weight_blocks) * 8 + static_cast<int>(threadIdx.x & 7u), stride = channel_stride(sizes.channels);
+    const int d = (block - weight_blocks) * 8 + static_cast<int>(threadIdx.x & 7u),
+              stride = channel_stride(sizes.channels);
     const std::int64_t plane = static_cast<std::int64_t>(sizes.batch) * stride;
     if (d < sizes.channels) {
       for (int n = threadIdx.x >> 3; n < sizes.batch; n += 32) {
@@ -180,35 +181,45 @@ __global__ void __launch_bounds__(256) finish_gradients_kernel(GradientArguments
     if (threadIdx.x < 16) sums[threadIdx.x] = total;
     __syncthreads();
   }
-  const int o = block * 8 + warp, key = sizes.widths.key, first_head = 2 * key + sizes.widths.value;
+  const Widths widths = sizes.widths;
+  const int o = block * 8 + warp, first_head = widths.first_head();
   const float bias_gradient = sums[warp], every_column = affine ? static_cast<float>(sums[8 + warp]) : 0.0f;
   if (lane == 0 && o < columns) {
-    if (o < key) {
-      if (out.query) out.query[o] = bias_gradient;
+    if (o < widths.value) {
+      if (out.value) out.value[o] = bias_gradient;
+    } else if (o < widths.first_key()) {
+      if (out.query) out.query[o - widths.first_query()] = bias_gradient;
     } else if (o >= first_head) {
       if (out.head) out.head[o - first_head] = bias_gradient;
-    } else if (o >= 2 * key) {
-      if (out.value) out.value[o - 2 * key] = bias_gradient;
     }
   }
-  const bool folding = output_bias && block * 8 + 7 >= first_head;
+  const bool folding = sizes.folded != Folded::nothing && block * 8 + 7 >= first_head;
   if (!affine && !folding) return;
-  const float by_bias = o >= first_head ? bias_gradient : 0.0f;
+  float r = o >= first_head && o < columns ? bias_gradient : 0.0f;
+  if (folding && sizes.folded == Folded::value_bias && o >= first_head && o < columns) {
+    r = 0;
+    for (int c = lane; c < sizes.chunks; c += 32)
+      r += parts[(static_cast<std::int64_t>(c) * 2) * columns + o - first_head];
+    r = warp_sum(r);
+  }
+  const Out<float> weights = o < widths.value
+                                 ? out.value_rows + static_cast<std::int64_t>(o) * sizes.look_back
+                                 : out.other_rows + static_cast<std::int64_t>(o - widths.value) * sizes.look_back;
   for (int begin = 0; begin < sizes.look_back; begin += chunk) {
     const int end = begin + chunk < sizes.look_back ? begin + chunk : sizes.look_back;
     if (folding) {
       __syncthreads();
-      for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 256) output[i - begin] = output_bias[i];
+      for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 256) output[i - begin] = folded_bias[i];
       __syncthreads();
     }
     if (o < columns) {
       for (int i = begin + 4 * lane; i < end; i += 128) {
         float w[4], x[4] = {};
-        const Out<float> at = out.weights + (static_cast<std::int64_t>(o) * sizes.look_back + i);
+        const Out<float> at = weights + i;
         load_slice<4>(w, at, end - i);
         if (folding) load_slice<4>(x, output + (i - begin), end - i);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) w[k] += every_column + by_bias * x[k];
+        for (int k = 0; k < 4; ++k) w[k] += every_column + r * x[k];
         store_slice(at, w, end - i);
       }
     }
@@ -217,13 +228,14 @@ __global__ void __launch_bounds__(256) finish_gradients_kernel(GradientArguments
 
 }  // namespace
 
-void weight_sums(float* s, float* b, const float* weights, const Biases& biases, Widths widths, int look_back,
+void weight_sums(float* s, float* b, const WeightRows& weights, const Biases& biases, Widths widths, int look_back,
                  Stream stream) {
   BiasArguments bias;
-  bias.query = biases.query, bias.key = biases.key, bias.value = biases.value, bias.output = biases.output;
+  bias.value = biases.value, bias.query = biases.query, bias.key = biases.key, bias.output = biases.output;
   bias.head = biases.head;
-  launch("weight_sums", weight_sums_kernel, dim3{static_cast<unsigned>((widths.columns() + 7) / 8), 1, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), s, b, weights, bias, widths, look_back);
+  launch("weight_sums", weight_sums_kernel, dim3{static_cast<unsigned>((widths.columns() + 7) / 8), 1, 1},
+         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), s, b, weights.value, weights.rest, bias, widths,
+         look_back);
 }
 
 int projection_chunks(int rows) { return (rows + rows_per_chunk(rows) - 1) / rows_per_chunk(rows); }
@@ -232,23 +244,23 @@ void projection_backward(float* dp, float* column_parts, const float* dz, std::i
                          const float* beta, int batch, int channels, int columns, Stream stream) {
   const int rows = batch * channels;
   launch("projection_backward", projection_backward_kernel,
-         dim3{static_cast<unsigned>((columns + 31) / 32), static_cast<unsigned>(projection_chunks(rows)), 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), dp, column_parts, dz, ld, gamma, beta, rows, rows_per_chunk(rows), channels,
-         columns);
+         dim3{static_cast<unsigned>((columns + 31) / 32), static_cast<unsigned>(projection_chunks(rows)), 1},
+         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), dp, column_parts, dz, ld, gamma, beta, rows,
+         rows_per_chunk(rows), channels, columns);
 }
 
 void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
-                      const float* loss_parts, const float* output_bias, int batch, int channels, Widths widths,
-                      int look_back, int pass, Stream stream) {
+                      const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
+                      Widths widths, int look_back, int pass, Stream stream) {
   GradientArguments out;
-  out.weights = gradients.weights, out.query = gradients.query, out.value = gradients.value, out.head = gradients.head;
-  out.gamma = gradients.gamma, out.beta = gradients.beta;
+  out.value_rows = gradients.value_rows, out.other_rows = gradients.other_rows, out.value = gradients.value;
+  out.query = gradients.query, out.head = gradients.head, out.gamma = gradients.gamma, out.beta = gradients.beta;
   const int rows = batch * channels;
-  const FinishSizes sizes{batch, channels, look_back, pass, projection_chunks(rows), loss_blocks(rows), widths};
+  const FinishSizes sizes{batch, channels, look_back, pass, projection_chunks(rows), loss_blocks(rows), widths, folded};
   const int blocks = (widths.columns() + 7) / 8 + (gradients.gamma ? (channels + 7) / 8 : 0) + 1;
   launch("finish_gradients", finish_gradients_kernel, dim3{static_cast<unsigned>(blocks), 1, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), out, progress, column_parts, row_sums, loss_parts, output_bias, sizes);
+         static_cast<simt::Stream>(stream), out, progress, column_parts, row_sums, loss_parts, folded_bias, sizes);
 }
 
-}  // namespace
-}  // namespace samformer::kernels
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu

@@ -6,19 +6,15 @@
 #include "kernels/gpu.h"
 #include "kernels/gpu_ops.h"
 
-namespace samformer::kernels {
-#ifdef SAMFORMER_EMULATED
-inline namespace emulated {
-#else
-inline namespace cuda {
-#endif
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
 namespace {
 using namespace simt;
 
-__global__ void __launch_bounds__(128) revin_normalise_kernel(Out<float> xhat, Out<float> stats, Progress* progress, const Hyper* hyper,
-                                       In<float> series, In<std::int32_t> starts, int rows, int batch_stride,
-                                       int channels, std::int64_t series_length, int look_back, int stride,
-                                       bool last_value, bool begins_step) {
+__global__ void __launch_bounds__(128)
+    revin_normalise_kernel(Out<float> xhat, Out<float> stats, Progress* progress, const Hyper* hyper, In<float> series,
+                           In<std::int32_t> starts, int rows, int batch_stride, int channels,
+                           std::int64_t series_length, int look_back, int stride, bool last_value, bool begins_step) {
   SIMT_DYNAMIC_SHARED(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   if (begins_step && blockIdx.x == 0 && threadIdx.x == 0) {
@@ -57,11 +53,13 @@ __global__ void __launch_bounds__(128) revin_normalise_kernel(Out<float> xhat, O
   const float level = last_value ? last : mean, scale = 1.0f / sigma;
   const std::int64_t row = static_cast<std::int64_t>(r) * look_back;
   for (int i = lane; i < look_back; i += 32) xhat[row + i] = (window[i] - level) * scale;
-  if (lane == 0) store2(stats + 2 * (static_cast<std::int64_t>(n) * channel_stride(channels) + d), make_float2(level, sigma));
+  if (lane == 0)
+    store2(stats + 2 * (static_cast<std::int64_t>(n) * channel_stride(channels) + d), make_float2(level, sigma));
 }
 
 // A block has eight channels, thread t channel t % 8 and every 32nd sample from t / 8.
-__global__ void __launch_bounds__(256) revin_moments_kernel(Out<float> moments, In<float> stats, int batch, int channels) {
+__global__ void __launch_bounds__(256)
+    revin_moments_kernel(Out<float> moments, In<float> stats, int batch, int channels) {
   SIMT_SHARED(float, scratch, 8 * 8 * 5);
   const int o = threadIdx.x & 7, d = static_cast<int>(blockIdx.x) * 8 + o;
   float sums[5] = {};
@@ -80,20 +78,21 @@ __global__ void __launch_bounds__(256) revin_moments_kernel(Out<float> moments, 
 
 void revin_normalise(float* xhat, float* stats, Progress* progress, const Hyper* hyper, const float* series,
                      const std::int32_t* starts, int batch, int batch_stride, int channels, std::int64_t series_length,
-                     int look_back, Center center, bool begins_step, Stream stream) {
+                     int look_back, bool last_value, bool begins_step, Stream stream) {
   const int stride = (look_back + 3 + 3) & ~3, rows = batch * channels;
   int warps = 4;
   while (warps > 1 && warps * stride * 4 > 48 * 1024) warps /= 2;
-  const dim3 blocks{static_cast<unsigned>((rows + warps - 1) / warps), 1, 1}, threads{static_cast<unsigned>(warps * 32), 1, 1};
+  const dim3 blocks{static_cast<unsigned>((rows + warps - 1) / warps), 1, 1},
+      threads{static_cast<unsigned>(warps * 32), 1, 1};
   launch("revin_normalise", revin_normalise_kernel, blocks, threads, static_cast<std::size_t>(warps * stride) * 4,
          static_cast<simt::Stream>(stream), xhat, stats, progress, hyper, series, starts, rows, batch_stride, channels,
-         series_length, look_back, stride, center == Center::last, begins_step);
+         series_length, look_back, stride, last_value, begins_step);
 }
 
 void revin_moments(float* moments, const float* stats, int batch, int channels, Stream stream) {
-  launch("revin_moments", revin_moments_kernel, dim3{static_cast<unsigned>((channels + 7) / 8), 1, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), moments, stats, batch, channels);
+  launch("revin_moments", revin_moments_kernel, dim3{static_cast<unsigned>((channels + 7) / 8), 1, 1}, dim3{256, 1, 1},
+         0, static_cast<simt::Stream>(stream), moments, stats, batch, channels);
 }
 
-}  // namespace
-}  // namespace samformer::kernels
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu
