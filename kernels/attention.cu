@@ -148,7 +148,8 @@ struct Item {
 };
 
 template <int KW, int VW, int G, int R>
-__global__ void __launch_bounds__(256, 2) attention_forward_kernel(Out<float> c, std::int64_t ldc, Out<float> lse, AttentionArguments a) {
+__global__ void __launch_bounds__(256, 2)
+    attention_forward_kernel(Out<float> c, std::int64_t ldc, Out<float> lse, AttentionArguments a) {
   SIMT_DYNAMIC_SHARED(shared);
   constexpr int ks = row_stride(KW * G), vs = row_stride(VW * G), rows = 4 / G;
   const Pointer<float> keys = shared, values = shared + a.samples_per_block * a.tile * ks;
@@ -334,22 +335,29 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
         const Pointer<float> second_rows = seconds + (staged_from * vs + group * VW);
 #pragma unroll 1
         for (int j = slot; j < ((valid + 7) & ~7); j += 8) {
-          float x[KW], y[VW];
+          float x[KW];
           load_row<KW>(x, first_rows + j * ks);
-          load_row<VW>(y, second_rows + j * vs);
           if constexpr (keys) {
             lse = log2_e * lses[staged_from + j];
             delta = deltas[staged_from + j];
           }
-          const float score = sum_groups<G>(dot(first, x)), dp = sum_groups<G>(dot(second, y));
+          const float score = sum_groups<G>(dot(first, x));
           const float p = j < valid ? power_of_two(score - lse) : 0.0f;
-          const float ds = p * (dp - delta) * a.scale;
+          // A quad at a time: a whole row beside the accumulators would not fit in the registers.
+          float dp = 0;
+#pragma unroll
+          for (int c = 0; c < VW; c += 4) {
+            float y[4];
+            load_row<4>(y, second_rows + (j * vs + c));
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              dp += second[c + i] * y[i];
+              if constexpr (keys) d_second[c + i] += p * y[i];
+            }
+          }
+          const float ds = p * (sum_groups<G>(dp) - delta) * a.scale;
 #pragma unroll
           for (int i = 0; i < KW; ++i) d_first[i] += ds * x[i];
-          if constexpr (keys) {
-#pragma unroll
-            for (int i = 0; i < VW; ++i) d_second[i] += p * y[i];
-          }
         }
       }
       if constexpr (keys) {
