@@ -42,21 +42,32 @@ SIMT_DEVICE Source projected(const AttentionArguments& a, int column, int width)
 
 constexpr int row_stride(int width) { return width % 8 == 4 ? width : width + 4; }
 
+// What folds E columns of any row.
+template <int E>
+struct Coefficients {
+  float s[E] = {}, b[E] = {};
+  bool affine;
+  SIMT_DEVICE Coefficients(const Source& from, const AttentionArguments& a, int column)
+      : affine(from.affine && static_cast<bool>(a.gamma)) {
+    if (affine) load_slice(s, a.s + (from.column + column), from.width - column);
+    if (from.affine) load_slice(b, a.b + (from.column + column), from.width - column);
+  }
+};
+template <int E>
+SIMT_DEVICE void fold_columns(float (&folded)[E], const float (&stored)[E], const Coefficients<E>& k,
+                              const AttentionArguments& a, int d, bool valid) {
+  const float gamma = k.affine && valid ? static_cast<float>(a.gamma[d]) : 1.0f;
+  const float beta = k.affine && valid ? static_cast<float>(a.beta[d]) : 0.0f;
+#pragma unroll
+  for (int i = 0; i < E; ++i) folded[i] = valid ? gamma * stored[i] + (beta * k.s[i] + k.b[i]) : 0.0f;
+}
+
 // E columns from `column` on of row r: as stored, and folded.
 template <int E>
 SIMT_DEVICE void load_columns(float (&folded)[E], float (&stored)[E], const Source& from, const AttentionArguments& a,
                               int column, std::int64_t r, int d, bool valid) {
   load_slice(stored, from.p + (r * from.ld + from.column + column), valid ? from.width - column : 0);
-  const bool affine = from.affine && static_cast<bool>(a.gamma);
-  const float gamma = affine && valid ? static_cast<float>(a.gamma[d]) : 1.0f;
-  const float beta = affine && valid ? static_cast<float>(a.beta[d]) : 0.0f;
-#pragma unroll
-  for (int i = 0; i < E; ++i) {
-    const bool inside = valid && column + i < from.width && from.affine;
-    const float s = inside && affine ? static_cast<float>(a.s[from.column + column + i]) : 0.0f;
-    const float b = inside ? static_cast<float>(a.b[from.column + column + i]) : 0.0f;
-    folded[i] = gamma * stored[i] + (beta * s + b);
-  }
+  fold_columns(folded, stored, Coefficients<E>(from, a, column), a, d, valid);
 }
 
 // A lane's share of its own row: W columns from group * W on. Each slot fetches an eighth, and all get all.
@@ -100,19 +111,49 @@ SIMT_DEVICE float sum_row(float v) {
   return sum_groups<G>(v);
 }
 
+// How a block walks over the staged rows: a warp has 8 rows x 4 quads of columns at a time (16 x 2 where a row has only
+// two), a phase of eight lanes one quad of eight rows: no bank twice, and every sector of the source whole.
+template <int W>
+struct Walk {
+  static constexpr int quads = W / 4, across = quads < 4 ? quads : 4, rows = 32 / across;
+  int row, column, end, stride;  // the lane's first row and column; the next row is `stride` further
+  SIMT_DEVICE explicit Walk(const AttentionArguments& a) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    row = warp * rows + (lane & 7) + 8 * (lane / (8 * across));
+    column = 4 * ((lane >> 3) % across);
+    end = a.samples_per_block * a.tile;
+    stride = static_cast<int>(blockDim.x >> 5) * rows;
+  }
+};
+
+// Sample and channel of a staged row.
+struct StagedRow {
+  int d;
+  std::int64_t r;
+  bool valid;
+  SIMT_DEVICE StagedRow(const AttentionArguments& a, int row, int first_sample, int tile) {
+    const int local = row / a.tile, n = first_sample + local;
+    d = tile * a.tile + row - local * a.tile;
+    r = static_cast<std::int64_t>(n) * a.channels + d;
+    valid = n < a.batch && d < a.channels && local < a.samples_per_block;
+  }
+};
+
 // shared[row][row_stride(W)] = columns [column, column + W) of the tile's rows, zero where there is nothing.
 template <int W>
 SIMT_DEVICE void stage(Pointer<float> shared, const Source& from, const AttentionArguments& a, int column,
                        int first_sample, int tile) {
-  constexpr int quads = W / 4;
-  const int total = a.samples_per_block * a.tile * quads;
-  for (int e = threadIdx.x; e < total; e += static_cast<int>(blockDim.x)) {
-    const int row = e / quads, c = 4 * (e % quads), local = row / a.tile;
-    const int n = first_sample + local, d = tile * a.tile + row - local * a.tile;
-    float folded[4], stored[4];
-    load_columns(folded, stored, from, a, column + c, static_cast<std::int64_t>(n) * a.channels + d, d,
-                 n < a.batch && d < a.channels);
-    store4(shared + (row * row_stride(W) + c), make_float4(folded[0], folded[1], folded[2], folded[3]));
+  const Walk<W> walk(a);
+#pragma unroll
+  for (int c = walk.column; c < W; c += 16) {
+    const Coefficients<4> k(from, a, column + c);
+    for (int row = walk.row; row < walk.end; row += walk.stride) {
+      const StagedRow at(a, row, first_sample, tile);
+      float folded[4], stored[4];
+      load_slice(stored, from.p + (at.r * from.ld + from.column + column + c), at.valid ? from.width - column - c : 0);
+      fold_columns(folded, stored, k, a, at.d, at.valid);
+      store4_shared(shared + (row * row_stride(W) + c), make_float4(folded[0], folded[1], folded[2], folded[3]));
+    }
   }
 }
 
@@ -254,23 +295,23 @@ struct BackwardArguments {
 template <int W>
 SIMT_DEVICE void stage_row_scalars(Pointer<float> lse, Pointer<float> delta, const AttentionArguments& a,
                                    const BackwardArguments& b, int column, int first_sample, int tile) {
-  constexpr int quads = W / 4;
-  const int total = a.samples_per_block * a.tile * quads;
-  for (int begin = 0; begin < total; begin += static_cast<int>(blockDim.x)) {
-    const int e = begin + static_cast<int>(threadIdx.x);
-    const int row = e / quads, at = column + 4 * (e % quads), local = row / a.tile;
-    const int n = first_sample + local, d = tile * a.tile + row - local * a.tile;
-    const bool valid = e < total && n < a.batch && d < a.channels;
-    const std::int64_t r = static_cast<std::int64_t>(n) * a.channels + d;
-    float dc[4], c[4];
-    load_slice(dc, b.dc + (r * b.ldc + at), valid ? a.value - at : 0);
-    load_slice(c, b.c + (r * b.ldc + at), valid ? a.value - at : 0);
-    float sum = dot(dc, c);
+  const Walk<W> walk(a);
+  for (int row = walk.row; row - walk.row < walk.end; row += walk.stride) {  // as often in every lane: it shuffles
+    const StagedRow at(a, row, first_sample, tile);
+    float sum = 0;
 #pragma unroll
-    for (int step = quads / 2; step > 0; step >>= 1) sum += __shfl_xor_sync(all_lanes, sum, step);
-    if (e < total && e % quads == 0) {
+    for (int c = walk.column; c < W; c += 16) {
+      float dc[4], values[4];
+      const std::int64_t from = at.r * b.ldc + column + c;
+      load_slice(dc, b.dc + from, at.valid ? a.value - column - c : 0);
+      load_slice(values, b.c + from, at.valid ? a.value - column - c : 0);
+      sum += dot(dc, values);
+    }
+#pragma unroll
+    for (int step = 8; step < 8 * Walk<W>::across; step *= 2) sum += __shfl_xor_sync(all_lanes, sum, step);
+    if (walk.column == 0 && row < walk.end) {
       delta[row] = sum;
-      lse[row] = valid ? static_cast<float>(b.lse[r]) : 0.0f;
+      lse[row] = at.valid ? static_cast<float>(b.lse[at.r]) : 0.0f;
     }
   }
 }

@@ -79,7 +79,7 @@ void revin_normalise(float* xhat, float* stats, Progress* progress, const Hyper*
                      const std::int32_t* starts, int batch, int batch_stride, int channels, std::int64_t series_length,
                      int look_back, bool last_value, bool begins_step, Stream stream);
 
-// moments [D][8]: the batch's means of sigma, sigma^2, level, level^2, sigma level (three unused).
+// moments [5][channel_stride]: the batch's means of sigma, sigma^2, level, level^2, sigma level.
 void revin_moments(float* moments, const float* stats, int batch, int channels, Stream stream);
 
 // ---- projection --------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ struct LossInput {
   Projected in;          // the forecast's columns
   const float* mixed;    // [R][horizon]: C G'; null: nothing to add (identity, random walk)
   const float* stats;    // [N][channel_stride][2]
-  const float* moments;  // [D][8]; read only where lambda > 0
+  const float* moments;  // [5][channel_stride]; read only where lambda > 0
   const float* series;
   const std::int32_t* starts;
   const Progress* progress;

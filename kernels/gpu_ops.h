@@ -46,16 +46,36 @@ SIMT_DEVICE float warp_sum(float v) {
   return v;
 }
 
-// The block's sum, in every thread. `scratch`: one float a warp; free again on return.
+// The sum over a block of 256 threads, in every thread. `scratch`: 8 floats; free again on return. The last eight are
+// added across lanes: reading them one after another would be eight accesses that a warp repeats 32 times.
 SIMT_DEVICE float block_sum(float v, Pointer<float> scratch) {
-  const int warps = static_cast<int>(blockDim.x >> 5);
   v = warp_sum(v);
   if ((threadIdx.x & 31u) == 0) scratch[threadIdx.x >> 5] = v;
   __syncthreads();
-  float total = 0;
-  for (int i = 0; i < warps; ++i) total += scratch[i];
+  v = scratch[threadIdx.x & 7u];
   __syncthreads();
-  return total;
+#pragma unroll
+  for (int step = 4; step > 0; step >>= 1) v += __shfl_xor_sync(all_lanes, v, step);
+  return v;
+}
+
+// The smallest over a block of 256 threads, in every thread; as block_sum.
+SIMT_DEVICE int block_min(int v, Pointer<int> scratch) {
+#pragma unroll
+  for (int step = 16; step > 0; step >>= 1) {
+    const int other = __shfl_xor_sync(all_lanes, v, step);
+    v = other < v ? other : v;
+  }
+  if ((threadIdx.x & 31u) == 0) scratch[threadIdx.x >> 5] = v;
+  __syncthreads();
+  v = scratch[threadIdx.x & 7u];
+  __syncthreads();
+#pragma unroll
+  for (int step = 4; step > 0; step >>= 1) {
+    const int other = __shfl_xor_sync(all_lanes, v, step);
+    v = other < v ? other : v;
+  }
+  return v;
 }
 
 // A block of 256 threads as 32 rows of 8 columns, thread t at row t / 8, column t % 8: sums v[k] over the rows.
@@ -67,7 +87,15 @@ SIMT_DEVICE float column_sums(float (&v)[K], Pointer<float> scratch) {
   for (int k = 0; k < K; ++k) {
     v[k] += __shfl_xor_sync(all_lanes, v[k], 8);
     v[k] += __shfl_xor_sync(all_lanes, v[k], 16);
-    if (lane < 8) scratch[(warp * K + k) * 8 + lane] = v[k];
+  }
+  // Four of them are stored at a time, each by eight lanes.
+#pragma unroll
+  for (int k = 0; k < K; k += 4) {
+    const int own = k + (lane >> 3);
+    float stored = v[k];
+#pragma unroll
+    for (int i = k + 1; i < K && i < k + 4; ++i) stored = own == i ? v[i] : stored;
+    if (own < K) scratch[warp * K * 8 + own * 8 + (lane & 7)] = stored;
   }
   __syncthreads();
   float total = 0;

@@ -37,7 +37,7 @@ enum Scalar {
   scalars
 };
 
-SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<long long> target, const LossArguments& a, int r) {
+SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<int> target, const LossArguments& a, int r) {
   const int i = threadIdx.x;
   const int n = r / a.channels, d = r % a.channels;
   const float2 own = load2(a.stats + 2 * (static_cast<std::int64_t>(n) * channel_stride(a.channels) + d));
@@ -51,16 +51,16 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<long long> target, con
   scalar[row_weight * rows_per_block + i] =
       a.scale * (a.channel_weight ? static_cast<float>(a.channel_weight[d]) : 1.0f);
   if (a.lambda > 0) {
-    const float4 m = load4(a.moments + 8 * d);
-    const float sm = a.moments[8 * d + 4], keep = 1.0f - a.lambda;
-    scalar[row_s1 * rows_per_block + i] = keep * sigma + a.lambda * m.x;
-    scalar[row_s2 * rows_per_block + i] = keep * sigma * sigma + a.lambda * m.y;
-    scalar[row_m1 * rows_per_block + i] = keep * level + a.lambda * m.z;
-    scalar[row_m2 * rows_per_block + i] = keep * level * level + a.lambda * m.w;
-    scalar[row_sm * rows_per_block + i] = keep * sigma * level + a.lambda * sm;
+    const auto moment = [&](int k) { return static_cast<float>(a.moments[k * channel_stride(a.channels) + d]); };
+    const float keep = 1.0f - a.lambda;
+    scalar[row_s1 * rows_per_block + i] = keep * sigma + a.lambda * moment(0);
+    scalar[row_s2 * rows_per_block + i] = keep * sigma * sigma + a.lambda * moment(1);
+    scalar[row_m1 * rows_per_block + i] = keep * level + a.lambda * moment(2);
+    scalar[row_m2 * rows_per_block + i] = keep * level * level + a.lambda * moment(3);
+    scalar[row_sm * rows_per_block + i] = keep * sigma * level + a.lambda * moment(4);
   }
   const std::int64_t batch = a.progress ? a.progress->batch : 0;
-  target[i] = d * a.series_length + a.starts[batch * a.batch_stride + n] + a.look_back;
+  target[i] = a.starts[batch * a.batch_stride + n] + a.look_back;
 }
 
 // parts [blocks][2]; dz null: no gradient; row_sums null: no affine. With `forecast`, writes that and nothing else.
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(256) loss_kernel(Out<float> parts, Out<float> 
                                                    Out<float> row_sums, Out<float> forecast, LossArguments a) {
   SIMT_DYNAMIC_SHARED(columns);
   SIMT_SHARED(float, scalar, scalars* rows_per_block);
-  SIMT_SHARED(long long, target, rows_per_block);
+  SIMT_SHARED(int, target, rows_per_block);
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(float, sums, 2 * rows_per_block);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(256) loss_kernel(Out<float> parts, Out<float> 
     const bool mixing = a.lambda > 0;
     const float s1 = mixing ? value(row_s1) : 0, s2 = mixing ? value(row_s2) : 0, m1 = mixing ? value(row_m1) : 0;
     const float m2 = mixing ? value(row_m2) : 0, sm = mixing ? value(row_sm) : 0;
-    const std::int64_t first_target = target[i];
+    const std::int64_t first_target = r % a.channels * a.series_length + target[i];
     float row_squared = 0, row_absolute = 0, sum_gamma = 0, sum_beta = 0;
     for (int h = lane; h < a.horizon; h += 32) {
       const float p = a.p[r * a.ld + a.first_column + h];

@@ -49,16 +49,9 @@ __global__ void __launch_bounds__(256)
       }
     }
   }
-#pragma unroll
-  for (int step = 16; step > 0; step >>= 1) {
-    const int other = __shfl_xor_sync(all_lanes, bad, step);
-    bad = other < bad ? other : bad;
-  }
-  if ((threadIdx.x & 31u) == 0) first_bad[threadIdx.x >> 5] = bad;
+  bad = block_min(bad, first_bad);
   sum = block_sum(sum, scratch);
   if (threadIdx.x == 0) {
-    for (int i = 0; i < 8; ++i)
-      if (first_bad[i] < bad) bad = first_bad[i];
     // A finite gradient whose square overflows has diverged too.
     if (bad == count && !finite(sum)) bad = static_cast<int>(blockIdx.x) * norm_chunk;
     if (progress->bad_pass != 0) sum = as_float(0x7fc00000);
@@ -77,17 +70,9 @@ SIMT_DEVICE float total_norm(int& first_bad, In<float> parts, int part_count, Po
     const int element = as_int(part.y);
     if (element >= 0 && element < bad) bad = element;
   }
-#pragma unroll
-  for (int step = 16; step > 0; step >>= 1) {
-    const int other = __shfl_xor_sync(all_lanes, bad, step);
-    bad = other < bad ? other : bad;
-  }
-  if ((threadIdx.x & 31u) == 0) bad_scratch[threadIdx.x >> 5] = bad;
-  sum = block_sum(sum, scratch);
-#pragma unroll
-  for (int i = 0; i < 8; ++i) bad = bad_scratch[i] < bad ? static_cast<int>(bad_scratch[i]) : bad;
+  bad = block_min(bad, bad_scratch);
   first_bad = bad == 0x7fffffff ? -1 : bad;
-  return sqrtf(sum);
+  return sqrtf(block_sum(sum, scratch));
 }
 
 SIMT_DEVICE void record(Progress* progress, int pass, int element) {

@@ -48,21 +48,18 @@ __global__ void __launch_bounds__(256)
   }
   sum = warp_sum(sum);
   folded = warp_sum(folded);
-  if (lane == 0 && o < columns) {
-    s[o] = sum;
-    float own = 0;
-    if (o < widths.value) {
-      if (bias.value) own = bias.value[o];
-    } else if (o < widths.first_key()) {
-      if (bias.query) own = bias.query[o - widths.first_query()];
-    } else if (o < first_head) {
-      if (bias.key) own = bias.key[o - widths.first_key()];
-    } else {
-      if (bias.head) own = bias.head[o - first_head];
-      own += folded;
-    }
-    b[o] = own;
+  In<float> own_bias = bias.head;
+  int index = o - first_head;
+  if (o < widths.value) {
+    own_bias = bias.value, index = o;
+  } else if (o < widths.first_key()) {
+    own_bias = bias.query, index = o - widths.first_query();
+  } else if (o < first_head) {
+    own_bias = bias.key, index = o - widths.first_key();
   }
+  if (o >= columns) return;
+  const float own = own_bias ? static_cast<float>(own_bias[index]) : 0.0f;
+  if (lane == 0) s[o] = sum, b[o] = own + (o >= first_head ? folded : 0.0f);
 }
 
 int rows_per_chunk(int rows) {
@@ -101,8 +98,9 @@ __global__ void __launch_bounds__(256)
     }
   }
   if (lane < 8) {
-    store4(scratch + (warp * 64 + 4 * lane), make_float4(sum[0], sum[1], sum[2], sum[3]));
-    store4(scratch + (warp * 64 + 32 + 4 * lane), make_float4(weighted[0], weighted[1], weighted[2], weighted[3]));
+    store4_shared(scratch + (warp * 64 + 4 * lane), make_float4(sum[0], sum[1], sum[2], sum[3]));
+    store4_shared(scratch + (warp * 64 + 32 + 4 * lane),
+                  make_float4(weighted[0], weighted[1], weighted[2], weighted[3]));
   }
   __syncthreads();
   const int column = static_cast<int>(blockIdx.x) * 32 + lane;

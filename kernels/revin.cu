@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(128)
     float v[4];
     const std::int64_t left = size - (aligned_begin + i);
     load_slice(v, series + (aligned_begin + i), left < 4 ? static_cast<int>(left) : 4);
-    store4(copy + i, make_float4(v[0], v[1], v[2], v[3]));
+    store4_shared(copy + i, make_float4(v[0], v[1], v[2], v[3]));
   }
   __syncwarp();
   const Pointer<float> window = copy + shift;
@@ -64,14 +64,15 @@ __global__ void __launch_bounds__(256)
   const int o = threadIdx.x & 7, d = static_cast<int>(blockIdx.x) * 8 + o;
   float sums[5] = {};
   for (int n = threadIdx.x >> 3; n < batch; n += 32) {
-    if (d >= channels) break;
-    const float2 x = load2(stats + 2 * (static_cast<std::int64_t>(n) * channel_stride(channels) + d));
+    // Lanes past the last channel repeat it.
+    const int from = d < channels ? d : channels - 1;
+    const float2 x = load2(stats + 2 * (static_cast<std::int64_t>(n) * channel_stride(channels) + from));
     const float level = x.x, sigma = x.y;
     sums[0] += sigma, sums[1] += sigma * sigma, sums[2] += level, sums[3] += level * level, sums[4] += sigma * level;
   }
   const float total = column_sums(sums, scratch);
   const int k = threadIdx.x >> 3;
-  if (k < 5 && d < channels) moments[d * 8 + k] = total / static_cast<float>(batch);
+  if (k < 5 && d < channels) moments[k * channel_stride(channels) + d] = total / static_cast<float>(batch);
 }
 
 }  // namespace

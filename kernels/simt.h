@@ -36,6 +36,14 @@ SIMT_DEVICE float2 load2(const float* p) { return *reinterpret_cast<const float2
 SIMT_DEVICE float4 load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
 SIMT_DEVICE void store2(float* p, float2 v) { *reinterpret_cast<float2*>(p) = v; }
 SIMT_DEVICE void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
+// To shared memory, in one piece: nvcc 13 splits the plain assignment into four scalar stores, which collide in the
+// banks.
+SIMT_DEVICE void store4_shared(float* p, float4 v) {
+  asm volatile(
+      "st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(p))),
+      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+      : "memory");
+}
 SIMT_DEVICE bool aligned(const float* p, int bytes) { return (reinterpret_cast<std::uintptr_t>(p) & (bytes - 1)) == 0; }
 
 // One TF32 tensor-core product: d[16x8] += a[16x8] b[8x8], fragments as in PTX mma.m16n8k8.
@@ -218,6 +226,7 @@ inline float2 load2(Pointer<const float> p) { return load_vector<float2>(p); }
 inline float4 load4(Pointer<const float> p) { return load_vector<float4>(p); }
 inline void store2(Pointer<float> p, float2 v) { store_vector(p, v); }
 inline void store4(Pointer<float> p, float4 v) { store_vector(p, v); }
+inline void store4_shared(Pointer<float> p, float4 v) { store_vector(p, v); }
 inline bool aligned(Pointer<const float> p, int bytes) {
   return (reinterpret_cast<std::uintptr_t>(p.raw()) & static_cast<std::uintptr_t>(bytes - 1)) == 0;
 }

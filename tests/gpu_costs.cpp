@@ -73,7 +73,7 @@ bool costs_of(int D, Counter counter, Mark mark) {
   settings.lr = 1e-3f, settings.rho = 0.7f, settings.beta1 = 0.9f, settings.beta2 = 0.999f, settings.epsilon = 1e-8f;
   settings.ema_decay = 0.998f, settings.log_beta1 = -0.1053605156578263, settings.log_beta2 = -0.0010005003335835335;
   upload(hyper, &settings, sizeof(settings), nullptr);
-  float *const xhat = filled(R * L), *const stats = filled(2 * N * stride, 3), *const moments = filled(8 * D);
+  float *const xhat = filled(R * L), *const stats = filled(2 * N * stride, 3), *const moments = filled(5 * stride);
   float *const weights = filled(O * L), *const s = filled(O), *const b = filled(O), *const p = filled(R * O);
   float *const gamma = filled(D, 1), *const beta = filled(D), *const bias = filled(L + O), *const c = filled(R * key);
   float *const lse = filled(R), *const dz = filled(R * O), *const dp = filled(R * O), *const dc = filled(R * key);

@@ -185,9 +185,9 @@ TEST_P(GpuKernels, Revin) {
   const Device<std::int32_t> starts_d(starts, "starts");
   const auto out = in_every_order([&] {
     Device<float> xhat(static_cast<std::size_t>(z.rows() * z.L), "xhat"), stats(plane() * 2, "stats"),
-        moments(static_cast<std::size_t>(z.D * 8), "moments");
+        moments(static_cast<std::size_t>(channel_stride(z.D) * 5), "moments");
     device_zero(stats, plane() * 8, nullptr);
-    device_zero(moments, static_cast<std::size_t>(z.D) * 32, nullptr);
+    device_zero(moments, static_cast<std::size_t>(channel_stride(z.D)) * 20, nullptr);
     revin_normalise(xhat, stats, nullptr, nullptr, series_d, starts_d, z.N, z.N, z.D, length, z.L, c.last_value, false,
                     nullptr);
     revin_moments(moments, stats, z.N, z.D, nullptr);
@@ -199,9 +199,8 @@ TEST_P(GpuKernels, Revin) {
   expect_close("level", unpadded(out[1], 0, 2), noisy.level, truth.level);
   expect_close("sigma", unpadded(out[1], 1, 2), noisy.sigma, truth.sigma);
   Floats moments;
-  for (int d = 0; d < z.D; ++d)
-    moments.insert(moments.end(), &out[2][static_cast<std::size_t>(d * 8)],
-                   &out[2][static_cast<std::size_t>(d * 8)] + 5);
+  for (int i = 0; i < z.D * 5; ++i)
+    moments.push_back(out[2][static_cast<std::size_t>(i % 5 * channel_stride(z.D) + i / 5)]);
   expect_close("moments", moments, noisy.moments, truth.moments);
 }
 
@@ -303,14 +302,16 @@ TEST_P(GpuKernels, Loss) {
   const Floats mixed = random.normal(z.rows() * z.H);
   const auto r64 = reference::revin<double>(series, starts, z, length, c.last_value);
   const auto r32 = reference::revin<float>(series, starts, z, length, c.last_value);
-  Floats stats(plane() * 2), moments(static_cast<std::size_t>(z.D * 8)), weight(static_cast<std::size_t>(z.D), 1.0f);
+  Floats stats(plane() * 2), moments(static_cast<std::size_t>(channel_stride(z.D) * 5)),
+      weight(static_cast<std::size_t>(z.D), 1.0f);
   for (int r = 0; r < z.rows(); ++r) {
     const auto at = static_cast<std::size_t>(r / z.D * channel_stride(z.D) + r % z.D) * 2;
     stats[at] = static_cast<float>(r64.level[static_cast<std::size_t>(r)]);
     stats[at + 1] = static_cast<float>(r64.sigma[static_cast<std::size_t>(r)]);
   }
   for (int i = 0; i < z.D * 5; ++i)
-    moments[static_cast<std::size_t>(i / 5 * 8 + i % 5)] = static_cast<float>(r64.moments[static_cast<std::size_t>(i)]);
+    moments[static_cast<std::size_t>(i % 5 * channel_stride(z.D) + i / 5)] =
+        static_cast<float>(r64.moments[static_cast<std::size_t>(i)]);
   if (z.D > 2) weight[0] = 0, weight[1] = 2;
   const Device<float> p_d(p, "P"), gamma_d(gamma, "gamma"), beta_d(beta, "beta"), s_d(s, "s"), b_d(b, "b"),
       mixed_d(mixed, "C G'"), stats_d(stats, "stats"), moments_d(moments, "moments"), series_d(series, "series"),
