@@ -144,9 +144,11 @@ template <int W>
 SIMT_DEVICE void stage(Pointer<float> shared, const Source& from, const AttentionArguments& a, int column,
                        int first_sample, int tile) {
   const Walk<W> walk(a);
-#pragma unroll
-  for (int c = walk.column; c < W; c += 16) {
+#pragma unroll 1
+  for (int block = 0; block < W; block += 16) {
+    const int c = walk.column + block;
     const Coefficients<4> k(from, a, column + c);
+#pragma unroll 1
     for (int row = walk.row; row < walk.end; row += walk.stride) {
       const StagedRow at(a, row, first_sample, tile);
       float folded[4], stored[4];
@@ -291,27 +293,32 @@ struct BackwardArguments {
   std::int64_t ldc;
 };
 
-// delta = sum over the chunk's columns of dC C, and lse, of the tile's rows.
+// For the keys' role: shared = dC as stage() does, with lse (base 2) and delta = the chunk's sum of dC C of the same
+// rows.
 template <int W>
-SIMT_DEVICE void stage_row_scalars(Pointer<float> lse, Pointer<float> delta, const AttentionArguments& a,
-                                   const BackwardArguments& b, int column, int first_sample, int tile) {
+SIMT_DEVICE void stage_gradients(Pointer<float> shared, Pointer<float> lse, Pointer<float> delta,
+                                 const AttentionArguments& a, const BackwardArguments& b, int column, int first_sample,
+                                 int tile) {
   const Walk<W> walk(a);
+#pragma unroll 1
   for (int row = walk.row; row - walk.row < walk.end; row += walk.stride) {  // as often in every lane: it shuffles
     const StagedRow at(a, row, first_sample, tile);
     float sum = 0;
-#pragma unroll
-    for (int c = walk.column; c < W; c += 16) {
+#pragma unroll 1
+    for (int block = 0; block < W; block += 16) {
+      const int c = walk.column + block;
       float dc[4], values[4];
       const std::int64_t from = at.r * b.ldc + column + c;
       load_slice(dc, b.dc + from, at.valid ? a.value - column - c : 0);
       load_slice(values, b.c + from, at.valid ? a.value - column - c : 0);
       sum += dot(dc, values);
+      if (row < walk.end) store4_shared(shared + (row * row_stride(W) + c), make_float4(dc[0], dc[1], dc[2], dc[3]));
     }
 #pragma unroll
     for (int step = 8; step < 8 * Walk<W>::across; step *= 2) sum += __shfl_xor_sync(all_lanes, sum, step);
     if (walk.column == 0 && row < walk.end) {
       delta[row] = sum;
-      lse[row] = at.valid ? static_cast<float>(b.lse[at.r]) : 0.0f;
+      lse[row] = at.valid ? log2_e * b.lse[at.r] : 0.0f;
     }
   }
 }
@@ -331,8 +338,10 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
   const Source key = projected(a, a.value + a.key, a.key);
   const Source gradient{b.dc, b.ldc, 0, a.value, false};
   const Source own_first = keys ? key : query, other_first = keys ? query : key;
-  const Source own_second = keys ? value : gradient, other_second = keys ? gradient : value;
-  const int items = a.samples_per_block * a.items_per_part, chunks = (a.value + VW * G - 1) / (VW * G);
+  const Source own_second = keys ? value : gradient;
+  const int items = a.samples_per_block * a.items_per_part;
+  // One column group is used for narrow values only (with_shape), which saves the registers of the loop.
+  const int chunks = G == 1 ? 1 : (a.value + VW * G - 1) / (VW * G);
   constexpr int k_part = Own<KW>::part, v_part = Own<VW>::part;
   for (int round = 0; round < items; round += warps) {
     const Item<G, 1> item(a, round + warp, lane);
@@ -365,21 +374,22 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
         if (a.tiles > 1 || chunks > 1 || round == 0) {
           __syncthreads();
           stage<KW * G>(firsts, other_first, a, 0, first_sample, tile);
-          stage<VW * G>(seconds, other_second, a, chunk * VW * G, first_sample, tile);
-          if constexpr (keys) stage_row_scalars<VW * G>(lses, deltas, a, b, chunk * VW * G, first_sample, tile);
+          if constexpr (keys) {
+            stage_gradients<VW * G>(seconds, lses, deltas, a, b, chunk * VW * G, first_sample, tile);
+          } else {
+            stage<VW * G>(seconds, value, a, chunk * VW * G, first_sample, tile);
+          }
           __syncthreads();
         }
         if (!item.exists) continue;
         const int left = a.channels - tile * a.tile, valid = left < a.tile ? left : a.tile;
         const int staged_from = item.local * a.tile;
-        const Pointer<float> first_rows = firsts + (staged_from * ks + group * KW);
-        const Pointer<float> second_rows = seconds + (staged_from * vs + group * VW);
 #pragma unroll 1
         for (int j = slot; j < ((valid + 7) & ~7); j += 8) {
           float x[KW];
-          load_row<KW>(x, first_rows + j * ks);
+          load_row<KW>(x, firsts + ((staged_from + j) * ks + group * KW));
           if constexpr (keys) {
-            lse = log2_e * lses[staged_from + j];
+            lse = lses[staged_from + j];
             delta = deltas[staged_from + j];
           }
           const float score = sum_groups<G>(dot(first, x));
@@ -389,14 +399,14 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
 #pragma unroll
           for (int c = 0; c < VW; c += 4) {
             float y[4];
-            load_row<4>(y, second_rows + (j * vs + c));
+            load_row<4>(y, seconds + ((staged_from + j) * vs + group * VW + c));
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
               dp += second[c + i] * y[i];
               if constexpr (keys) d_second[c + i] += p * y[i];
             }
           }
-          const float ds = p * (sum_groups<G>(dp) - delta) * a.scale;
+          const float ds = p * (sum_groups<G>(dp) - delta);
 #pragma unroll
           for (int i = 0; i < KW; ++i) d_first[i] += ds * x[i];
         }
@@ -423,7 +433,7 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
     const int column = a.value + (keys ? a.key : 0) + k_column;
 #pragma unroll
     for (int i = 0; i < k_part; ++i) {
-      out[i] = d_first[i];
+      out[i] = a.scale * d_first[i];
       if (valid_row && Own<KW>::writes(slot) && k_column + i < a.key && a.gamma) {
         sum_gamma += out[i] * stored_first[i];
         sum_beta += out[i] * a.s[column + i];
@@ -465,7 +475,7 @@ struct Plan {
 // `floats_per_row`: shared memory of a staged row. A block has up to eight warps; a sample is cut into at most
 // `most_parts` blocks, each of which reads the whole other side, or more where the batch alone cannot fill a GPU.
 Plan plan_of(const Projected& in, int batch, int channels, Widths widths, int rows_per_item, int floats_per_row,
-             int most_parts) {
+             int roles, int most_parts) {
   const int items = (channels + rows_per_item - 1) / rows_per_item, padded = (channels + 7) & ~7;
   const int largest = (shared_limit() / (floats_per_row * 4)) & ~7;
   Plan plan;
@@ -478,7 +488,7 @@ Plan plan_of(const Projected& in, int batch, int channels, Widths widths, int ro
   a.samples_per_block = items >= 4 ? 1 : 4 / items;
   int parts = (items + 7) / 8;
   if (a.tiles == 1) {
-    const int fill = 132 / batch;
+    const int fill = 96 / (batch * roles);
     const int limit = most_parts > fill ? most_parts : fill;
     parts = parts < limit ? parts : limit;
   }
@@ -514,7 +524,7 @@ void attention_forward(float* c, std::int64_t ldc, float* lse, const Projected& 
                        Widths widths, Stream stream) {
   with_shape(widths, [&](auto shape) {
     constexpr int kw = shape.key, vw = shape.value, g = shape.groups, r = g == 1 ? 2 : 1;
-    const Plan plan = plan_of(in, batch, channels, widths, 4 / g * r, row_stride(kw * g) + row_stride(vw * g), 4);
+    const Plan plan = plan_of(in, batch, channels, widths, 4 / g * r, row_stride(kw * g) + row_stride(vw * g), 1, 3);
     const int chunks = (widths.value + vw * g - 1) / (vw * g);
     launch("attention_forward", attention_forward_kernel<kw, vw, g, r>,
            dim3{plan.sample_blocks, plan.parts, static_cast<unsigned>(chunks)}, dim3{plan.threads, 1, 1},
@@ -526,7 +536,7 @@ void attention_backward(float* dz, float* row_sums, const float* dc, const float
                         const Projected& in, int batch, int channels, Widths widths, Stream stream) {
   with_shape(widths, [&](auto shape) {
     constexpr int kw = shape.key, vw = shape.value, g = shape.groups;
-    const Plan plan = plan_of(in, batch, channels, widths, 4 / g, row_stride(kw * g) + row_stride(vw * g) + 2, 3);
+    const Plan plan = plan_of(in, batch, channels, widths, 4 / g, row_stride(kw * g) + row_stride(vw * g) + 2, 2, 2);
     BackwardArguments b;
     b.dz = dz, b.row_sums = row_sums, b.dc = dc, b.c = c, b.lse = lse, b.ldc = ldc;
     launch("attention_backward", attention_backward_kernel<kw, vw, g>, dim3{plan.sample_blocks, plan.parts, 2},

@@ -65,8 +65,8 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<int> target, const Los
 
 // parts [blocks][2]; dz null: no gradient; row_sums null: no affine. With `forecast`, writes that and nothing else.
 template <bool forecasting>
-__global__ void __launch_bounds__(256) loss_kernel(Out<float> parts, Out<float> dz, std::int64_t ldz,
-                                                   Out<float> row_sums, Out<float> forecast, LossArguments a) {
+__global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<float> dz, std::int64_t ldz,
+                                                      Out<float> row_sums, Out<float> forecast, LossArguments a) {
   SIMT_DYNAMIC_SHARED(columns);
   SIMT_SHARED(float, scalar, scalars* rows_per_block);
   SIMT_SHARED(int, target, rows_per_block);
