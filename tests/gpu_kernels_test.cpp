@@ -3,7 +3,7 @@
 // times 1.001 must be outside it.
 #include <gtest/gtest.h>
 
-#include <bit>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
@@ -500,7 +500,7 @@ Result three_steps(const Slab& slab, Rule rule, bool adaptive, bool sam, int bad
 }
 
 template <class T>
-std::tuple<Vector<T>, Vector<T>, Vector<T>, T> steps_on_host(const Slab& slab, Rule rule, int steps) {
+std::tuple<Vector<T>, Vector<T>, Vector<T>> steps_on_host(const Slab& slab, Rule rule, int steps) {
   const Hyper hyper = hyper_of(rule);
   Vector<T> w = as<T>(slab.weights), m(w.size()), v(w.size()), average = w;
   const T b1 = T(hyper.beta1), b2 = T(hyper.beta2), lr = T(hyper.lr), wd = T(hyper.weight_decay),
@@ -528,14 +528,14 @@ std::tuple<Vector<T>, Vector<T>, Vector<T>, T> steps_on_host(const Slab& slab, R
       average[i] = keep * average[i] + (1 - keep) * w[i];
     }
   }
-  return {w, average, m, T(0)};
+  return {w, average, m};
 }
 
 TEST(GpuSam, OptimisersFromTheSavedWeights) {
-  const Slab slab(5003);
+  const Slab slab(2100);
   for (const Rule rule : {Rule::sgd, Rule::adam, Rule::adam_keras, Rule::adamw}) {
-    const auto [w, average, m, unused] = steps_on_host<double>(slab, rule, 3);
-    const auto [w32, average32, m32, unused32] = steps_on_host<float>(slab, rule, 3);
+    const auto [w, average, m] = steps_on_host<double>(slab, rule, 3);
+    const auto [w32, average32, m32] = steps_on_host<float>(slab, rule, 3);
     const Result got = three_steps(slab, rule, false, true);
     expect_close("weights", got.weights, w32, w);
     expect_close("average", got.average, average32, average);
@@ -550,7 +550,7 @@ TEST(GpuSam, OptimisersFromTheSavedWeights) {
 }
 
 TEST(GpuSam, Ascent) {
-  for (const int count : {1, 7, 2048, 5003}) {
+  for (const int count : {1, 7, 2048, 4099}) {
     const Slab slab(count);
     for (const bool adaptive : {false, true}) {
       const auto n = static_cast<std::size_t>(count);
@@ -583,21 +583,19 @@ TEST(GpuSam, Ascent) {
 }
 
 TEST(GpuSam, TheFirstNonFiniteGradientStopsEverything) {
-  const Slab slab(5003);
-  for (const Rule rule : {Rule::sgd, Rule::adam}) {
-    for (const int step : {1, 2, 3}) {
-      for (const int pass : {1, 2}) {
-        for (const int element : {0, 2047, 2048, 5002}) {
-          const Result got = three_steps(slab, rule, false, true, step, pass, element);
-          EXPECT_EQ(got.progress.bad_step, step);
-          EXPECT_EQ(got.progress.bad_pass, pass);
-          EXPECT_EQ(got.progress.bad_element, element);
-          const auto [w, average, m, unused] = steps_on_host<float>(slab, rule, step - 1);
-          for (std::size_t i = 0; i < w.size(); ++i) {
-            ASSERT_NEAR(got.weights[i], w[i], 1e-5) << "step " << step << " pass " << pass << " element " << i;
-            ASSERT_NEAR(got.average[i], average[i], 1e-5);
-            ASSERT_NEAR(got.m[i], m[i], 1e-5);
-          }
+  const Slab slab(2100);
+  for (const int step : {1, 3}) {
+    for (const int pass : {1, 2}) {
+      for (const int element : {0, 2047, 2099}) {
+        const Result got = three_steps(slab, Rule::adam, false, true, step, pass, element);
+        EXPECT_EQ(got.progress.bad_step, step);
+        EXPECT_EQ(got.progress.bad_pass, pass);
+        EXPECT_EQ(got.progress.bad_element, element);
+        const auto [w, average, m] = steps_on_host<float>(slab, Rule::adam, step - 1);
+        for (std::size_t i = 0; i < w.size(); ++i) {
+          ASSERT_NEAR(got.weights[i], w[i], 1e-5) << "step " << step << " pass " << pass << " element " << i;
+          ASSERT_NEAR(got.average[i], average[i], 1e-5);
+          ASSERT_NEAR(got.m[i], m[i], 1e-5);
         }
       }
     }
