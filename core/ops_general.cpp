@@ -18,7 +18,7 @@ Tensor<T> same_shape(const char* op, Var<T> a, Var<T> b) {
 // to += factor(r, c) * from over all elements.
 template <class T, class Factor>
 void add_scaled(Tensor<T> to, Tensor<T> from, const Factor factor) {
-  kernels::for_rows(to.rows(), to.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += factor(r, c) * from(r, c);
   });
 }
@@ -27,7 +27,7 @@ void add_scaled(Tensor<T> to, Tensor<T> from, const Factor factor) {
 template <class T, class Function, class Slope>
 Var<T> elementwise(Var<T> x, const Function f, const Slope slope) {
   const Tensor<T> in = x.value(), out = x.tape->arena().template tensor<T>(in.shape);
-  kernels::for_rows(in.rows(), in.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(in.rows(), in.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < in.cols(); ++c) out(r, c) = f(in(r, c));
   });
   return x.tape->record(out, {x}, [=](Var<T> self) {
@@ -41,7 +41,7 @@ Var<T> elementwise(Var<T> x, const Function f, const Slope slope) {
 template <class T>
 Var<T> operator+(Var<T> a, Var<T> b) {
   const Tensor<T> out = same_shape("add", a, b), x = a.value(), y = b.value();
-  kernels::for_rows(out.rows(), out.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) + y(r, c);
   });
   return a.tape->record(out, {a, b}, [=](Var<T> self) {
@@ -54,7 +54,7 @@ Var<T> operator+(Var<T> a, Var<T> b) {
 template <class T>
 Var<T> operator-(Var<T> a, Var<T> b) {
   const Tensor<T> out = same_shape("subtract", a, b), x = a.value(), y = b.value();
-  kernels::for_rows(out.rows(), out.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) - y(r, c);
   });
   return a.tape->record(out, {a, b}, [=](Var<T> self) {
@@ -67,7 +67,7 @@ Var<T> operator-(Var<T> a, Var<T> b) {
 template <class T>
 Var<T> operator*(Var<T> a, Var<T> b) {
   const Tensor<T> out = same_shape("multiply", a, b), x = a.value(), y = b.value();
-  kernels::for_rows(out.rows(), out.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) * y(r, c);
   });
   return a.tape->record(out, {a, b}, [=](Var<T> self) {
@@ -144,7 +144,7 @@ template <class T>
 Var<T> add_bias(Var<T> x, Var<T> bias) {
   const Tensor<T> X = x.value(), b = bias.value();
   SAMFORMER_CHECK(b.count() == X.cols(), "add_bias: a bias of {} expected, found {}", X.cols(), b.shape.to_string());
-  kernels::for_rows(X.rows(), X.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += b.data[c];
   });
   return x.tape->record_in_place(x, {bias}, [=](Var<T>) {
@@ -177,7 +177,7 @@ Var<T> mean_difference(const char* op, Var<T> a, Var<T> b, const Measure measure
       if (!input.needs_gradient()) continue;
       const Tensor<T> to = input.gradient();
       const T factor = scale * static_cast<T>(sign);
-      kernels::for_rows(to.rows(), to.cols(), [=](std::int64_t r) {
+      kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
         for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += factor * slope(x(r, c) - y(r, c));
       });
     }

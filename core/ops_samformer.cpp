@@ -43,7 +43,7 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
   const Tensor<T> gamma = affine.gamma.value(), beta = affine.beta.value();
   const std::int64_t R = X.rows(), D = gamma.count(), O = W.rows(), L = W.cols();
   SAMFORMER_CHECK(
-      X.cols() == L && b.count() == O && beta.count() == D && R % D == 0 && X.contiguous() && W.contiguous(),
+      X.cols() == L && b.count() == O && beta.count() == D && D > 0 && R % D == 0 && X.contiguous() && W.contiguous(),
       "project: xhat [N, D, L], weight [O, L], bias [O], gamma and beta [D] expected, found {}, {}, {}, {}, "
       "{}",
       X.shape.to_string(), W.shape.to_string(), b.shape.to_string(), gamma.shape.to_string(), beta.shape.to_string());
@@ -116,13 +116,13 @@ Var<T> add_in_place(Var<T> x, Var<T> a) {
   const Tensor<T> X = x.value(), A = a.value();
   SAMFORMER_CHECK(X.shape == A.shape, "add_in_place: equal shapes expected, found {} and {}", X.shape.to_string(),
                   A.shape.to_string());
-  kernels::for_rows(X.rows(), X.cols(), [=](std::int64_t r) {
+  kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += A(r, c);
   });
   return x.tape->record_in_place(x, {a}, [=](Var<T>) {
     if (!a.needs_gradient()) return;
     const Tensor<T> to = a.gradient(), g = x.gradient();
-    kernels::for_rows(to.rows(), to.cols(), [=](std::int64_t r) {
+    kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
       for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += g(r, c);
     });
   });
@@ -151,7 +151,7 @@ template <class T>
 Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma) {
   const Tensor<T> Z = z.value();
   const std::int64_t R = Z.rows(), D = affine.gamma.value().count(), H = Z.cols();
-  SAMFORMER_CHECK(level.count() == R && sigma.count() == R && R % D == 0,
+  SAMFORMER_CHECK(level.count() == R && sigma.count() == R && D > 0 && R % D == 0,
                   "revin_inverse: z [R, H], level and sigma [R], R a multiple of D = {} expected, found {}, {}, {}", D,
                   Z.shape.to_string(), level.shape.to_string(), sigma.shape.to_string());
   const Tensor<T> Y = z.tape->arena().template tensor<T>(Shape{R, H});

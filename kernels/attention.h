@@ -58,7 +58,7 @@ constexpr std::int64_t attention_backward_work(AttentionShape a) {
 template <class T>
 void attention(T* C, std::int64_t ldc, T* lse, const T* Q, const T* K, std::int64_t ld, const T* V, std::int64_t ldv,
                AttentionShape a, T* work) {
-  parallel_for(a.N, [=](std::int64_t n) {
+  parallel_for<T>(a.N, [=](std::int64_t n) {
     using std::log;
     constexpr std::int64_t TI = detail::attention_rows, TJ = detail::attention_columns;
     const std::int64_t D = a.D, first = n * D, stride = detail::padded<T>(D);
@@ -108,7 +108,7 @@ template <class T>
 void attention_backward(T* dQ, T* dK, std::int64_t ldg, T* dV, std::int64_t ldgv, const T* dC, std::int64_t lddc,
                         const T* C, std::int64_t ldc, const T* lse, const T* Q, const T* K, std::int64_t ld, const T* V,
                         std::int64_t ldv, AttentionShape a, T* work) {
-  parallel_for(a.N, [=](std::int64_t n) {
+  parallel_for<T>(a.N, [=](std::int64_t n) {
     if (a.D == 1) {  // one channel: the probability is 1, Q and K have no gradient, not even rounding noise
       for (std::int64_t v = 0; v < a.d_v; ++v) dV[n * ldgv + v] += dC[n * lddc + v];
       return;
@@ -152,7 +152,7 @@ void attention_backward(T* dQ, T* dK, std::int64_t ldg, T* dV, std::int64_t ldgv
 // The probabilities themselves, A [N][D][D], from Q, K and the saved log-sum-exp: for pictures and tests.
 template <class T>
 void attention_probabilities(T* A, const T* lse, const T* Q, const T* K, std::int64_t ld, AttentionShape a) {
-  parallel_for(a.N * a.D, [=](std::int64_t r) {
+  parallel_for<T>(a.N * a.D, [=](std::int64_t r) {
     const T scale = static_cast<T>(1 / std::sqrt(double(a.d_m)));
     for (std::int64_t j = 0; j < a.D; ++j) {
       A[r * a.D + j] = exponential(dot(Q + r * ld, K + (r / a.D * a.D + j) * ld, a.d_m) * scale - lse[r]);

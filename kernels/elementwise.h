@@ -10,10 +10,10 @@
 namespace samformer::kernels {
 
 // body(row) for every row, blocks of rows in parallel.
-template <class Body>
+template <class T, class Body>
 void for_rows(std::int64_t rows, std::int64_t n, const Body body) {
   const std::int64_t size = std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(n, 1));
-  parallel_for(blocks_of(rows, size), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(rows, size), [=](std::int64_t block) {
     for (std::int64_t r = block * size; r < std::min(rows, (block + 1) * size); ++r) body(r);
   });
 }
@@ -22,7 +22,7 @@ void for_rows(std::int64_t rows, std::int64_t n, const Body body) {
 template <class T>
 void add_column_sums(T* to, const T* from, std::int64_t ld, std::int64_t rows, std::int64_t n) {
   constexpr std::int64_t width = 64;
-  parallel_for(blocks_of(n, width), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(n, width), [=](std::int64_t block) {
     const std::int64_t end = std::min(n, (block + 1) * width);
     for (std::int64_t r = 0; r < rows; ++r) {
 #pragma omp simd
@@ -35,7 +35,7 @@ void add_column_sums(T* to, const T* from, std::int64_t ld, std::int64_t rows, s
 template <class T, class Measure>
 T mean_difference(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t rows, std::int64_t n,
                   const Measure measure, T* work) {
-  for_rows(rows, n, [=](std::int64_t r) {
+  for_rows<T>(rows, n, [=](std::int64_t r) {
     T total{};
     for (std::int64_t c = 0; c < n; ++c) total += measure(a[r * lda + c] - b[r * ldb + c]);
     work[r] = total;

@@ -1,6 +1,7 @@
 #include "kernels/gemm.h"
 
 #include <dnnl.h>
+#include <omp.h>
 
 #include <new>
 #include <stdexcept>
@@ -24,8 +25,12 @@ GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K) {
 
 void sgemm_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const float* A,
                  std::int64_t lda, const float* B, std::int64_t ldb, float* C, std::int64_t ldc, bool accumulate) {
+  // Outside a parallel region (a product of one block) the library would use every thread, and other bits.
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
   const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, 1.0f, A, lda, B,
                                           ldb, accumulate ? 1.0f : 0.0f, C, ldc);
+  omp_set_num_threads(threads);
   if (status == dnnl_out_of_memory) throw std::bad_alloc();
   if (status != dnnl_success) {
     throw std::logic_error("dnnl_sgemm: status " + std::to_string(status) + " for C[" + std::to_string(M) + "][" +

@@ -93,7 +93,7 @@ template <class T>
 inline void gemm_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const T* A,
                        std::int64_t lda, const T* B, std::int64_t ldb, T* C, std::int64_t ldc, bool accumulate) {
   const std::int64_t a_row = transpose_a ? 1 : lda, a_column = transpose_a ? lda : 1;
-  if (!transpose_b) {
+  if (!transpose_b || K == 0) {
     gemm_tile(M, N, K, A, a_row, a_column, B, ldb, C, ldc, accumulate);
     return;
   }
@@ -125,7 +125,7 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, st
   const std::int64_t down = blocks_of(M, cut.rows), across = blocks_of(N, cut.columns);
   constexpr std::int64_t small = 1 << 15;  // multiplications below which a library call costs more than it saves
   const bool library = std::is_same_v<T, float> && M * N * K > small && K > 0;
-  parallel_for(down * across, [=](std::int64_t block) {
+  parallel_for<T>(down * across, [=](std::int64_t block) {
     const std::int64_t i = block / across * cut.rows, j = block % across * cut.columns;
     const std::int64_t m = std::min(cut.rows, M - i), n = std::min(cut.columns, N - j);
     const T* a = A + (transpose_a ? i : i * lda);

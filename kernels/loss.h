@@ -58,7 +58,7 @@ inline void blended_moments(T out[5], const ForecastLoss<T>& f, std::int64_t r, 
 template <class T>
 T forecast_loss(ForecastLoss<T> f, T* work) {
   if (f.mixed()) {
-    parallel_for(f.y.D, [=](std::int64_t d) {
+    parallel_for<T>(f.y.D, [=](std::int64_t d) {
       T total[5] = {};
       for (std::int64_t n = 0; n < f.y.N; ++n) {
         const T s = f.sigma[n * f.y.D + d], m = f.level[n * f.y.D + d];
@@ -70,7 +70,7 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
   }
   constexpr std::int64_t rows = 16;
   const std::int64_t count = f.y.N * f.target_count;
-  parallel_for(blocks_of(count, rows), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(count, rows), [=](std::int64_t block) {
     for (std::int64_t i = block * rows; i < std::min(count, (block + 1) * rows); ++i) {
       const std::int64_t n = i / f.target_count, d = f.targets[i % f.target_count], r = n * f.y.D + d;
       const T* z = f.z + r * f.ldz;
@@ -125,7 +125,7 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
   constexpr std::int64_t rows = 16;
   const std::int64_t count = f.y.N * f.target_count;
   const T factor = seed * static_cast<T>(2.0 / static_cast<double>(f.elements()));
-  parallel_for(blocks_of(count, rows), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(count, rows), [=](std::int64_t block) {
     for (std::int64_t i = block * rows; i < std::min(count, (block + 1) * rows); ++i) {
       const std::int64_t n = i / f.target_count, d = f.targets[i % f.target_count], r = n * f.y.D + d;
       const T* z = f.z + r * f.ldz;
@@ -173,7 +173,7 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
 template <class T>
 void error_sums(double* squared, double* absolute, const T* prediction, std::int64_t ld, Windows<T> y, std::int64_t H,
                 const std::int32_t* targets, std::int64_t target_count) {
-  parallel_for(target_count, [=](std::int64_t t) {
+  parallel_for<T>(target_count, [=](std::int64_t t) {
     const std::int64_t d = targets[t];
     for (std::int64_t n = 0; n < y.N; ++n) {
       const T* p = prediction + (n * y.D + d) * ld;

@@ -1,17 +1,19 @@
 // Threads and instruction sets, in one place: runs a kernel's body over independent blocks, on all OpenMP threads and
 // compiled for the widest vectors of this processor.
 //
-//   parallel_for(blocks, [=](std::int64_t block) { ... });
+//   parallel_for<T>(blocks, [=](std::int64_t block) { ... });        T: the scalar of the kernel
 //
 // * Determinism: the caller cuts its work into blocks by shape alone and no block reads what another one writes, so the
 //   result does not depend on the number of threads. Reductions go through one slot a block, added up in block order.
 // * Instruction sets: the body is inlined (`flatten`) into functions compiled for x86-64-v4 (AVX-512), v3 (AVX2, FMA)
 //   and the baseline; which one runs is decided once, at run time. One binary is fast everywhere and starts anywhere.
+//   float, what training runs on, has all three; the references have fewer (double: v3), which halves the build.
 //   SAMFORMER_MAX_ISA=v3|baseline lowers the choice. Capture by value ([=]), so that the compiler sees locals.
 #pragma once
 
 #include <cstdint>
 #include <exception>
+#include <type_traits>
 
 namespace samformer::kernels {
 
@@ -37,36 +39,36 @@ void run_v3(const Body& body, std::int64_t block) {
   local(block);
 }
 #undef SAMFORMER_TARGET
-template <class Body>
+template <class T, class Body>
 void run_block(Isa level, const Body& body, std::int64_t block) {
-  if (level == Isa::v4) {
-    run_v4(body, block);
-  } else if (level == Isa::v3) {
-    run_v3(body, block);
+  if (std::is_same_v<T, float> && level == Isa::v4) {
+    if constexpr (std::is_same_v<T, float>) run_v4(body, block);
+  } else if (std::is_floating_point_v<T> && level >= Isa::v3) {
+    if constexpr (std::is_floating_point_v<T>) run_v3(body, block);
   } else {
     body(block);
   }
 }
 #else
-template <class Body>
+template <class T, class Body>
 void run_block(Isa, const Body& body, std::int64_t block) {
   body(block);
 }
 #endif
 
 // Runs body(0) ... body(blocks - 1), each once, in any order and on any thread.
-template <class Body>
+template <class T, class Body>
 void parallel_for(std::int64_t blocks, const Body& body) {
   const Isa level = isa();
   if (blocks <= 1) {
-    if (blocks == 1) run_block(level, body, 0);
+    if (blocks == 1) run_block<T>(level, body, 0);
     return;
   }
   std::exception_ptr failure;  // an exception must not leave an OpenMP region
 #pragma omp parallel for schedule(static)
   for (std::int64_t block = 0; block < blocks; ++block) {
     try {
-      run_block(level, body, block);
+      run_block<T>(level, body, block);
     } catch (...) {
 #pragma omp critical(samformer_parallel_for)
       failure = std::current_exception();

@@ -23,7 +23,7 @@ void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T
                 std::int64_t D, std::int64_t O, std::int64_t L) {
   if (gamma) {
     constexpr std::int64_t rows = 32;
-    parallel_for(blocks_of(O, rows), [=](std::int64_t block) {
+    parallel_for<T>(blocks_of(O, rows), [=](std::int64_t block) {
       for (std::int64_t o = block * rows; o < std::min(O, (block + 1) * rows); ++o) s[o] = sum(W + o * L, L);
     });
   }
@@ -69,7 +69,7 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
   T* bias_part = by_s + R;               // [blocks][O] column sums of dZ
   T* sum_part = bias_part + blocks * O;  // [blocks][O] column sums of beta dZ
   T* ds = sum_part + blocks * O;         // [O]
-  parallel_for(blocks, [=](std::int64_t block) {
+  parallel_for<T>(blocks, [=](std::int64_t block) {
     T* bias_sum = bias_part + block * O;
     T* ds_sum = sum_part + block * O;
     std::fill(bias_sum, bias_sum + O, T{});

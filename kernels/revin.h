@@ -38,7 +38,7 @@ template <class T>
 void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, Center center) {
   constexpr std::int64_t rows = 16;
   const std::int64_t R = x.N * x.D;
-  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       using std::sqrt;
       const T* from = x.row(r / x.D, r % x.D);
@@ -67,7 +67,7 @@ void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, 
 template <class T>
 void revin_normalise_backward(T* dx, const T* dxhat, const T* sigma, std::int64_t R, std::int64_t L) {
   constexpr std::int64_t rows = 16;
-  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       const T scale = static_cast<T>(1) / sigma[r];
 #pragma omp simd
@@ -92,7 +92,7 @@ template <class T>
 void revin_inverse(T* y, std::int64_t ldy, const T* z, std::int64_t ldz, const T* level, const T* sigma,
                    Affine<T> affine, std::int64_t R, std::int64_t D, std::int64_t H) {
   constexpr std::int64_t rows = 16;
-  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       const T factor = sigma[r] / affine.scale(r % D), shift = affine.shift(r % D), base = level[r];
 #pragma omp simd
@@ -108,7 +108,7 @@ void revin_inverse_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, const
                             std::int64_t ldz, const T* sigma, Affine<T> affine, std::int64_t R, std::int64_t D,
                             std::int64_t H, T* work) {
   constexpr std::int64_t rows = 16;
-  parallel_for(blocks_of(R, rows), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       const T scale = affine.scale(r % D), shift = affine.shift(r % D), factor = sigma[r] / scale;
       T total{}, weighted{};

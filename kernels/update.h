@@ -27,7 +27,7 @@ inline constexpr std::int64_t update_block = 8192;
 template <class T>
 double squared_norm(const T* g, const T* w, std::int64_t n, double* work) {
   const std::int64_t blocks = blocks_of(n, update_block);
-  parallel_for(blocks, [=](std::int64_t block) {
+  parallel_for<T>(blocks, [=](std::int64_t block) {
     double total = 0;
     const std::int64_t end = std::min(n, (block + 1) * update_block);
     if (w) {
@@ -52,7 +52,7 @@ double squared_norm(const T* g, const T* w, std::int64_t n, double* work) {
 // saved = w; w += scale g (adaptive: scale w^2 g), with scale = rho / (norm + 1e-12).
 template <class T>
 void sam_perturb(T* w, T* saved, const T* g, std::int64_t n, double scale, bool adaptive) {
-  parallel_for(blocks_of(n, update_block), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(n, update_block), [=](std::int64_t block) {
     const std::int64_t end = std::min(n, (block + 1) * update_block);
     const T factor = static_cast<T>(scale);
     if (adaptive) {
@@ -104,7 +104,7 @@ void restore_and_step(T* w, const T* saved, const T* g, T* m, T* v, T* mean, std
   const T shrink = static_cast<T>(rule.rule == Rule::adamw ? 1 - lr * rule.weight_decay : 1);
   const T learning_rate = static_cast<T>(lr), keep = static_cast<T>(mean_decay), take = static_cast<T>(1 - mean_decay);
   const bool sgd = rule.rule == Rule::sgd;
-  parallel_for(blocks_of(n, update_block), [=](std::int64_t block) {
+  parallel_for<T>(blocks_of(n, update_block), [=](std::int64_t block) {
     const std::int64_t begin = block * update_block, end = std::min(n, begin + update_block);
     if (sgd) {
 #pragma omp simd

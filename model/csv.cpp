@@ -634,8 +634,9 @@ class CsvReader {
         }
         return tally;
       };
-      if (least == most && series_.rows > 1) {
+      if (least == most) {
         Tally tally = tally_of(least);
+        if (tally.count < 2) continue;
         tally.count = 1;
         report(Severity::warn, "constant", tally, fmt::format("column '{}' is constant ({})", column.name, least),
                fmt::format("its scaler divides by 1; leave it out: --drop {}", column.name));

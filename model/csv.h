@@ -17,11 +17,11 @@
 namespace samformer::model {
 
 struct CsvOptions {
-  std::vector<std::string> columns;  // these channels in this order; empty: all in the file's order
-  std::vector<std::string> drop;
-  std::string date_column;  // empty: found
-  std::string date_format;  // empty: found
-  std::string freq;         // empty: inferred
+  std::vector<std::string> columns = {};  // these channels in this order; empty: all in the file's order
+  std::vector<std::string> drop = {};
+  std::string date_column = {};  // empty: found
+  std::string date_format = {};  // empty: found
+  std::string freq = {};         // empty: inferred
   bool no_date = false;
   char delimiter = 0;  // 0: found
   // `predict`: `columns` are a trained model's, so an absent one is the file's fault (exit 3) and not the flags'.

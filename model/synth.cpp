@@ -92,13 +92,14 @@ void check_channels(std::int64_t channels) {
   }
 }
 
-void append_name(std::string& line, const std::string& name) {
-  if (name.find_first_of(",\"\r\n") == std::string::npos) {
-    line += name;
+// As CSV wants it: in quotes where it holds a delimiter, a quote or a line end.
+void append_quoted(std::string& line, const std::string& text) {
+  if (text.find_first_of(",;\t\"\r\n") == std::string::npos) {
+    line += text;
     return;
   }
   line += '"';
-  for (const char c : name) line += c == '"' ? std::string("\"\"") : std::string(1, c);
+  for (const char c : text) line += c == '"' ? std::string("\"\"") : std::string(1, c);
   line += '"';
 }
 
@@ -151,12 +152,12 @@ void write_csv(std::ostream& out, const Series& series) {
   std::string line = series.dates.empty() ? "" : "date";
   for (std::size_t d = 0; d < series.channels.size(); ++d) {
     if (d > 0 || !series.dates.empty()) line += ',';
-    append_name(line, series.channels[d]);
+    append_quoted(line, series.channels[d]);
   }
   line += '\n';
   std::array<char, 32> digits{};
   for (std::int64_t t = 0; t < series.rows; ++t) {
-    if (!series.dates.empty()) line += series.date(t);
+    if (!series.dates.empty()) append_quoted(line, series.date(t));
     for (std::int64_t d = 0; d < series.width(); ++d) {
       if (d > 0 || !series.dates.empty()) line += ',';
       const double value = series.channel(d)[static_cast<std::size_t>(t)];

@@ -89,7 +89,7 @@ ErrorSums repeated_errors(const Problem& problem, std::span<const std::int32_t> 
                           std::int64_t H, std::int64_t period) {
   ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
   sums.windows = static_cast<std::int64_t>(starts.size());
-  kernels::parallel_for(sums.targets, [&](std::int64_t t) {
+  kernels::parallel_for<float>(sums.targets, [&](std::int64_t t) {
     const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
     for (const std::int32_t start : starts) {
       const float* end = channel + start + lookback;

@@ -53,9 +53,8 @@ std::int64_t Trainer::steps_per_epoch() const {
   return kernels::blocks_of(static_cast<std::int64_t>(train_starts_.size()), settings_.batch);
 }
 
-std::string Trainer::run(Observer& observer) {
-  const auto stop_early = [&] { return settings_.patience > 0 && state_.stale_epochs >= settings_.patience; };
-  while (!state_.finished) {
+void Trainer::run(Observer& observer) {
+  while (!done()) {
     run_epoch(observer);
     ++state_.epoch;
     state_.step = 0;
@@ -63,10 +62,8 @@ std::string Trainer::run(Observer& observer) {
     const EpochReport report = validate();
     state_.loss_sum = 0;
     if (report.selected) state_.tested = report;
-    state_.finished = state_.epoch >= settings_.epochs || stop_early();
     observer.epoch_ends(report);
   }
-  return stop_early() ? "patience" : "epochs";
 }
 
 void Trainer::run_epoch(Observer& observer) {

@@ -78,10 +78,14 @@ class Trainer {
   State& state() { return state_; }
   const State& state() const { return state_; }
   std::int64_t steps_per_epoch() const;
-  // Runs to the end; why it stopped: "epochs" or "patience".
-  std::string run(Observer& observer);
+  std::int64_t epochs() const { return settings_.epochs; }
+  // The state says that there is nothing left to do; why: "epochs" or "patience".
+  bool done() const { return state_.epoch >= settings_.epochs || stops_early(); }
+  std::string stopped_by() const { return stops_early() ? "patience" : "epochs"; }
+  void run(Observer& observer);
 
  private:
+  bool stops_early() const { return settings_.patience > 0 && state_.stale_epochs >= settings_.patience; }
   void run_epoch(Observer& observer);
   EpochReport validate();
 

@@ -196,10 +196,10 @@ TEST(FolderLock, ADeadHolderIsNoObstacleAndItsTemporariesGo) {
   });
   EXPECT_EQ(status, 128 + SIGKILL);
   EXPECT_EQ(folder.entries(), 2);
-  std::ofstream(folder / ".user.tmp") << "not ours";
+  std::ofstream(folder / ".another-program.tmp") << "not ours";
   const FolderLock lock(folder.path());
   EXPECT_FALSE(std::filesystem::exists(folder / ".samformer.1.tmp"));
-  EXPECT_TRUE(std::filesystem::exists(folder / ".user.tmp"));
+  EXPECT_TRUE(std::filesystem::exists(folder / ".another-program.tmp"));
 }
 
 TEST(FolderLock, MissingFolder) {

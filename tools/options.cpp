@@ -119,9 +119,6 @@ const std::vector<Option>& table() {
       {.name = "seeds", .member = &S::seeds, .group = "Training", .value_name = "LIST",
        .help = "1..5 or 1,3,9: trains each, reports mean and deviation", .default_text = "the one seed"},
       {.name = "refit", .member = &S::refit, .group = "Training", .help = "then train on all rows, for predict"},
-      {.name = "tune", .member = &S::tune, .group = "Training",
-       .help = "choose --center and --stats-mix by validation error"},
-
       {.name = "device", .member = &S::device, .group = "Machine", .takes = kTrain | kEval | kPredict,
        .value_name = "auto|cpu|cuda[:N]", .help = "where to compute", .on_resume = true},
       {.name = "threads", .member = &S::threads, .group = "Machine", .takes = kTrain | kEval | kPredict | kDoctor,

@@ -68,7 +68,6 @@ struct Settings {
   std::int64_t seed = 1;
   std::vector<std::uint64_t> seeds;  // empty: the one of `seed`
   bool refit = false;
-  bool tune = false;
 
   std::string device = "auto";
   std::int64_t threads = 0;  // 0: all cores

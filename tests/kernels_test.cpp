@@ -1,0 +1,602 @@
+// The kernels against naive statements in double (tests/numeric.h), between guard zones, on ragged shapes.
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "kernels/attention.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
+#include "kernels/loss.h"
+#include "kernels/projection.h"
+#include "kernels/revin.h"
+#include "kernels/update.h"
+#include "tests/numeric.h"
+
+namespace samformer::kernels {
+namespace {
+
+using numeric::error;
+using numeric::Guarded;
+using numeric::normals;
+
+constexpr std::uint64_t seed = 31;
+
+template <class T>
+std::vector<double> widened(const std::vector<T>& x) {
+  return {x.begin(), x.end()};
+}
+
+template <class T>
+std::vector<T> zeros(std::int64_t n) {
+  return std::vector<T>(static_cast<std::size_t>(n));
+}
+
+TEST(Numeric, NaNAndMissingValuesAreErrors) {
+  const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(error(std::vector{1.0, nan}, std::vector{1.0, 2.0}), infinity);
+  EXPECT_EQ(error(std::vector{1.0, 2.0}, std::vector{nan, 2.0}), infinity);
+  EXPECT_EQ(error(std::vector{infinity}, std::vector{infinity}), infinity);
+  EXPECT_EQ(error(std::vector{1.0}, std::vector{1.0, 2.0}), infinity);
+  EXPECT_EQ(error(std::vector{1.0, 0.0}, std::vector{1.0, 2.0}), 1);
+  EXPECT_EQ(error(std::vector{0.0}, std::vector{0.0}), 0);
+  Guarded<float> guarded(3);
+  EXPECT_TRUE(guarded.intact());
+  guarded.data()[3] = 0;
+  EXPECT_FALSE(guarded.intact());
+}
+
+// ---- Products -----------------------------------------------------------------------------------------------------
+
+struct Product {
+  std::int64_t M, N, K;
+};
+
+template <class T>
+void expect_product(Product p, bool transpose_a, bool transpose_b, bool accumulate, double tolerance) {
+  SCOPED_TRACE(fmt::format("M = {}, N = {}, K = {}, {}{}, accumulate {}, seed {}", p.M, p.N, p.K,
+                           transpose_a ? "A' " : "A ", transpose_b ? "B'" : "B", accumulate, seed));
+  // Rows wider than the matrix: the gaps must stay as they are.
+  const std::int64_t lda = (transpose_a ? p.M : p.K) + 3, ldb = (transpose_b ? p.K : p.N) + 5, ldc = p.N + 2;
+  const std::vector<T> A = normals<T>((transpose_a ? p.K : p.M) * lda, seed, 1);
+  const std::vector<T> B = normals<T>((transpose_b ? p.N : p.K) * ldb, seed, 2);
+  const std::vector<T> before = normals<T>(p.M * ldc, seed, 3);
+  std::vector<double> expected = widened(before);
+  numeric::gemm(transpose_a, transpose_b, p.M, p.N, p.K, widened(A).data(), lda, widened(B).data(), ldb,
+                expected.data(), ldc, accumulate);
+  Guarded<T> C(before), a(A), b(B);
+  gemm(transpose_a, transpose_b, p.M, p.N, p.K, a.data(), lda, b.data(), ldb, C.data(), ldc, accumulate);
+  EXPECT_TRUE(error(C.values(), expected) <= tolerance) << error(C.values(), expected);
+  EXPECT_TRUE(C.intact() && a.intact() && b.intact());
+  const std::vector<T> after = C.values();
+  for (std::int64_t r = 0; r < p.M; ++r) {
+    for (std::int64_t c = p.N; c < ldc; ++c) {
+      EXPECT_EQ(after[static_cast<std::size_t>(r * ldc + c)], before[static_cast<std::size_t>(r * ldc + c)]);
+    }
+  }
+}
+
+TEST(Gemm, AllTranspositionsAndRaggedShapes) {
+  for (const Product p : {Product{1, 1, 1},
+                          {1, 7, 5},
+                          {3, 1, 9},
+                          {4, 16, 8},
+                          {5, 17, 3},
+                          {17, 19, 67},
+                          {33, 31, 65},
+                          {70, 45, 130},
+                          {7, 9, 0},
+                          {0, 4, 3},
+                          {4, 0, 3},
+                          {90, 530, 20}}) {
+    for (const bool transpose_a : {false, true}) {
+      for (const bool transpose_b : {false, true}) {
+        for (const bool accumulate : {false, true}) {
+          expect_product<double>(p, transpose_a, transpose_b, accumulate, 1e-14);
+          expect_product<float>(p, transpose_a, transpose_b, accumulate, 1e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST(Gemm, BlocksCoverTheMatrixAndDependOnShapesAlone) {
+  for (const Product p : {Product{1, 1, 1}, {224, 624, 512}, {224, 144, 512}, {10000, 16, 512}, {16, 5000, 64}}) {
+    const int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    const GemmBlocks one = gemm_blocks(p.M, p.N, p.K);
+    omp_set_num_threads(3);
+    const GemmBlocks three = gemm_blocks(p.M, p.N, p.K);
+    omp_set_num_threads(threads);
+    EXPECT_EQ(one.rows, three.rows);
+    EXPECT_EQ(one.columns, three.columns);
+    EXPECT_GT(one.rows, 0);
+    EXPECT_GT(one.columns, 0);
+    EXPECT_TRUE(one.rows == p.M || one.rows % 16 == 0);
+    EXPECT_TRUE(one.columns == p.N || one.columns % 16 == 0);
+  }
+}
+
+// Products that the library computes: one block and many, on 1, 2, 3 and 8 threads.
+TEST(Gemm, TheSameBitsForAnyNumberOfThreads) {
+  const int before = omp_get_max_threads();
+  for (const Product p : {Product{280, 130, 50}, {224, 624, 512}, {64, 64, 64}, {624, 512, 224}}) {
+    const std::vector<float> A = normals<float>(p.M * p.K, seed, 1), B = normals<float>(p.N * p.K, seed, 2);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 3, 8}) {
+      omp_set_num_threads(threads);
+      std::vector<float> C(static_cast<std::size_t>(p.M * p.N));
+      gemm(false, true, p.M, p.N, p.K, A.data(), p.K, B.data(), p.K, C.data(), p.N, false);
+      if (first.empty()) first = C;
+      EXPECT_TRUE(numeric::same_bits(C, first)) << p.M << ' ' << p.N << ' ' << p.K << ", threads " << threads;
+      EXPECT_EQ(omp_get_max_threads(), threads);
+    }
+  }
+  omp_set_num_threads(before);
+}
+
+TEST(Gemm, NaNInAnOperandIsNotLost) {
+  const std::int64_t n = 40;
+  std::vector<float> A(n * n, 0.0f), B(n * n, 0.0f), C(n * n);
+  A[3 * n + 5] = std::nanf("");
+  gemm(false, false, n, n, n, A.data(), n, B.data(), n, C.data(), n, false);
+  EXPECT_TRUE(std::isnan(C[3 * n + 7]));
+  EXPECT_EQ(C[4 * n + 7], 0.0f);
+}
+
+TEST(ParallelFor, RunsEveryBlockOnceAndPassesExceptionsOn) {
+  std::vector<int> count(1000);
+  int* at = count.data();
+  parallel_for<float>(1000, [=](std::int64_t block) { ++at[block]; });
+  EXPECT_TRUE(std::all_of(count.begin(), count.end(), [](int c) { return c == 1; }));
+  const auto failing = [](std::int64_t block) {
+    if (block == 7) throw Error(Exit::data, "block 7");
+  };
+  EXPECT_THROW(parallel_for<float>(100, failing), Error);
+  EXPECT_NO_THROW(parallel_for<float>(0, failing));
+}
+
+// ---- Attention ----------------------------------------------------------------------------------------------------
+
+template <class T>
+void expect_attention(AttentionShape a, double scale, double tolerance) {
+  SCOPED_TRACE(
+      fmt::format("N = {}, D = {}, d_m = {}, d_v = {}, scores times {}, seed {}", a.N, a.D, a.d_m, a.d_v, scale, seed));
+  const std::int64_t R = a.N * a.D, ld = a.d_m + 3, ldv = a.d_v + 1, ldc = a.d_v + 2;
+  Guarded<T> Q(normals<T>(R * ld, seed, 1, 0, scale)), K(normals<T>(R * ld, seed, 2)), V(normals<T>(R * ldv, seed, 3));
+  std::vector<double> q, k, v;
+  for (std::int64_t r = 0; r < R; ++r) {
+    q.insert(q.end(), Q.data() + r * ld, Q.data() + r * ld + a.d_m);
+    k.insert(k.end(), K.data() + r * ld, K.data() + r * ld + a.d_m);
+    v.insert(v.end(), V.data() + r * ldv, V.data() + r * ldv + a.d_v);
+  }
+  const numeric::Attention expected = numeric::attention(q, k, v, a.N, a.D, a.d_m, a.d_v);
+  Guarded<T> C(R * ldc), lse(R), work(attention_work<T>(a)), probabilities(R * a.D);
+  attention(C.data(), ldc, lse.data(), Q.data(), K.data(), ld, V.data(), ldv, a, work.data());
+  attention_probabilities(probabilities.data(), lse.data(), Q.data(), K.data(), ld, a);
+  std::vector<T> context;
+  for (std::int64_t r = 0; r < R; ++r) {
+    context.insert(context.end(), C.data() + r * ldc, C.data() + r * ldc + a.d_v);
+    EXPECT_TRUE(C.untouched_inside(static_cast<std::size_t>(r * ldc + a.d_v), 2)) << "row " << r;
+  }
+  EXPECT_TRUE(error(context, expected.context) <= tolerance) << error(context, expected.context);
+  EXPECT_TRUE(error(probabilities.values(), expected.probabilities) <= tolerance)
+      << error(probabilities.values(), expected.probabilities);
+
+  // Backward: dV = A' dC and friends, stated naively.
+  const std::vector<T> dC_values = normals<T>(R * ldc, seed, 4);
+  Guarded<T> dC(dC_values), dQ(normals<T>(R * ld, seed, 5)), dK(normals<T>(R * ld, seed, 6)),
+      dV(normals<T>(R * ldv, seed, 7)), backward_work(attention_backward_work<T>(a));
+  std::vector<double> dq = widened(dQ.values()), dk = widened(dK.values()), dv = widened(dV.values());
+  const double root = 1 / std::sqrt(static_cast<double>(a.d_m));
+  for (std::int64_t r = 0; r < R; ++r) {
+    const double* p = expected.probabilities.data() + r * a.D;
+    const std::int64_t first = r / a.D * a.D;
+    std::vector<double> along(static_cast<std::size_t>(a.D));
+    double delta = 0;
+    for (std::int64_t j = 0; j < a.D; ++j) {
+      double& s = along[static_cast<std::size_t>(j)];
+      for (std::int64_t c = 0; c < a.d_v; ++c) {
+        const double g = dC_values[static_cast<std::size_t>(r * ldc + c)];
+        s += g * v[static_cast<std::size_t>((first + j) * a.d_v + c)];
+        dv[static_cast<std::size_t>((first + j) * ldv + c)] += p[j] * g;
+      }
+      delta += p[j] * s;
+    }
+    for (std::int64_t j = 0; j < a.D; ++j) {
+      const double ds = p[j] * (along[static_cast<std::size_t>(j)] - delta) * root;
+      for (std::int64_t c = 0; c < a.d_m; ++c) {
+        dq[static_cast<std::size_t>(r * ld + c)] += ds * k[static_cast<std::size_t>((first + j) * a.d_m + c)];
+        dk[static_cast<std::size_t>((first + j) * ld + c)] += ds * q[static_cast<std::size_t>(r * a.d_m + c)];
+      }
+    }
+  }
+  attention_backward(dQ.data(), dK.data(), ld, dV.data(), ldv, dC.data(), ldc, C.data(), ldc, lse.data(), Q.data(),
+                     K.data(), ld, V.data(), ldv, a, backward_work.data());
+  EXPECT_TRUE(error(dQ.values(), dq) <= tolerance) << error(dQ.values(), dq);
+  EXPECT_TRUE(error(dK.values(), dk) <= tolerance) << error(dK.values(), dk);
+  EXPECT_TRUE(error(dV.values(), dv) <= tolerance) << error(dV.values(), dv);
+  for (const Guarded<T>* g : {&C, &lse, &work, &probabilities, &dQ, &dK, &dV, &dC, &backward_work, &Q, &K, &V}) {
+    EXPECT_TRUE(g->intact());
+  }
+}
+
+TEST(Attention, AgainstTheNaiveStatement) {
+  for (const AttentionShape a : {AttentionShape{1, 1, 1, 1},
+                                 {4, 1, 3, 5},
+                                 {3, 2, 16, 16},
+                                 {5, 7, 16, 16},
+                                 {2, 8, 4, 24},
+                                 {3, 15, 5, 3},
+                                 {2, 16, 8, 8},
+                                 {2, 17, 8, 8},
+                                 {2, 33, 7, 20},
+                                 {1, 127, 4, 4},
+                                 {1, 128, 4, 4},
+                                 {2, 129, 4, 6},
+                                 {1, 321, 16, 16},
+                                 {1, 862, 16, 16}}) {
+    expect_attention<double>(a, 1, 1e-12);
+    expect_attention<float>(a, 1, 2e-5);
+  }
+}
+
+TEST(Attention, TwoThousandAndFortyEightChannels) {
+  expect_attention<float>({1, 2048, 8, 8}, 1, 4e-5);
+  expect_attention<double>({1, 2048, 3, 2}, 1, 1e-12);
+}
+
+// Scores of hundreds: without the running maximum float overflows at 88.
+TEST(Attention, LargeScores) {
+  expect_attention<double>({2, 40, 4, 4}, 300, 1e-10);
+  expect_attention<float>({2, 200, 4, 4}, 60, 1e-3);
+}
+
+TEST(Attention, OneChannelGivesQueriesAndKeysNoGradient) {
+  const AttentionShape a{6, 1, 4, 3};
+  std::vector<float> Q = normals<float>(24, seed, 1), K = normals<float>(24, seed, 2), V = normals<float>(18, seed, 3),
+                     C(18), lse(6), dC = normals<float>(18, seed, 4), dQ(24), dK(24), dV(18);
+  std::vector<float> work(static_cast<std::size_t>(attention_work<float>(a) + attention_backward_work<float>(a)));
+  attention(C.data(), 3, lse.data(), Q.data(), K.data(), 4, V.data(), 3, a, work.data());
+  attention_backward(dQ.data(), dK.data(), 4, dV.data(), 3, dC.data(), 3, C.data(), 3, lse.data(), Q.data(), K.data(),
+                     4, V.data(), 3, a, work.data());
+  EXPECT_TRUE(numeric::same_bits(C, V));
+  EXPECT_TRUE(numeric::same_bits(dV, dC));
+  EXPECT_TRUE(std::all_of(dQ.begin(), dQ.end(), [](float g) { return g == 0; }));
+  EXPECT_TRUE(std::all_of(dK.begin(), dK.end(), [](float g) { return g == 0; }));
+}
+
+TEST(Exponential, AgainstTheLibrary) {
+  double worst = 0;
+  for (int i = -87'000; i <= 88'000; ++i) {
+    const float x = static_cast<float>(i) * 1e-3f;
+    const double expected = std::exp(static_cast<double>(x));
+    worst = std::max(worst, std::fabs(exponential(x) - expected) / expected);
+  }
+  EXPECT_TRUE(worst <= 2e-7) << worst;
+  EXPECT_EQ(exponential(0.0f), 1.0f);
+  EXPECT_EQ(exponential(-200.0f), 0.0f);
+  EXPECT_EQ(exponential(-std::numeric_limits<float>::infinity()), 0.0f);
+  EXPECT_TRUE(std::isnan(exponential(std::nanf(""))));
+}
+
+// ---- RevIN and losses ---------------------------------------------------------------------------------------------
+
+// A series [D][T] with windows at arbitrary starts; channel 1 is constant.
+template <class T>
+struct Batch {
+  std::int64_t N = 5, D = 3, rows = 90;
+  std::vector<T> series;
+  std::vector<std::int32_t> starts{0, 17, 3, 60, 17};
+
+  Batch() : series(normals<T>(3 * 90, seed, 9, 2)) { std::fill_n(series.begin() + 90, 90, T(3)); }
+  Windows<T> windows(std::int64_t ahead = 0) const { return {series.data() + ahead, rows, starts.data(), N, D}; }
+};
+
+template <class T>
+void expect_revin(Center center, double tolerance) {
+  const Batch<T> batch;
+  const std::int64_t L = 21, R = batch.N * batch.D;
+  Guarded<T> xhat(R * L), level(R), sigma(R);
+  revin_normalise(xhat.data(), level.data(), sigma.data(), batch.windows(), L, center);
+  std::vector<double> xhats, levels, sigmas;
+  for (std::int64_t r = 0; r < R; ++r) {
+    const T* row = batch.windows().row(r / batch.D, r % batch.D);
+    const numeric::Revin one = numeric::revin(std::vector<double>(row, row + L).data(), L, center == Center::last);
+    xhats.insert(xhats.end(), one.xhat.begin(), one.xhat.end());
+    levels.push_back(one.level);
+    sigmas.push_back(one.sigma);
+  }
+  EXPECT_TRUE(error(xhat.values(), xhats) <= tolerance) << error(xhat.values(), xhats);
+  EXPECT_TRUE(error(level.values(), levels) <= tolerance);
+  EXPECT_TRUE(error(sigma.values(), sigmas) <= tolerance);
+  EXPECT_TRUE(xhat.intact() && level.intact() && sigma.intact());
+  for (std::int64_t n = 0; n < batch.N; ++n) {  // the constant channel
+    EXPECT_NEAR(sigma.data()[n * batch.D + 1], std::sqrt(1e-5), 1e-9);
+    EXPECT_EQ(level.data()[n * batch.D + 1], T(3));
+    for (std::int64_t t = 0; t < L; ++t) EXPECT_EQ(xhat.data()[(n * batch.D + 1) * L + t], T(0));
+  }
+}
+
+TEST(Revin, AgainstTheNaiveStatement) {
+  for (const Center center : {Center::mean, Center::last}) {
+    expect_revin<double>(center, 1e-14);
+    expect_revin<float>(center, 1e-6);
+  }
+}
+
+TEST(Revin, TheInverseUndoesIt) {
+  const Batch<double> batch;
+  const std::int64_t L = 21, R = batch.N * batch.D, ldz = L + 4, ldy = L + 2;
+  std::vector<double> xhat(R * L), level(R), sigma(R), z(R * ldz);
+  const std::vector<double> gamma{0.7, -1.2, 2}, beta{0.1, 0.2, -3};
+  revin_normalise(xhat.data(), level.data(), sigma.data(), batch.windows(), L, Center::mean);
+  const double guard = 1e-3;
+  for (std::int64_t r = 0; r < R; ++r) {
+    for (std::int64_t t = 0; t < L; ++t) {
+      z[r * ldz + t] = xhat[r * L + t] * (gamma[r % 3] + guard) + beta[r % 3];
+    }
+  }
+  Guarded<double> y(R * ldy);
+  revin_inverse(y.data(), ldy, z.data(), ldz, level.data(), sigma.data(),
+                Affine<double>{gamma.data(), beta.data(), guard}, R, batch.D, L);
+  for (std::int64_t r = 0; r < R; ++r) {
+    const double* x = batch.windows().row(r / 3, r % 3);
+    for (std::int64_t t = 0; t < L; ++t) EXPECT_NEAR(y.data()[r * ldy + t], x[t], 1e-13);
+    EXPECT_TRUE(y.untouched_inside(static_cast<std::size_t>(r * ldy + L), 2));
+  }
+  EXPECT_TRUE(y.intact());
+}
+
+// Every pair (i, j) formed, as the released code does: sample j's output with sample i's statistics.
+TEST(ForecastLoss, ClosedFormOfStatisticsMixing) {
+  const Batch<double> batch;
+  const std::int64_t H = 6, R = batch.N * batch.D;
+  const std::vector<double> z = normals(R * H, seed, 1), level = normals(R, seed, 2),
+                            sigma = normals(R, seed, 3, 1.5, 0.2);
+  const std::vector<double> gamma{0.7, 1.2, 2}, beta{0.1, 0.2, -3};
+  const std::vector<std::int32_t> targets{2, 0};
+  const Affine<double> affine{gamma.data(), beta.data(), 0.25};
+  std::vector<double> moments(15), work(2 * batch.N * 2);
+  for (const double lambda : {0.0, 0.3, 1.0}) {
+    double expected = 0;
+    for (std::int64_t j = 0; j < batch.N; ++j) {
+      for (const std::int32_t d : targets) {
+        for (std::int64_t h = 0; h < H; ++h) {
+          const double q = (z[(j * 3 + d) * H + h] - beta[d]) / (gamma[d] + 0.25);
+          const double y = batch.windows(21).row(j, d)[h];
+          const auto square = [&](std::int64_t i) {
+            const double e = q * sigma[i * 3 + d] + level[i * 3 + d] - y;
+            return e * e;
+          };
+          expected += (1 - lambda) * square(j);
+          for (std::int64_t i = 0; i < batch.N; ++i) expected += lambda / static_cast<double>(batch.N) * square(i);
+        }
+      }
+    }
+    expected /= static_cast<double>(batch.N * 2 * H);
+    const ForecastLoss<double> loss{z.data(),       H, level.data(), sigma.data(),  affine, batch.windows(21), H,
+                                    targets.data(), 2, lambda,       moments.data()};
+    EXPECT_TRUE(std::fabs(forecast_loss(loss, work.data()) - expected) <= 1e-14 * expected) << "lambda " << lambda;
+  }
+}
+
+TEST(ErrorSums, AddUpByChannelAndStep) {
+  const Batch<float> batch;
+  const std::int64_t H = 7, ld = H + 3;
+  const std::vector<float> prediction = normals<float>(batch.N * batch.D * ld, seed, 1);
+  const std::vector<std::int32_t> targets{2, 0};
+  Guarded<double> squared(std::vector<double>(2 * H, 1.0)), absolute(std::vector<double>(2 * H, 2.0));
+  std::vector<double> squares(2 * H, 1.0), magnitudes(2 * H, 2.0);
+  for (std::int64_t t = 0; t < 2; ++t) {
+    for (std::int64_t n = 0; n < batch.N; ++n) {
+      for (std::int64_t h = 0; h < H; ++h) {
+        const double e = static_cast<double>(prediction[(n * batch.D + targets[t]) * ld + h]) -
+                         static_cast<double>(batch.windows(21).row(n, targets[t])[h]);
+        squares[t * H + h] += e * e;
+        magnitudes[t * H + h] += std::fabs(e);
+      }
+    }
+  }
+  error_sums(squared.data(), absolute.data(), prediction.data(), ld, batch.windows(21), H, targets.data(), 2);
+  EXPECT_TRUE(error(squared.values(), squares) <= 1e-15);
+  EXPECT_TRUE(error(absolute.values(), magnitudes) <= 1e-15);
+  EXPECT_TRUE(squared.intact() && absolute.intact());
+}
+
+// ---- Passes over the slab -----------------------------------------------------------------------------------------
+
+constexpr std::int64_t slab = 2 * update_block + 77;
+
+template <class T>
+void expect_norm_and_perturbation(bool adaptive, double tolerance) {
+  const std::vector<T> g = normals<T>(slab, seed, 1), w = normals<T>(slab, seed, 2);
+  double norm = 0;
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    const double term = static_cast<double>(g[i]) * (adaptive ? static_cast<double>(w[i]) : 1);
+    norm += term * term;
+  }
+  Guarded<double> work(blocks_of(slab, update_block));
+  const double found = squared_norm<T>(g.data(), adaptive ? w.data() : nullptr, slab, work.data());
+  EXPECT_TRUE(std::fabs(found - norm) <= 1e-13 * norm);
+  EXPECT_TRUE(work.intact());
+
+  const double scale = 0.7 / (std::sqrt(norm) + 1e-12);
+  std::vector<double> expected;
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    const double value = w[i];
+    expected.push_back(value + scale * (adaptive ? value * value : 1) * static_cast<double>(g[i]));
+  }
+  Guarded<T> up(w), saved(slab);
+  sam_perturb(up.data(), saved.data(), g.data(), slab, scale, adaptive);
+  EXPECT_TRUE(error(up.values(), expected) <= tolerance);
+  EXPECT_TRUE(numeric::same_bits(saved.values(), w));
+  EXPECT_FALSE(numeric::same_bits(up.values(), w));
+  EXPECT_TRUE(up.intact() && saved.intact());
+}
+
+TEST(Update, NormAndPerturbation) {
+  for (const bool adaptive : {false, true}) {
+    expect_norm_and_perturbation<double>(adaptive, 1e-15);
+    expect_norm_and_perturbation<float>(adaptive, 1e-7);
+  }
+}
+
+TEST(Update, NormOfNaNIsNaN) {
+  std::vector<float> g(100, 1.0f);
+  g[57] = std::nanf("");
+  double work = 0;
+  EXPECT_TRUE(std::isnan(squared_norm<float>(g.data(), nullptr, 100, &work)));
+}
+
+// One parameter under PyTorch's documented formulas (torch.optim.SGD, Adam, AdamW), Keras's for Adam.
+struct Scalar {
+  double w, m = 0, v = 0, mean;
+
+  void step(const UpdateRule& rule, double g, double lr, int t, double decay) {
+    if (rule.rule == Rule::adamw) w -= lr * rule.weight_decay * w;
+    if (rule.rule != Rule::adamw) g += rule.weight_decay * w;
+    if (rule.rule == Rule::sgd) {
+      m = t == 1 ? g : rule.momentum * m + g;
+      w -= lr * m;
+    } else {
+      m = rule.beta1 * m + (1 - rule.beta1) * g;
+      v = rule.beta2 * v + (1 - rule.beta2) * g * g;
+      const double c1 = 1 - std::pow(rule.beta1, t), c2 = 1 - std::pow(rule.beta2, t);
+      w -= rule.form == AdamForm::keras ? lr * std::sqrt(c2) / c1 * m / (std::sqrt(v) + rule.epsilon)
+                                        : lr / c1 * m / (std::sqrt(v) / std::sqrt(c2) + rule.epsilon);
+    }
+    mean = decay * mean + (1 - decay) * w;
+  }
+};
+
+template <class T>
+void expect_steps(const UpdateRule& rule, double tolerance) {
+  SCOPED_TRACE(fmt::format("rule {}, form {}, weight decay {}, seed {}", static_cast<int>(rule.rule),
+                           static_cast<int>(rule.form), rule.weight_decay, seed));
+  const std::vector<T> start = normals<T>(slab, seed, 1);
+  Guarded<T> w(start), m(zeros<T>(slab)), v(zeros<T>(slab)), mean(start);
+  std::vector<T> saved(slab);
+  std::vector<Scalar> expected;
+  for (const T value : start) expected.push_back({static_cast<double>(value), 0, 0, static_cast<double>(value)});
+  for (int t = 1; t <= 6; ++t) {
+    const double lr = 1e-2 / t, decay = 0.9;
+    const std::vector<T> g = normals<T>(slab, seed, static_cast<std::uint32_t>(10 + t), 0, 0.3);
+    // As SAM leaves it: w is perturbed, `saved` holds the weights to step from.
+    sam_perturb(w.data(), saved.data(), g.data(), slab, 0.5, false);
+    restore_and_step(w.data(), saved.data(), g.data(), m.data(), v.data(), mean.data(), slab, rule, lr, t, decay);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      expected[i].step(rule, static_cast<double>(g[i]), lr, t, decay);
+    }
+  }
+  std::vector<double> weights, means;
+  for (const Scalar& s : expected) {
+    weights.push_back(s.w);
+    means.push_back(s.mean);
+  }
+  EXPECT_TRUE(error(w.values(), weights) <= tolerance) << error(w.values(), weights);
+  EXPECT_TRUE(error(mean.values(), means) <= tolerance) << error(mean.values(), means);
+  EXPECT_TRUE(w.intact() && m.intact() && v.intact() && mean.intact());
+}
+
+TEST(Update, OptimisersAgainstTheirPublishedFormulas) {
+  for (const double weight_decay : {0.0, 0.1}) {
+    for (const UpdateRule rule : {UpdateRule{Rule::sgd, AdamForm::pytorch, weight_decay},
+                                  UpdateRule{Rule::adam, AdamForm::pytorch, weight_decay},
+                                  UpdateRule{Rule::adam, AdamForm::keras, weight_decay, 0.9, 0.999, 1e-7},
+                                  UpdateRule{Rule::adamw, AdamForm::pytorch, weight_decay},
+                                  UpdateRule{Rule::adamw, AdamForm::keras, weight_decay, 0.9, 0.999, 1e-7}}) {
+      expect_steps<double>(rule, 1e-14);
+      expect_steps<float>(rule, 1e-6);
+    }
+  }
+}
+
+// A zero gradient with zero moments leaves weights alone: restoring copies, it does not subtract.
+TEST(Update, RestoringIsBitwise) {
+  const std::vector<float> start = normals<float>(slab, seed, 1), g = normals<float>(slab, seed, 2, 0, 1e3);
+  for (const Rule rule : {Rule::sgd, Rule::adam, Rule::adamw}) {
+    std::vector<float> w = start, saved(slab), m(slab), v(slab);
+    sam_perturb(w.data(), saved.data(), g.data(), slab, 0.7, false);
+    const std::vector<float> zero(slab);
+    restore_and_step<float>(w.data(), saved.data(), zero.data(), m.data(), v.data(), nullptr, slab, {rule}, 1e-3, 1, 0);
+    EXPECT_TRUE(numeric::same_bits(w, start)) << static_cast<int>(rule);
+  }
+}
+
+TEST(Update, StepsFromTheWeightsThemselves) {
+  const std::vector<double> start = normals(slab, seed, 1), g = normals(slab, seed, 2);
+  std::vector<double> in_place = start, apart(slab), m(slab), v(slab), m2(slab), v2(slab);
+  restore_and_step<double>(in_place.data(), in_place.data(), g.data(), m.data(), v.data(), nullptr, slab, {}, 1e-3, 1,
+                           0);
+  restore_and_step<double>(apart.data(), start.data(), g.data(), m2.data(), v2.data(), nullptr, slab, {}, 1e-3, 1, 0);
+  EXPECT_TRUE(numeric::same_bits(in_place, apart));
+}
+
+TEST(Update, TheSameBitsForAnyNumberOfThreads) {
+  const int before = omp_get_max_threads();
+  const std::vector<float> start = normals<float>(slab, seed, 1), g = normals<float>(slab, seed, 2);
+  std::vector<float> first;
+  double first_norm = 0;
+  for (const int threads : {1, 2, 3, 8}) {
+    omp_set_num_threads(threads);
+    std::vector<float> w = start, saved(slab), m(slab), v(slab);
+    std::vector<double> work(static_cast<std::size_t>(blocks_of(slab, update_block)));
+    const double norm = squared_norm<float>(g.data(), w.data(), slab, work.data());
+    sam_perturb(w.data(), saved.data(), g.data(), slab, 0.7 / norm, true);
+    restore_and_step<float>(w.data(), w.data(), g.data(), m.data(), v.data(), nullptr, slab, {}, 1e-3, 1, 0);
+    if (first.empty()) {
+      first = w;
+      first_norm = norm;
+    }
+    EXPECT_TRUE(numeric::same_bits(w, first)) << threads;
+    EXPECT_EQ(norm, first_norm) << threads;
+  }
+  omp_set_num_threads(before);
+}
+
+// ---- Small kernels ------------------------------------------------------------------------------------------------
+
+TEST(Elementwise, ColumnSumsStayInTheirColumns) {
+  const std::int64_t rows = 37, n = 130, ld = 135;
+  const std::vector<double> from = normals(rows * ld, seed, 1), before = normals(n, seed, 2);
+  std::vector<double> expected = before;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < n; ++c) expected[c] += from[r * ld + c];
+  }
+  Guarded<double> to(before);
+  add_column_sums(to.data(), from.data(), ld, rows, n);
+  EXPECT_TRUE(error(to.values(), expected) <= 1e-15);
+  EXPECT_TRUE(to.intact());
+}
+
+// Without RevIN's scale and shift, with and without a bias.
+TEST(Projection, WithoutAffine) {
+  const std::int64_t R = 70, D = 7, O = 33, L = 20;
+  const std::vector<double> x = normals(R * L, seed, 1), W = normals(O * L, seed, 2), b = normals(O, seed, 3);
+  for (const bool biased : {false, true}) {
+    std::vector<double> expected(R * O);
+    for (std::int64_t i = 0; biased && i < R * O; ++i) expected[i] = b[i % O];
+    numeric::gemm(false, true, R, O, L, x.data(), L, W.data(), L, expected.data(), O, true);
+    Guarded<double> Z(R * O), s(O);
+    projection<double>(Z.data(), Z.data(), s.data(), x.data(), W.data(), biased ? b.data() : nullptr, nullptr, nullptr,
+                       R, D, O, L);
+    EXPECT_TRUE(error(Z.values(), expected) <= 1e-14);
+
+    Guarded<double> dZ(normals(R * O, seed, 4)), dW(zeros<double>(O * L)), db(zeros<double>(O)),
+        work(projection_backward_work(R, O));
+    std::vector<double> dw(O * L), sums(O);
+    numeric::gemm(true, false, O, L, R, dZ.data(), O, x.data(), L, dw.data(), L, false);
+    for (std::int64_t i = 0; i < R * O; ++i) sums[i % O] += dZ.data()[i];
+    projection_backward<double>(dW.data(), biased ? db.data() : nullptr, nullptr, nullptr, dZ.data(), x.data(),
+                                Z.data(), s.data(), nullptr, nullptr, R, D, O, L, 0, 0, work.data());
+    EXPECT_TRUE(error(dW.values(), dw) <= 1e-14);
+    EXPECT_TRUE(error(db.values(), biased ? sums : std::vector<double>(O)) <= 1e-14);
+    EXPECT_TRUE(Z.intact() && s.intact() && dZ.intact() && dW.intact() && db.intact() && work.intact());
+  }
+}
+
+}  // namespace
+}  // namespace samformer::kernels

@@ -1,0 +1,129 @@
+// `samformer eval RUN`: the test protocol on a trained run, optionally on another file: the run's scaler, the run's
+// split rule on that file. Windows that overlap the training span are counted and said.
+#include <filesystem>
+
+#include "tools/commands.h"
+#include "tools/result.h"
+
+namespace samformer::tools {
+namespace fs = std::filesystem;
+namespace {
+
+// The series of a checkpoint's columns, in its scale.
+Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console) {
+  model::CsvOptions options = csv_options(settings);
+  options.columns = run.columns;
+  options.drop.clear();
+  options.columns_of_model = true;
+  Experiment e;
+  e.series = load_series(settings, options);
+  model::require_clean(e.series);
+  for (const model::Finding& f : e.series.findings) console.warning(fmt::format("{}: {}", f.file, f.message));
+  e.targets = run.targets;
+  e.splits = model::split_rows(settings.split, e.series);
+  e.scaler = run.scaler;
+  e.values = model::standardise(e.series, e.scaler);
+  e.season = settings.season > 0 ? settings.season : e.series.step.season();
+  return e;
+}
+
+model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t lookback) {
+  if (part == "train") return e.splits.train;
+  if (part == "all") return {0, e.series.rows};
+  return model::with_lookback(part == "val" ? e.splits.val : e.splits.test, lookback);
+}
+
+// Windows (look-back or truth) that touch the span the weights were trained on: by date where both sides have dates,
+// by row on the run's own file.
+std::int64_t overlapping(std::span<const std::int32_t> starts, const Checkpoint& run, const Experiment& e,
+                         std::int64_t length, bool final_weights) {
+  model::Stamp from, until;
+  model::DateFormat format = e.series.date_format, again = format;
+  const bool dated = !e.series.dates.empty() && model::parse_stamp(run.trained_from, format, from) &&
+                     model::parse_stamp(run.trained_until, again, until);
+  const bool own = e.series.sha256 == run.data_sha256;
+  if (!dated && !own) return 0;
+  const model::Span trained = final_weights ? model::Span{0, e.series.rows} : run.splits.train;
+  std::int64_t count = 0;
+  for (const std::int32_t start : starts) {
+    const std::int64_t first = start, last = start + length - 1;
+    const bool touches = dated ? model::compare(e.series.dates[static_cast<std::size_t>(first)], until) <= 0 &&
+                                     model::compare(e.series.dates[static_cast<std::size_t>(last)], from) >= 0
+                               : first < trained.last && last >= trained.first;
+    count += touches;
+  }
+  return count;
+}
+
+// What the run's own result says of its training; null where it has none.
+void add_training(Json& document, const fs::path& checkpoint) {
+  Json result;
+  if (const fs::path path = checkpoint.parent_path() / "result.json"; fs::exists(path)) {
+    result = Json::parse(read_file(path), nullptr, false);
+  }
+  for (const char* name :
+       {"epochs_run", "best_epoch", "stopped_by", "train_loss", "val_mse", "seconds_training", "seconds_per_epoch"}) {
+    document[name] = result.is_object() && result.contains(name) ? result[name] : Json(nullptr);
+  }
+}
+
+Json evaluate(const Checkpoint& run, const Invocation& invocation, const std::string& device) {
+  const Settings& asked = invocation.settings;
+  Settings settings = run.settings;
+  settings.device = asked.device;
+  settings.threads = asked.threads;
+  settings.precision = asked.precision;
+  settings.season = asked.season > 0 ? asked.season : settings.season;
+  if (invocation.resolved.given("data")) {
+    settings.data = asked.data;
+    settings.data_sha256.clear();
+  }
+  const Experiment e = experiment_of(run, settings, invocation.console);
+  const auto starts =
+      model::window_starts(rows_of(asked.part, e, settings.lookback), settings.lookback, settings.horizon);
+  if (starts.empty()) {
+    throw Error(Exit::data, fmt::format("no window of {} + {} steps in the {} part", settings.lookback,
+                                        settings.horizon, asked.part))
+        .at(e.series.path)
+        .hint("choose another --part (all takes every row), or a longer file");
+  }
+  settings.data = e.series.path;
+  Json document = describe("eval", settings, e, run.model, device);
+  document["run_dir"] = run.path.parent_path().string();
+  document["weights"] = run.path.filename().string();
+  document["part"] = asked.part;
+  document["windows"] = starts.size();
+  add_training(document, run.path);
+  add_scores(document, score(run.model, run.slab, e, starts, settings), e);
+  document["peak_memory_bytes"] = peak_memory_bytes();
+  document["weights_sha256"] = run.sha256;
+  const std::int64_t seen =
+      overlapping(starts, run, e, settings.lookback + settings.horizon, run.path.filename() == "final.safetensors");
+  document["windows_overlapping_training"] = seen;
+  if (seen > 0) {
+    invocation.console.warning(
+        fmt::format("{} of {} windows overlap the rows that the model was trained on", seen, starts.size()));
+  }
+  return document;
+}
+
+}  // namespace
+
+int eval(const Invocation& invocation) {
+  const Settings& settings = invocation.settings;
+  const std::string device = select_device(settings);
+  const std::vector<Checkpoint> runs =
+      read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
+  std::vector<Json> documents;
+  for (const Checkpoint& run : runs) documents.push_back(evaluate(run, invocation, device));
+  const Json document =
+      runs.size() == 1 ? documents[0] : summarise("eval", invocation.arguments[0], std::move(documents));
+  if (settings.json) {
+    invocation.out << document.dump(2) << '\n';
+  } else {
+    print_result(invocation.out, document);
+  }
+  return 0;
+}
+
+}  // namespace samformer::tools

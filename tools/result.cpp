@@ -1,0 +1,213 @@
+#include "tools/result.h"
+
+#include <sys/resource.h>
+
+#include <cmath>
+
+namespace samformer::tools {
+namespace {
+
+constexpr int schema_version = 1;
+
+// What `summarise` averages.
+constexpr const char* metrics[] = {
+    "train_loss",       "val_mse",    "test_mse",         "test_mae",          "skill",
+    "epochs_run",       "best_epoch", "seconds_training", "seconds_per_epoch", "seconds_evaluating",
+    "peak_memory_bytes"};
+
+// A forecast in one line: "naive 0.7131".
+std::string fixed(const Json& value, int digits = 4) {
+  return value.is_number() ? fmt::format("{:.{}f}", value.get<double>(), digits) : std::string("-");
+}
+
+std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
+  return {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}, {"season", season}};
+}
+
+}  // namespace
+
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+std::int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+Scores score(const model::Samformer& model, std::span<const float> slab, const Experiment& experiment,
+             std::span<const std::int32_t> starts, const Settings& settings) {
+  const optim::Problem problem = experiment.problem();
+  const std::int64_t L = settings.lookback, H = settings.horizon;
+  optim::Evaluator evaluator(model, center_of(settings));
+  const double begin = monotonic_seconds();
+  optim::ErrorSums errors = evaluator.errors(slab, problem, starts);
+  const double seconds = monotonic_seconds() - begin;
+  std::optional<optim::ErrorSums> seasonal;
+  if (experiment.season > 0 && experiment.season <= L) {
+    seasonal = optim::seasonal_naive_errors(problem, starts, L, H, experiment.season);
+  }
+  return {std::move(errors), optim::naive_errors(problem, starts, L, H), std::move(seasonal), seconds};
+}
+
+Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Samformer& model,
+              const std::string& device) {
+  const auto windows = [&](model::Span span) { return model::window_count(span, s.lookback, s.horizon); };
+  return {{"schema_version", schema_version},
+          {"version", SAMFORMER_VERSION},
+          {"command", command},
+          {"run_dir", nullptr},
+          {"dataset", e.series.name},
+          {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
+          {"data_sha256", e.series.sha256},
+          {"rows", e.series.rows},
+          {"step", e.series.step.name()},
+          {"channels", e.D()},
+          {"targets", e.target_names()},
+          {"splits", splits_json(e)},
+          {"model", s.model},
+          {"value", s.value},
+          {"preset", s.preset},
+          {"lookback", s.lookback},
+          {"horizon", s.horizon},
+          {"seed", s.seed},
+          {"rho", s.rho},
+          {"adaptive", s.adaptive},
+          {"stats_mix", s.stats_mix},
+          {"center", s.center},
+          {"ema", s.ema},
+          {"optimizer", s.optimizer},
+          {"lr", s.lr},
+          {"batch", s.batch},
+          {"device", device},
+          {"precision", s.precision},
+          {"threads", thread_count(s)},
+          {"parameters", model.parameters().count()},
+          {"train_windows", windows(e.splits.train)},
+          {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
+          {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}};
+}
+
+void add_scores(Json& document, const Scores& scores, const Experiment& e) {
+  const optim::ErrorSums& m = scores.model;
+  document["test_mse"] = number_or_null(m.mse());
+  document["test_mae"] = number_or_null(m.mae());
+  Json channels = Json::array(), steps = Json::array();
+  for (std::int64_t t = 0; t < m.targets; ++t) {
+    const auto d = static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)]);
+    const double unit = e.scaler.std[d];
+    channels.push_back({{"name", e.series.channels[d]},
+                        {"mse", number_or_null(m.channel_mse(t))},
+                        {"mae", number_or_null(m.channel_mae(t))},
+                        {"mae_original", number_or_null(m.channel_mae(t) * unit)},
+                        {"rmse_original", number_or_null(std::sqrt(m.channel_mse(t)) * unit)}});
+  }
+  for (std::int64_t h = 0; h < m.H; ++h) {
+    steps.push_back({{"step", h + 1}, {"mse", number_or_null(m.step_mse(h))}, {"mae", number_or_null(m.step_mae(h))}});
+  }
+  document["per_channel"] = std::move(channels);
+  document["per_step"] = std::move(steps);
+  double better = scores.naive.mse();
+  Json baselines = {{"naive", baseline(scores.naive, 1)}, {"seasonal_naive", nullptr}};
+  if (scores.seasonal) {
+    baselines["seasonal_naive"] = baseline(*scores.seasonal, e.season);
+    better = std::min(better, scores.seasonal->mse());
+  }
+  document["baselines"] = std::move(baselines);
+  document["skill"] = number_or_null(1 - m.mse() / better);
+  document["seconds_evaluating"] = scores.seconds;
+}
+
+Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs) {
+  Json document = {
+      {"schema_version", schema_version}, {"version", SAMFORMER_VERSION}, {"command", command}, {"run_dir", folder}};
+  Json mean = Json::object(), deviation = Json::object();
+  for (const char* name : metrics) {
+    std::vector<double> values;
+    for (const Json& run : runs) {
+      if (run.contains(name) && run[name].is_number()) values.push_back(run[name]);
+    }
+    if (values.size() != runs.size()) {
+      mean[name] = deviation[name] = nullptr;
+      continue;
+    }
+    double total = 0, squares = 0;
+    for (const double v : values) total += v;
+    const double n = static_cast<double>(values.size()), average = total / n;
+    for (const double v : values) squares += (v - average) * (v - average);
+    mean[name] = number_or_null(average);
+    deviation[name] = n > 1 ? number_or_null(std::sqrt(squares / (n - 1))) : Json(nullptr);
+  }
+  document["runs"] = std::move(runs);
+  document["mean"] = std::move(mean);
+  document["std"] = std::move(deviation);
+  return document;
+}
+
+void print_result(std::ostream& out, const Json& document) {
+  const bool several = document.contains("runs");
+  const Json& d = several ? document["runs"][0] : document;
+  const auto dates = [&](const char* part) {
+    const Json& s = d["splits"][part];
+    if (s["first_date"].is_null()) {
+      return fmt::format("rows {}..{}", s["first_row"].get<std::int64_t>(), s["last_row"].get<std::int64_t>());
+    }
+    return fmt::format("{} .. {}", text_of(s["first_date"]), text_of(s["last_date"]));
+  };
+  Table about("ll", {"what", "value"});
+  about.row({"data", fmt::format("{}, {} rows, {} channels, step {}", text_of(d["dataset"]), d["rows"].dump(),
+                                 d["channels"].dump(), text_of(d["step"]))});
+  about.row({"train", fmt::format("{}, {} windows", dates("train"), d["train_windows"].dump())});
+  about.row({"validation", fmt::format("{}, {} windows", dates("val"), d["val_windows"].dump())});
+  about.row({"test", fmt::format("{}, {} windows", dates("test"), d["test_windows"].dump())});
+  about.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", text_of(d["model"]), text_of(d["value"]),
+                                  d["parameters"].dump(), d["lookback"].dump(), d["horizon"].dump())});
+  const bool sam = d["rho"].get<double>() > 0;
+  about.row(
+      {"objective",
+       fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}",
+                   sam ? fmt::format("{} rho {} over ", d["adaptive"].get<bool>() ? "ASAM" : "SAM", d["rho"].dump())
+                       : std::string(),
+                   text_of(d["optimizer"]), d["stats_mix"].dump(), text_of(d["center"]), d["ema"].dump())});
+  about.row({"device",
+             fmt::format("{}, {} threads, {}", text_of(d["device"]), d["threads"].dump(), text_of(d["precision"]))});
+  if (d.contains("epochs_run") && d["epochs_run"].is_number() && !several) {
+    about.row({"trained", fmt::format("{} epochs (best {}, stopped by {}), {} s, {} s an epoch", d["epochs_run"].dump(),
+                                      d["best_epoch"].dump(), text_of(d["stopped_by"]), fixed(d["seconds_training"], 1),
+                                      fixed(d["seconds_per_epoch"], 3))});
+  }
+  out << about.str();
+  if (!d.contains("test_mse")) return;  // a dry run
+  const std::string part = d.value("part", "test");
+  Table errors("lrr", {part + " errors (standardised)", "mse", "mae"});
+  if (several) {
+    for (const Json& run : document["runs"]) {
+      errors.row({"seed " + run["seed"].dump(), fixed(run["test_mse"]), fixed(run["test_mae"])});
+    }
+    errors.row({"mean", fixed(document["mean"]["test_mse"]), fixed(document["mean"]["test_mae"])});
+    errors.row({"std", fixed(document["std"]["test_mse"]), fixed(document["std"]["test_mae"])});
+  } else {
+    errors.row({text_of(d["model"]), fixed(d["test_mse"]), fixed(d["test_mae"])});
+  }
+  const Json &naive = d["baselines"]["naive"], &seasonal = d["baselines"]["seasonal_naive"];
+  errors.row({"naive (last value)", fixed(naive["test_mse"]), fixed(naive["test_mae"])});
+  if (seasonal.is_object()) {
+    errors.row({fmt::format("seasonal naive ({} steps)", seasonal["season"].dump()), fixed(seasonal["test_mse"]),
+                fixed(seasonal["test_mae"])});
+  }
+  out << '\n' << errors.str();
+  const Json& skill = several ? document["mean"]["skill"] : d["skill"];
+  if (skill.is_number()) {
+    const double percent = 100 * skill.get<double>();
+    out << (percent >= 0
+                ? fmt::format("\n{:.1f} % lower error than the better baseline\n", percent)
+                : fmt::format("\nthe better baseline beats the model: its error is {:.1f} % higher\n", -percent));
+  }
+  const Json& folder = document["run_dir"];
+  if (folder.is_string()) {
+    out << fmt::format("\nnext: samformer predict {} --out forecast.csv\n", folder.get<std::string>());
+  }
+}
+
+}  // namespace samformer::tools

@@ -1,0 +1,185 @@
+// `samformer train`: one model on one series, tested once; --seeds repeats it, --resume takes it up again.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "tools/commands.h"
+#include "tools/result.h"
+#include "tools/signals.h"
+
+namespace samformer::tools {
+namespace fs = std::filesystem;
+namespace {
+
+std::string default_folder(const Settings& settings, const std::string& dataset) {
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  const std::time_t time = std::chrono::system_clock::to_time_t(now);
+  std::tm t{};
+  gmtime_r(&time, &t);
+  const std::string base = fmt::format("runs/{:04}{:02}{:02}T{:02}{:02}{:02}Z-{}-{}", t.tm_year + 1900, t.tm_mon + 1,
+                                       t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, dataset, settings.horizon);
+  std::string name = base;
+  for (int i = 2; fs::exists(name); ++i) name = fmt::format("{}-{}", base, i);
+  return name;
+}
+
+Json stored_result(const fs::path& folder) {
+  const fs::path path = folder / "result.json";
+  try {
+    return Json::parse(read_file(path));
+  } catch (const Json::exception& e) {
+    throw Error(Exit::data, fmt::format("not the result of a run: {}", e.what())).at(path.string());
+  }
+}
+
+// Settings as a run's config.toml has them, where that is not there yet, or --resume changed a setting.
+void write_config(const fs::path& folder, const Settings& settings) {
+  const std::string text = to_toml(settings);
+  const fs::path path = folder / "config.toml";
+  if (!fs::exists(path) || read_file(path) != text) write_atomic(path, text);
+}
+
+// Whether a stored result still stands: --resume with more --epochs (or patience) may train on.
+bool finished(const fs::path& folder, const Settings& settings) {
+  if (!fs::exists(folder / "result.json")) return false;
+  const Json result = stored_result(folder);
+  const auto run = result.value("epochs_run", std::int64_t{0});
+  return !(result.value("stopped_by", "") == "epochs" && run < settings.epochs);
+}
+
+std::vector<std::int32_t> all_starts(model::Span rows, const Settings& settings) {
+  return model::window_starts(rows, settings.lookback, settings.horizon);
+}
+
+// One run into `folder`, from the beginning or from its state. `experiment` is the series of `settings`.
+Json train_one(const fs::path& folder, const Settings& settings, const Experiment& experiment,
+               const std::string& device, Console& console, bool resume) {
+  if (resume && finished(folder, settings)) {
+    console.info(fmt::format("{} is finished: its stored result", folder.string()));
+    return stored_result(folder);
+  }
+  fs::remove(folder / "result.json");
+  write_config(folder, settings);
+  const model::Samformer model(samformer_shape(settings, experiment.D()));
+  const optim::Problem problem = experiment.problem();
+  const auto train_starts = all_starts(experiment.splits.train, settings);
+  const auto val_starts = all_starts(model::with_lookback(experiment.splits.val, settings.lookback), settings);
+  RunFolder run(folder, settings, experiment, model, console, resume);
+  try {
+    console.info(fmt::format("{}: {} windows of {} + {} steps, {} parameters, device {}, {} threads", folder.string(),
+                             train_starts.size(), settings.lookback, settings.horizon, model.parameters().count(),
+                             device, thread_count(settings)));
+    optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings));
+    initialise(trainer.training(), model, settings);
+    run.train(trainer);
+
+    const Checkpoint best = read_checkpoint(folder / "best.safetensors");
+    const auto test_starts = all_starts(model::with_lookback(experiment.splits.test, settings.lookback), settings);
+    const optim::State& state = trainer.state();
+    Json result = describe("train", settings, experiment, model, device);
+    result["run_dir"] = folder.string();
+    result["epochs_run"] = state.epoch;
+    result["best_epoch"] = state.tested.epoch;
+    result["stopped_by"] = trainer.stopped_by();
+    result["train_loss"] = number_or_null(state.tested.train_loss);
+    result["val_mse"] = number_or_null(state.tested.val_mse);
+    if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
+    add_scores(result, score(model, best.slab, experiment, test_starts, settings), experiment);
+    result["seconds_training"] = run.seconds_training();
+    result["seconds_per_epoch"] = number_or_null(run.seconds_per_epoch());
+    result["peak_memory_bytes"] = peak_memory_bytes();
+    result["weights_sha256"] = best.sha256;
+
+    if (settings.refit) {
+      Experiment all = experiment;
+      scale(all, {0, all.series.rows});
+      const auto starts = all_starts({0, all.series.rows}, settings);
+      optim::TrainerSettings refit = trainer_settings(settings);
+      refit.epochs = state.tested.epoch;
+      refit.patience = 0;
+      const optim::Problem every_row = all.problem();
+      optim::Trainer again(model, every_row, starts, {}, refit);
+      initialise(again.training(), model, settings);
+      console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
+      run.refit(again, all);
+    }
+    write_atomic(folder / "result.json", result.dump(2) + "\n");
+    return result;
+  } catch (const Error& e) {
+    try {
+      console.log(fmt::format("error: {}", e.what()));
+    } catch (const Error&) {
+      // The log cannot be written either: the first error is the one to report.
+    }
+    throw;
+  }
+}
+
+void refuse_existing(const fs::path& folder, const Settings& settings) {
+  if (settings.overwrite || !holds_run(folder)) return;
+  throw Error(Exit::usage, fmt::format("'{}' already holds a run", folder.string()))
+      .hint(fmt::format("continue it with --resume {}, or replace it with --overwrite", folder.string()));
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error || !fs::is_directory(folder)) {
+    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error ? error.message() : "a file is there"))
+        .at(folder.string())
+        .hint("choose another folder with --out");
+  }
+}
+
+}  // namespace
+
+int train(const Invocation& invocation) {
+  const CatchSignals catch_signals;
+  Settings settings = invocation.settings;
+  Console& console = invocation.console;
+  const bool resume = !settings.resume.empty();
+  const auto report = [&](const Json& document) {
+    if (settings.json) {
+      invocation.out << document.dump(2) << '\n';
+    } else {
+      print_result(invocation.out, document);
+    }
+    return 0;
+  };
+  const std::string device = select_device(settings);
+  const fs::path given = resume ? settings.resume : settings.out;
+  if (!resume && !given.empty()) refuse_existing(given, settings);
+  if (resume && settings.seeds.empty() && finished(given, settings)) return report(stored_result(given));
+
+  const Experiment experiment = load_experiment(settings, console);
+  settings.data_sha256 = experiment.series.sha256;
+  if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
+  if (settings.dry_run) {
+    return report(
+        describe("train", settings, experiment, model::Samformer(samformer_shape(settings, experiment.D())), device));
+  }
+  const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
+  make_folder(folder);
+  const FolderLock lock(folder);
+  if (!resume && settings.overwrite) remove_run(folder);
+  if (!resume) refuse_existing(folder, settings);  // another process may have been faster
+
+  if (settings.seeds.empty()) return report(train_one(folder, settings, experiment, device, console, resume));
+
+  write_config(folder, settings);
+  std::vector<Json> runs;
+  for (const std::uint64_t seed : settings.seeds) {
+    Settings one = settings;
+    one.seed = static_cast<std::int64_t>(seed);
+    one.seeds.clear();
+    const fs::path part = folder / fmt::format("seed-{}", seed);
+    make_folder(part);
+    console.info(fmt::format("seed {}", seed));
+    runs.push_back(train_one(part, one, experiment, device, console, resume));
+  }
+  const Json document = summarise("train", folder.string(), std::move(runs));
+  write_atomic(folder / "result.json", document.dump(2) + "\n");
+  return report(document);
+}
+
+}  // namespace samformer::tools
