@@ -28,6 +28,7 @@ if(CMAKE_CUDA_COMPILER)
   target_include_directories(samformer_cuda PUBLIC ${PROJECT_SOURCE_DIR})
   # The flag itself, and not the project's CXX_STANDARD: CMake 3.25 does not know that this nvcc has C++20.
   set_property(TARGET samformer_cuda PROPERTY CXX_STANDARD)
+  set_target_properties(samformer_cuda PROPERTIES CUDA_EXTENSIONS ON)
   target_compile_options(samformer_cuda PRIVATE -std=c++20 --expt-relaxed-constexpr -lineinfo)
   # Static, so that the program starts where no CUDA is installed; the ptx preset takes the shared one.
   if(CMAKE_CUDA_RUNTIME_LIBRARY STREQUAL "Shared")

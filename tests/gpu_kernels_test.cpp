@@ -68,20 +68,21 @@ double error_of(const Floats& got, const Vector<double>& truth, double factor) {
   return worst;
 }
 
-// `scale`: where a result may be all rounding noise (the gradient of a one-channel softmax), that of its group.
+// TF32 has 13 bits less, and its mutant is 1.01. `scale`: where a result may be all rounding noise (the gradient of a
+// one-channel softmax), that of its group.
 void expect_close(const std::string& what, const Floats& got, const Floats& noisy, const Vector<double>& truth,
-                  double scale = 0) {
+                  double scale = 0, bool tf32 = false) {
   ASSERT_EQ(got.size(), truth.size()) << what;
   ASSERT_FALSE(truth.empty()) << what;
   for (const double x : truth) scale = std::max(scale, std::abs(x));
-  const double ulp = 1.2e-7;
+  const double ulp = tf32 ? 1.2e-4 : 1.2e-7, mutant = tf32 ? 1.01 : 1.001;
   const double tolerance = 4 * std::max(error_of(noisy, truth, 1), 2 * ulp * scale);
   const double error = error_of(got, truth, 1);
   EXPECT_TRUE(error <= tolerance) << what << ": error " << error << ", tolerance " << tolerance << ", scale " << scale;
   double largest = 0;
   for (const double x : truth) largest = std::max(largest, std::abs(x));
   if (largest > 0.1 * scale) {
-    EXPECT_FALSE(error_of(got, truth, 1.001) <= tolerance) << what << ": a mutant passes, tolerance " << tolerance;
+    EXPECT_FALSE(error_of(got, truth, mutant) <= tolerance) << what << ": a mutant passes, tolerance " << tolerance;
   }
 }
 
@@ -127,6 +128,7 @@ class GpuKernels : public testing::TestWithParam<Case> {
     s = random.normal(z.columns());
     b = random.normal(z.columns(), 0.3f);
   }
+  void check_attention(bool tensor_cores);
   Widths widths() const { return {z.value, z.key, z.H}; }
   template <class T>
   Vector<T> folded() const {
@@ -236,7 +238,7 @@ TEST_P(GpuKernels, WeightSums) {
   expect_close("b", out[1], sums(0.0f, true), sums(0.0, true));
 }
 
-TEST_P(GpuKernels, Attention) {
+void GpuKernels::check_attention(bool tensor_cores) {
   const int W = z.first_head();
   const Floats dc = random.normal(z.rows() * z.value);
   const Device<float> p_d(p, "P"), gamma_d(gamma, "gamma"), beta_d(beta, "beta"), s_d(s, "s"), b_d(b, "b"),
@@ -248,14 +250,27 @@ TEST_P(GpuKernels, Attention) {
         dz(rows * static_cast<std::size_t>(ld), "dZ"), sums(plane() * 2 * row_sum_slots, "row sums");
     device_zero(dz, rows * static_cast<std::size_t>(ld) * 4, nullptr);
     device_zero(sums, plane() * 2 * row_sum_slots * 4, nullptr);
-    attention_forward(context, z.value, lse, in, z.N, z.D, widths(), nullptr);
-    attention_backward(dz, sums.when(c.affine), dc_d, context, z.value, lse, in, z.N, z.D, widths(), nullptr);
+    (tensor_cores ? attention_forward_tf32 : attention_forward)(context, z.value, lse, in, z.N, z.D, widths(), nullptr);
+    (tensor_cores ? attention_backward_tf32 : attention_backward)(dz, sums.when(c.affine), dc_d, context, z.value, lse,
+                                                                  in, z.N, z.D, widths(), nullptr);
     return Vector<Floats>{context.values(), lse.values(), dz.values(), sums.values()};
   });
   const auto truth = reference::attention(folded<double>(), as<double>(dc), z);
-  const auto noisy = reference::attention(folded<float>(), dc, z);
-  expect_close("C", out[0], noisy.c, truth.c);
-  expect_close("lse", out[1], noisy.lse, truth.lse);
+  // The noise of tensor cores is that of operands with ten bits of mantissa.
+  Floats operands = folded<float>(), gradients = dc;
+  if (tensor_cores) {
+    for (Floats* x : {&operands, &gradients}) {
+      for (float& value : *x) {
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, 4);
+        bits = (bits + 0x1000u) & ~0x1fffu;
+        std::memcpy(&value, &bits, 4);
+      }
+    }
+  }
+  const auto noisy = reference::attention(operands, gradients, z);
+  expect_close("C", out[0], noisy.c, truth.c, 0, tensor_cores);
+  expect_close("lse", out[1], noisy.lse, truth.lse, 0, tensor_cores);
   double scale = 0;
   for (const double x : truth.dz) scale = std::max(scale, std::abs(x));
   for (int part = 0; part < 3; ++part) {
@@ -269,7 +284,7 @@ TEST_P(GpuKernels, Attention) {
         exact.push_back(truth.dz[static_cast<std::size_t>(r * W + o)]);
       }
     }
-    expect_close(part == 0 ? "dV" : part == 1 ? "dQ" : "dK", got, noise, exact, scale);
+    expect_close(part == 0 ? "dV" : part == 1 ? "dQ" : "dK", got, noise, exact, scale, tensor_cores);
   }
   if (!c.affine) return;
   const auto sums = [&]<class T>(const Vector<T>& dz, int first, int last, bool gammas) {
@@ -293,9 +308,15 @@ TEST_P(GpuKernels, Attention) {
       };
       const Vector<double> exact = total(truth.dz);
       expect_close("row sums", unpadded(out[3], static_cast<std::size_t>(2 * slot + (gammas ? 0 : 1)) * plane(), 1),
-                   total(noisy.dz), exact, scale);
+                   total(noisy.dz), exact, scale, tensor_cores);
     }
   }
+}
+
+TEST_P(GpuKernels, Attention) { check_attention(false); }
+TEST_P(GpuKernels, AttentionOnTensorCores) {
+  if (!attention_tf32_supports(widths())) GTEST_SKIP() << "wider than the TF32 kernels";
+  check_attention(true);
 }
 
 TEST_P(GpuKernels, Loss) {
