@@ -155,9 +155,10 @@ class GpuKernels : public testing::TestWithParam<Case> {
 #ifdef SAMFORMER_EMULATED
 // The results under all three orders of warps and blocks must be the same bits.
 template <class F>
-Vector<Floats> in_every_order(F run) {
+Vector<Floats> in_every_order(bool large, F run) {
   Vector<Floats> first;
   for (const simt::Order order : {simt::Order::forward, simt::Order::reverse, simt::Order::shuffled}) {
+    if (large && order == simt::Order::reverse) continue;  // slow
     simt::options() = {order, 11};
     const Vector<Floats> results = run();
     simt::options() = {};
@@ -174,7 +175,7 @@ Vector<Floats> in_every_order(F run) {
 }
 #else
 template <class F>
-Vector<Floats> in_every_order(F run) {
+Vector<Floats> in_every_order(bool, F run) {
   const Vector<Floats> first = run(), second = run();
   for (std::size_t i = 0; i < first.size(); ++i)
     EXPECT_EQ(std::memcmp(first[i].data(), second[i].data(), first[i].size() * 4), 0) << "two runs differ";
@@ -183,9 +184,10 @@ Vector<Floats> in_every_order(F run) {
 #endif
 
 TEST_P(GpuKernels, Revin) {
+  starts.back() = static_cast<std::int32_t>(length - z.L);  // the last channel's window ends with the buffer
   const Device<float> series_d(series, "series");
   const Device<std::int32_t> starts_d(starts, "starts");
-  const auto out = in_every_order([&] {
+  const auto out = in_every_order(z.D > 100, [&] {
     Device<float> xhat(static_cast<std::size_t>(z.rows() * z.L), "xhat"), stats(plane() * 2, "stats"),
         moments(static_cast<std::size_t>(channel_stride(z.D) * 5), "moments");
     device_zero(stats, plane() * 8, nullptr);
@@ -211,7 +213,7 @@ TEST_P(GpuKernels, WeightSums) {
   const Floats value = random.normal(z.value), query = random.normal(z.key), head = random.normal(z.H);
   const Device<float> weights_d(weights, "weights"), output_d(output, "b_O"), value_d(value, "b_V"),
       query_d(query, "b_Q"), head_d(head, "b_W");
-  const auto out = in_every_order([&] {
+  const auto out = in_every_order(z.D > 100, [&] {
     const auto count = static_cast<std::size_t>(z.columns());
     Device<float> sums(count, "s"), biases(count, "b");
     weight_sums(sums, biases, {weights_d, weights_d + z.value * z.L}, {value_d, query_d, nullptr, output_d, head_d},
@@ -244,7 +246,7 @@ void GpuKernels::check_attention(bool tensor_cores) {
   const Device<float> p_d(p, "P"), gamma_d(gamma, "gamma"), beta_d(beta, "beta"), s_d(s, "s"), b_d(b, "b"),
       dc_d(dc, "dC");
   const Projected in{p_d, ld, gamma_d.when(c.affine), beta_d.when(c.affine), s_d, b_d};
-  const auto out = in_every_order([&] {
+  const auto out = in_every_order(z.D > 100, [&] {
     const auto rows = static_cast<std::size_t>(z.rows());
     Device<float> context(rows * static_cast<std::size_t>(z.value), "C"), lse(rows, "lse"),
         dz(rows * static_cast<std::size_t>(ld), "dZ"), sums(plane() * 2 * row_sum_slots, "row sums");
@@ -345,7 +347,7 @@ TEST_P(GpuKernels, Loss) {
   input.batch = z.N, input.batch_stride = z.N, input.channels = z.D, input.series_length = length,
   input.look_back = z.L;
   input.widths = widths(), input.channel_weight = weight_d, input.lambda = c.lambda, input.guard = c.guard;
-  const auto out = in_every_order([&] {
+  const auto out = in_every_order(z.D > 100, [&] {
     const auto blocks = static_cast<std::size_t>(loss_blocks(z.rows()));
     const auto outputs = static_cast<std::size_t>(z.rows() * z.H);
     Device<float> parts(blocks * 2, "parts"), dz(outputs, "dz"), sums(plane() * 2, "row sums"),
@@ -389,7 +391,7 @@ TEST_P(GpuKernels, ProjectionBackwardAndGradients) {
   const Device<float> dz_d(dz, "dZ"), gamma_d(gamma, "gamma"), beta_d(beta, "beta"), bias_d(bias, "folded bias"),
       sums_d(sums, "row sums"), losses_d(losses, "loss parts");
   Vector<double> errors;
-  const auto out = in_every_order([&] {
+  const auto out = in_every_order(z.D > 100, [&] {
     Device<float> dp(dz.size(), "dP"),
         parts(static_cast<std::size_t>(projection_chunks(z.rows()) * 2 * O), "column parts"), weights(product, "dWcat"),
         d_value(static_cast<std::size_t>(z.value), "db_V"), d_query(static_cast<std::size_t>(z.key), "db_Q"),
