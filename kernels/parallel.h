@@ -11,6 +11,8 @@
 //   SAMFORMER_MAX_ISA=v3|baseline lowers the choice. Capture by value ([=]), so that the compiler sees locals.
 #pragma once
 
+#include <omp.h>
+
 #include <cstdint>
 #include <exception>
 #include <type_traits>
@@ -60,8 +62,9 @@ void run_block(Isa, const Body& body, std::int64_t block) {
 template <class T, class Body>
 void parallel_for(std::int64_t blocks, const Body& body) {
   const Isa level = isa();
-  if (blocks <= 1) {
-    if (blocks == 1) run_block<T>(level, body, 0);
+  // GNU's OpenMP allocates at every region that has one thread only.
+  if (blocks <= 1 || omp_get_max_threads() == 1) {
+    for (std::int64_t block = 0; block < blocks; ++block) run_block<T>(level, body, block);
     return;
   }
   std::exception_ptr failure;  // an exception must not leave an OpenMP region

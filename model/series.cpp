@@ -220,14 +220,15 @@ std::vector<int> select_targets(Series& series, Features features, const std::ve
   return indices;
 }
 
+std::string split_rule(const std::string& rule, std::string name) {
+  if (rule != "auto") return rule;
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name == "etth1" || name == "etth2" ? "ett-hour"
+                                            : (name == "ettm1" || name == "ettm2" ? "ett-minute" : "ratio");
+}
+
 Splits split_rows(const std::string& rule, const Series& series) {
-  std::string resolved = rule;
-  if (rule == "auto") {
-    std::string name = series.name;
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    resolved =
-        name == "etth1" || name == "etth2" ? "ett-hour" : (name == "ettm1" || name == "ettm2" ? "ett-minute" : "ratio");
-  }
+  const std::string resolved = split_rule(rule, series.name);
   if (resolved == "ett-hour") return fixed_rows(resolved, series, {12 * kEttMonth, 4 * kEttMonth, 4 * kEttMonth});
   if (resolved == "ett-minute") return fixed_rows(resolved, series, {48 * kEttMonth, 16 * kEttMonth, 16 * kEttMonth});
   if (resolved == "ratio" || resolved.starts_with("ratio:")) return by_ratio(parse_ratio(resolved), series.rows);

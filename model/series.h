@@ -75,6 +75,8 @@ struct Splits {
   Span train, val, test;
 };
 
+// What `auto` is for a series of this name; other rules are what they are.
+std::string split_rule(const std::string& rule, std::string name);
 // auto | ett-hour | ett-minute | ratio[:A,B,C] | rows:A,B,C | dates:VAL,TEST[,END]. Ratio borders as Python computes
 // them: int(A n) and n - int(C n). VAL and TEST are the first dates of their parts, END the first date after the test.
 Splits split_rows(const std::string& rule, const Series& series);

@@ -38,6 +38,14 @@ void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t ep
   }
 }
 
+bool stops_early(const State& state, const TrainerSettings& settings) {
+  return settings.patience > 0 && state.stale_epochs >= settings.patience;
+}
+
+bool done(const State& state, const TrainerSettings& settings) {
+  return state.epoch >= settings.epochs || stops_early(state, settings);
+}
+
 Trainer::Trainer(const model::Samformer& model, const Problem& problem, std::span<const std::int32_t> train_starts,
                  std::span<const std::int32_t> val_starts, const TrainerSettings& settings)
     : model_(&model),
@@ -98,10 +106,16 @@ EpochReport Trainer::validate() {
                      none,
                      none,
                      false};
+  training_.check_weights();
   if (!val_starts_.empty()) {
     const ErrorSums errors = evaluator_.errors(training_.tested(), *problem_, val_starts_);
     report.val_mse = errors.mse();
     report.val_mae = errors.mae();
+    if (!std::isfinite(report.val_mse)) {
+      throw Error(Exit::diverged, fmt::format("training diverged by step {}: the validation error is {}",
+                                              training_.steps(), report.val_mse))
+          .hint("use a smaller --lr or --rho, and look at the series with `samformer data check`");
+    }
     if (settings_.select_mixed) {
       report.val_mixed =
           evaluator_.mixed_loss(training_.tested(), *problem_, val_starts_, settings_.step.stats_mix, mixed_batch);

@@ -51,8 +51,11 @@ struct State {
   double best_score = 0;
   std::int64_t stale_epochs = 0;  // since the best one
   EpochReport tested;             // of the selected weights
-  bool finished = false;
 };
+
+// Nothing is left to do: all epochs, or `patience` epochs without a better one.
+bool stops_early(const State& state, const TrainerSettings& settings);
+bool done(const State& state, const TrainerSettings& settings);
 
 enum class Action { go_on, save, stop };
 
@@ -80,12 +83,11 @@ class Trainer {
   std::int64_t steps_per_epoch() const;
   std::int64_t epochs() const { return settings_.epochs; }
   // The state says that there is nothing left to do; why: "epochs" or "patience".
-  bool done() const { return state_.epoch >= settings_.epochs || stops_early(); }
-  std::string stopped_by() const { return stops_early() ? "patience" : "epochs"; }
+  bool done() const { return optim::done(state_, settings_); }
+  std::string stopped_by() const { return stops_early(state_, settings_) ? "patience" : "epochs"; }
   void run(Observer& observer);
 
  private:
-  bool stops_early() const { return settings_.patience > 0 && state_.stale_epochs >= settings_.patience; }
   void run_epoch(Observer& observer);
   EpochReport validate();
 

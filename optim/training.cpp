@@ -67,19 +67,32 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
 template <class T>
 void Training<T>::check_finite(double loss, double norm_squared, int pass) const {
   if (std::isfinite(loss) && std::isfinite(norm_squared)) return;
-  std::string where = "none (the loss itself)";
-  for (const model::Parameter& p : model_->parameters().all()) {
-    const T* g = gradient_.data() + p.offset;
-    if (std::all_of(g, g + p.shape.count(), [](T value) { return std::isfinite(value); })) continue;
-    where = p.name;
-    break;
-  }
+  const model::Parameter* where = not_finite(gradient_);
   throw Error(
       Exit::diverged,
       fmt::format("training diverged at step {}, pass {}: the loss is {}, the first parameter whose gradient is "
                   "not finite: {}",
-                  steps_ + 1, pass, loss, where))
+                  steps_ + 1, pass, loss, where ? where->name : "none (the loss itself)"))
       .hint("use a smaller --lr or --rho, and look at the series with `samformer data check`");
+}
+
+template <class T>
+void Training<T>::check_weights() const {
+  const model::Parameter* where = not_finite(weights_);
+  if (!where) return;
+  throw Error(Exit::diverged, fmt::format("training diverged at step {}, in the update after its last pass: the first "
+                                          "parameter that is not finite: {}",
+                                          steps_, where->name))
+      .hint("use a smaller --lr or --rho, and look at the series with `samformer data check`");
+}
+
+template <class T>
+const model::Parameter* Training<T>::not_finite(std::span<const T> slab) const {
+  for (const model::Parameter& p : model_->parameters().all()) {
+    const T* values = slab.data() + p.offset;
+    if (!std::all_of(values, values + p.shape.count(), [](T value) { return std::isfinite(value); })) return &p;
+  }
+  return nullptr;
 }
 
 template class Training<float>;

@@ -55,10 +55,15 @@ class Training {
   // One step on the windows x (length L) and their truth (length H). Throws Error(Exit::diverged) naming step (from 1),
   // pass and the first parameter whose gradient is not finite; the weights are then those before the step.
   Losses step(kernels::Windows<T> x, Truth<T> truth, double lr);
+  // Throws Error(Exit::diverged) naming the step and the parameter unless all weights are finite: the last step's
+  // update is followed by no pass that would find out.
+  void check_weights() const;
 
  private:
   double pass(const Normalised<T>& input, Truth<T> truth);
   void check_finite(double loss, double norm_squared, int pass) const;
+  // The first parameter with a value in `slab` that is not finite; nullptr: none.
+  const model::Parameter* not_finite(std::span<const T> slab) const;
 
   const model::Samformer* model_;
   StepSettings settings_;

@@ -2,26 +2,14 @@
 
 #include <fmt/ostream.h>
 
-#include <nlohmann/json.hpp>
-
 #include "core/error.h"
 #include "core/sha256.h"
+#include "tools/document.h"
 
 namespace samformer::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 Json text_or_null(std::string_view text) { return text.empty() ? Json() : Json(text); }
-
-Json document(std::string_view command) {
-  return {{"schema_version", 1}, {"version", SAMFORMER_VERSION}, {"command", command}};
-}
-
-// Paths need not be UTF-8, JSON must be.
-void print(const Json& document, std::ostream& out) {
-  out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
-}
 
 }  // namespace
 

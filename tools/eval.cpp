@@ -79,14 +79,14 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const std::st
     settings.data_sha256.clear();
   }
   const Experiment e = experiment_of(run, settings, invocation.console);
-  const auto starts =
-      model::window_starts(rows_of(asked.part, e, settings.lookback), settings.lookback, settings.horizon);
-  if (starts.empty()) {
-    throw Error(Exit::data, fmt::format("no window of {} + {} steps in the {} part", settings.lookback,
-                                        settings.horizon, asked.part))
+  const model::Span rows = rows_of(asked.part, e, settings.lookback);
+  if (rows.first < 0 || model::window_count(rows, settings.lookback, settings.horizon) == 0) {
+    throw Error(Exit::data, fmt::format("no window of {} + {} steps for the {} part (split {}) of {} rows",
+                                        settings.lookback, settings.horizon, asked.part, e.splits.rule, e.series.rows))
         .at(e.series.path)
         .hint("choose another --part (all takes every row), or a longer file");
   }
+  const auto starts = model::window_starts(rows, settings.lookback, settings.horizon);
   settings.data = e.series.path;
   Json document = describe("eval", settings, e, run.model, device);
   document["run_dir"] = run.path.parent_path().string();

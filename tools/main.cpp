@@ -11,6 +11,7 @@
 #include "tools/command_line.h"
 #include "tools/commands.h"
 #include "tools/console.h"
+#include "tools/document.h"
 #include "tools/settings.h"
 #include "tools/signals.h"
 
@@ -50,7 +51,7 @@ const std::vector<Command>& commands() {
        .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"},
       {.name = "data list",
        .handler = data_list,
-       .takes = 0,
+       .takes = kList,
        .summary = "lists known public series: size, licence, where from, present or not"},
       {.name = "data fetch",
        .handler = data_fetch,
@@ -64,42 +65,6 @@ const std::vector<Command>& commands() {
        .summary = "checks this machine: devices, libraries, speed, a ten-second self-test"},
   };
   return rows;
-}
-
-std::string_view kind_of(Exit code) {
-  switch (code) {
-    case Exit::internal:
-      return "internal";
-    case Exit::usage:
-      return "usage";
-    case Exit::data:
-      return "data";
-    case Exit::device:
-      return "device";
-    case Exit::diverged:
-      return "diverged";
-    case Exit::check:
-      return "check";
-    case Exit::io:
-      return "io";
-    case Exit::interrupted:
-      return "interrupted";
-  }
-  return "internal";
-}
-
-// What is on stdout when the program fails with --json.
-std::string error_document(const Error& error) {
-  const auto or_null = [](const auto& value, bool known) { return known ? nlohmann::ordered_json(value) : nullptr; };
-  const nlohmann::ordered_json body = {{"exit_code", static_cast<int>(error.code)},
-                                       {"kind", kind_of(error.code)},
-                                       {"message", error.what()},
-                                       {"file", or_null(error.file, !error.file.empty())},
-                                       {"line", or_null(error.line, error.line > 0)},
-                                       {"column", or_null(error.column, error.column > 0)},
-                                       {"hint", or_null(error.advice, !error.advice.empty())}};
-  const nlohmann::ordered_json document = {{"error", body}};
-  return document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string error_block(const Error& error) {
@@ -192,7 +157,8 @@ int program(const std::vector<std::string>& words) {
   console.error(error_block(*failure));
   if (json && can_print) {
     std::cout.clear();
-    std::cout << error_document(*failure) << std::endl;
+    print({{"error", error_json(*failure)}}, std::cout);
+    std::cout.flush();
   }
   return static_cast<int>(failure->code);
 }

@@ -7,7 +7,6 @@
 #include "tools/result.h"
 
 namespace samformer::tools {
-namespace fs = std::filesystem;
 namespace {
 
 // Shortest decimal that reads back as the same double, in every locale.
@@ -75,7 +74,7 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
   }
   // The file's own step; a file too short to show one continues at the step the model was trained on.
   model::Step step = series.step;
-  if (!step.known() && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
+  if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
   for (const model::Stamp& stamp :
        model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon)) {
     dates.push_back(model::format_stamp(stamp, series.date_format));
@@ -113,16 +112,7 @@ int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const std::string& argument = invocation.arguments[0];
   const std::string device = select_device(asked);
-  std::string which = asked.weights;
-  std::vector<Checkpoint> runs;
-  if (which.empty() && fs::is_directory(argument)) {
-    try {
-      runs = read_run(argument, "final");
-    } catch (const Error&) {
-      // No refit: the tested weights.
-    }
-  }
-  if (runs.empty()) runs = read_run(argument, which.empty() ? "best" : which);
+  const std::vector<Checkpoint> runs = read_run(argument, asked.weights);
   const Checkpoint& first = runs[0];
   const std::int64_t H = first.settings.horizon;
   const std::int64_t horizon = invocation.resolved.given("horizon") ? asked.horizon : H;

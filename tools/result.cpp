@@ -53,7 +53,10 @@ Scores score(const model::Samformer& model, std::span<const float> slab, const E
 
 Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Samformer& model,
               const std::string& device) {
-  const auto windows = [&](model::Span span) { return model::window_count(span, s.lookback, s.horizon); };
+  // Of a part that begins too early for its look-back (eval on a short file) there are none.
+  const auto windows = [&](model::Span span) {
+    return span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon);
+  };
   return {{"schema_version", schema_version},
           {"version", SAMFORMER_VERSION},
           {"command", command},

@@ -101,7 +101,58 @@ Json parse_metadata(const model::Safetensors& file, std::string_view key) {
   }
 }
 
+// The slabs of a training by name; `visit(name, slab)`.
+template <class Visit>
+void for_slabs(optim::Training<float>& t, const std::string& phase, const Visit& visit) {
+  visit(phase + ".weights", t.weights());
+  visit(phase + ".first_moment", t.first_moment());
+  if (!t.second_moment().empty()) visit(phase + ".second_moment", t.second_moment());
+  if (!t.averaged().empty()) visit(phase + ".averaged", t.averaged());
+}
+
+void store(std::vector<model::TensorSource>& tensors, Json& counters, const std::string& phase,
+           optim::Trainer& trainer) {
+  for_slabs(trainer.training(), phase, [&](const std::string& name, std::span<float> slab) {
+    tensors.push_back(model::tensor_source(name, {static_cast<std::int64_t>(slab.size())}, slab.data()));
+  });
+  counters[phase] = to_json(trainer.state());
+  counters[phase]["steps"] = trainer.training().steps();
+}
+
+void restore(const model::Safetensors& file, const Json& counters, const std::string& phase, optim::Trainer& trainer) {
+  optim::State state;
+  std::int64_t steps = 0;
+  try {
+    state = state_from(counters);
+    steps = counters.at("steps");
+  } catch (const Json::exception& e) {
+    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(file.path().string());
+  }
+  if (state.epoch < 0 || state.step < 0 || state.step > trainer.steps_per_epoch() || steps < 0) {
+    throw Error(Exit::data, fmt::format("damaged metadata: epoch {}, step {} of {}", state.epoch, state.step,
+                                        trainer.steps_per_epoch()))
+        .at(file.path().string());
+  }
+  for_slabs(trainer.training(), phase, [&](const std::string& name, std::span<float> slab) {
+    const std::int64_t shape[] = {static_cast<std::int64_t>(slab.size())};
+    file.read<float>(name, shape, slab);
+  });
+  trainer.state() = state;
+  trainer.training().set_steps(steps);
+}
+
 }  // namespace
+
+bool training_done(const fs::path& folder, const Settings& settings) {
+  const model::Safetensors file = model::Safetensors::open(folder / "state.safetensors");
+  try {
+    return optim::done(state_from(parse_metadata(file, "counters").at("train")), trainer_settings(settings));
+  } catch (const Json::exception& e) {
+    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(file.path().string());
+  }
+}
+
+void log_line(AppendFile& log, std::string_view text) { log.append_line(fmt::format("{} {}", utc_now(), text)); }
 
 bool holds_run(const fs::path& folder) {
   return std::ranges::any_of(own_files, [&](const char* name) { return fs::exists(folder / name); });
@@ -176,6 +227,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
           std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count())));
     }
     const Json& parts = splits.at("parts");
+    const std::string hash = weights_sha256(model, slab);
     Checkpoint c{
         path,
         settings,
@@ -190,7 +242,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
         file.metadata("trained_from"),
         file.metadata("trained_until"),
         settings.data_sha256,
-        weights_sha256(model, slab)};
+        hash};
     const bool fits = static_cast<std::int64_t>(c.scaler.mean.size()) == D &&
                       static_cast<std::int64_t>(c.scaler.std.size()) == D && !c.targets.empty() &&
                       std::ranges::all_of(c.targets, [&](std::int32_t t) { return t >= 0 && t < D; });
@@ -215,25 +267,28 @@ std::vector<Checkpoint> read_run(const std::string& run, const std::string& whic
     one.push_back(read_checkpoint(path));
     return one;
   }
-  const std::string name = which + ".safetensors";
+  const auto weights_in = [&](const fs::path& folder) {
+    fs::path file = folder / (which.empty() ? "final.safetensors" : which + ".safetensors");
+    if (which.empty() && !fs::exists(file)) file = folder / "best.safetensors";
+    return fs::exists(file) ? file : fs::path();
+  };
   std::vector<Checkpoint> all;
-  if (fs::exists(path / name)) {
-    all.push_back(read_checkpoint(path / name));
+  if (const fs::path file = weights_in(path); !file.empty()) {
+    all.push_back(read_checkpoint(file));
     return all;
   }
   std::vector<fs::path> seeds;
   for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-    if (entry.is_directory() && is_seed_folder(entry.path()) && fs::exists(entry.path() / name)) {
-      seeds.push_back(entry.path());
-    }
+    if (!entry.is_directory() || !is_seed_folder(entry.path())) continue;
+    if (const fs::path file = weights_in(entry.path()); !file.empty()) seeds.push_back(file);
   }
   std::ranges::sort(seeds, [](const fs::path& a, const fs::path& b) {
-    const std::string x = a.filename(), y = b.filename();
+    const std::string x = a.parent_path().filename(), y = b.parent_path().filename();
     return x.size() != y.size() ? x.size() < y.size() : x < y;
   });
-  for (const fs::path& seed : seeds) all.push_back(read_checkpoint(seed / name));
+  for (const fs::path& seed : seeds) all.push_back(read_checkpoint(seed));
   if (all.empty()) {
-    throw Error(Exit::data, fmt::format("no {} in '{}'", name, run))
+    throw Error(Exit::data, fmt::format("no {}.safetensors in '{}'", which.empty() ? "best" : which, run))
         .hint(which == "final" ? "only runs trained with --refit have one" : "train first, or finish it with --resume");
   }
   return all;
@@ -261,29 +316,36 @@ RunFolder::RunFolder(fs::path folder, const Settings& settings, const Experiment
       console_(console),
       progress_(console) {
   if (!resume || !fs::exists(folder_ / "state.safetensors")) {
-    cut_file(folder_ / "metrics.jsonl", 0);
-    cut_file(folder_ / "log.txt", 0);
+    open_logs({{"metrics_bytes", 0}, {"log_bytes", 0}});
   } else {
     const model::Safetensors state = model::Safetensors::open(folder_ / "state.safetensors");
     const Json session = parse_metadata(state, "session");
     try {
-      cut_file(folder_ / "metrics.jsonl", session.at("metrics_bytes"));
-      cut_file(folder_ / "log.txt", session.at("log_bytes"));
       seconds_ = session.at("seconds");
       partial_epoch_ = session.at("partial_epoch");
       epoch_seconds_ = session.at("epoch_seconds").get<std::vector<double>>();
+      train_end_ = session.at("train_end");
+      open_logs(session.at("lengths"));
     } catch (const Json::exception& e) {
       throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(state.path().string());
     }
   }
+  console_.set_log([this](std::string_view text) { log_line(*log_, text); });
+}
+
+// Cuts the appended files back to `lengths`.
+void RunFolder::open_logs(const Json& lengths) {
+  try {
+    cut_file(folder_ / "metrics.jsonl", lengths.at("metrics_bytes"));
+    cut_file(folder_ / "log.txt", lengths.at("log_bytes"));
+  } catch (const Json::exception& e) {
+    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at((folder_ / "state.safetensors").string());
+  }
   metrics_.emplace(folder_ / "metrics.jsonl");
   log_.emplace(folder_ / "log.txt");
-  console_.set_log([this](std::string_view text) { log_line(text); });
 }
 
 RunFolder::~RunFolder() { console_.set_log({}); }
-
-void RunFolder::log_line(std::string_view text) { log_->append_line(fmt::format("{} {}", utc_now(), text)); }
 
 double RunFolder::seconds_per_epoch() const {
   if (epoch_seconds_.empty()) return std::numeric_limits<double>::quiet_NaN();
@@ -295,46 +357,39 @@ double RunFolder::seconds_per_epoch() const {
 
 void RunFolder::train(optim::Trainer& trainer) {
   phase_ = Phase::train;
+  training_ = &trainer;
   run(trainer);
-  train_state_ = to_json(trainer.state());
 }
 
 void RunFolder::refit(optim::Trainer& trainer, const Experiment& experiment) {
   phase_ = Phase::refit;
   experiment_ = &experiment;
+  if (train_end_.is_null()) train_end_ = log_lengths();
   run(trainer);
 }
 
-// Takes the stored state up where it belongs to this phase, then trains on. A state of the refit holds the finished
-// training's counters too.
+// Takes this phase's stored state up, if there is one, then trains on.
 void RunFolder::run(optim::Trainer& trainer) {
   trainer_ = &trainer;
-  const fs::path path = folder_ / "state.safetensors";
-  if (fs::exists(path)) {
+  const bool refitting = phase_ == Phase::refit;
+  if (const fs::path path = folder_ / "state.safetensors"; fs::exists(path)) {
     const model::Safetensors file = model::Safetensors::open(path);
     const Json counters = parse_metadata(file, "counters");
-    try {
-      const bool refitting = counters.at("phase") == "refit";
-      if (phase_ == Phase::train) trainer.state() = state_from(counters.at("train"));
-      if (refitting == (phase_ == Phase::refit)) {
-        if (refitting) trainer.state() = state_from(counters.at("refit"));
-        optim::Training<float>& t = trainer.training();
-        const std::int64_t shape[] = {model_.parameters().slab_size()};
-        file.read<float>("weights", shape, t.weights());
-        file.read<float>("first_moment", shape, t.first_moment());
-        if (!t.second_moment().empty()) file.read<float>("second_moment", shape, t.second_moment());
-        if (!t.averaged().empty()) file.read<float>("averaged", shape, t.averaged());
-        t.set_steps(counters.at("steps"));
-        console_.info(fmt::format("resumed {}after epoch {}, step {}", refitting ? "the refit " : "",
-                                  trainer.state().epoch, trainer.state().step));
-      }
-    } catch (const Json::exception& e) {
-      throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(path.string());
+    if (counters.contains(name_of(phase_))) {
+      restore(file, counters[name_of(phase_)], name_of(phase_), trainer);
+      console_.info(fmt::format("resumed {}after epoch {}, step {}", refitting ? "the refit " : "",
+                                trainer.state().epoch, trainer.state().step));
     }
+  }
+  // More epochs than the refit's training had: that refit no longer counts.
+  if (!refitting && !train_end_.is_null() && !trainer.done()) {
+    open_logs(train_end_);
+    train_end_ = nullptr;
+    partial_epoch_ = 0;
   }
   resumed_ = last_save_ = monotonic_seconds();
   trainer.run(*this);
-  if (phase_ == Phase::train) seconds_ += monotonic_seconds() - resumed_;
+  if (!refitting) seconds_ += monotonic_seconds() - resumed_;
 }
 
 void RunFolder::epoch_begins(std::int64_t epoch, std::int64_t steps) {
@@ -385,23 +440,14 @@ void RunFolder::save_state() {
   log_->sync();
   const double now = monotonic_seconds();
   const bool refitting = phase_ == Phase::refit;
-  const optim::State& state = trainer_->state();
-  optim::Training<float>& t = trainer_->training();
-  const std::int64_t n = model_.parameters().slab_size();
-  std::vector<model::TensorSource> tensors = {model::tensor_source("weights", {n}, t.weights().data()),
-                                              model::tensor_source("first_moment", {n}, t.first_moment().data())};
-  if (!t.second_moment().empty()) {
-    tensors.push_back(model::tensor_source("second_moment", {n}, t.second_moment().data()));
-  }
-  if (!t.averaged().empty()) tensors.push_back(model::tensor_source("averaged", {n}, t.averaged().data()));
-  const Json counters = {{"phase", refitting ? "refit" : "train"},
-                         {"train", refitting ? train_state_ : to_json(state)},
-                         {"refit", refitting ? to_json(state) : Json(nullptr)},
-                         {"steps", t.steps()}};
-  const Json session = {{"metrics_bytes", metrics_->size()},
-                        {"log_bytes", log_->size()},
+  std::vector<model::TensorSource> tensors;
+  Json counters = Json::object();
+  store(tensors, counters, name_of(Phase::train), *training_);
+  if (refitting) store(tensors, counters, name_of(Phase::refit), *trainer_);
+  const Json session = {{"lengths", log_lengths()},
+                        {"train_end", train_end_},
                         {"seconds", seconds_ + (refitting ? 0 : now - resumed_)},
-                        {"partial_epoch", state.step > 0 ? partial_epoch_ + now - epoch_started_ : 0},
+                        {"partial_epoch", trainer_->state().step > 0 ? partial_epoch_ + now - epoch_started_ : 0},
                         {"epoch_seconds", epoch_seconds_}};
   model::write_safetensors(folder_ / "state.safetensors", tensors,
                            {{"counters", counters.dump()}, {"session", session.dump()}});

@@ -20,11 +20,10 @@
 #include "core/file.h"
 #include "model/safetensors.h"
 #include "optim/trainer.h"
+#include "tools/document.h"
 #include "tools/experiment.h"
 
 namespace samformer::tools {
-
-using Json = nlohmann::ordered_json;
 
 // Whether the folder holds (part of) a run.
 bool holds_run(const std::filesystem::path& folder);
@@ -56,12 +55,18 @@ struct Checkpoint {
 };
 // Throws Error(Exit::data) for anything but a checkpoint of ours.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
-// RUN of eval and predict: a checkpoint file, a run's folder (`which`: best or final), or a folder of seeds, one
-// checkpoint each. Throws Error(Exit::data) where there is none.
+// RUN of eval and predict: a checkpoint file, a run's folder, or a folder of seeds, one checkpoint each. `which`: best,
+// final, or empty: final where it is there, else best. Throws Error(Exit::data) where there is none.
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which);
 
 // SHA-256 over the little-endian float32 bytes of the weights in name order.
 std::string weights_sha256(const model::Samformer& model, std::span<const float> slab);
+
+// Whether the folder's stored training has nothing left to do under these settings (more epochs, another patience).
+bool training_done(const std::filesystem::path& folder, const Settings& settings);
+
+// Appends a line with the time in front.
+void log_line(AppendFile& log, std::string_view text);
 
 // Writes a run while it trains, and takes it up again.
 class RunFolder final : public optim::Observer {
@@ -89,18 +94,20 @@ class RunFolder final : public optim::Observer {
 
  private:
   enum class Phase { train, refit };
+  static const char* name_of(Phase phase) { return phase == Phase::refit ? "refit" : "train"; }
+  void open_logs(const Json& lengths);
+  Json log_lengths() const { return {{"metrics_bytes", metrics_->size()}, {"log_bytes", log_->size()}}; }
   void run(optim::Trainer& trainer);
-  void log_line(std::string_view text);
-
   std::filesystem::path folder_;
   const Settings& settings_;
   const Experiment* experiment_;
   const model::Samformer& model_;
   Console& console_;
   Progress progress_;
-  optim::Trainer* trainer_ = nullptr;
+  optim::Trainer* trainer_ = nullptr;   // of this phase
+  optim::Trainer* training_ = nullptr;  // of the training proper: its state is kept through the refit
   Phase phase_ = Phase::train;
-  Json train_state_;  // of the finished training, kept through the refit
+  Json train_end_;  // lengths of the appended files then
   std::optional<AppendFile> metrics_, log_;
   std::vector<double> epoch_seconds_;
   double seconds_ = 0;

@@ -4,6 +4,7 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -19,7 +20,8 @@ namespace {
 constexpr std::size_t kMaxConfigBytes = 1 << 20;
 constexpr std::size_t kMaxSeeds = 10000;
 constexpr std::string_view kPrefix = "SAMFORMER_";
-constexpr std::string_view kNotASetting = "SAMFORMER_DATA_DIR";  // where data sets lie
+// Where data sets lie; the widest instruction set that kernels may use (kernels/parallel.h).
+constexpr std::array<std::string_view, 2> kNoSettings = {"SAMFORMER_DATA_DIR", "SAMFORMER_MAX_ISA"};
 
 // In the order of Member.
 using Value =
@@ -324,9 +326,9 @@ std::vector<Assignment> assignments_of_file(std::string_view text, const std::st
 std::vector<Assignment> assignments_of_environment(const Environment& environment, unsigned takes) {
   std::vector<Assignment> result;
   for (const auto& [name, text] : environment) {
-    if (!name.starts_with(kPrefix) || name == kNotASetting) continue;
+    if (!name.starts_with(kPrefix) || std::ranges::find(kNoSettings, name) != kNoSettings.end()) continue;
     const Option* found = nullptr;
-    std::vector<std::string> known{std::string(kNotASetting)};
+    std::vector<std::string> known(kNoSettings.begin(), kNoSettings.end());
     for (const Option& option : options()) {
       std::vector<std::string_view> spellings = option.aliases;
       spellings.push_back(option.name);

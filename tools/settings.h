@@ -102,6 +102,7 @@ enum Takes : unsigned {
   kSynth = 16,
   kFetch = 32,
   kDoctor = 64,
+  kList = 128,
   kEvery = ~0u,
 };
 

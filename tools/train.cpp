@@ -39,12 +39,17 @@ void write_config(const fs::path& folder, const Settings& settings) {
   if (!fs::exists(path) || read_file(path) != text) write_atomic(path, text);
 }
 
-// Whether a stored result still stands: --resume with more --epochs (or patience) may train on.
+fs::path seed_folder(const fs::path& folder, std::uint64_t seed) { return folder / fmt::format("seed-{}", seed); }
+
+// Whether a stored result still stands: --resume with more --epochs or another --patience may train on.
 bool finished(const fs::path& folder, const Settings& settings) {
   if (!fs::exists(folder / "result.json")) return false;
-  const Json result = stored_result(folder);
-  const auto run = result.value("epochs_run", std::int64_t{0});
-  return !(result.value("stopped_by", "") == "epochs" && run < settings.epochs);
+  const Settings before = read_run_settings(folder);
+  if (before.epochs == settings.epochs && before.patience == settings.patience) return true;
+  if (settings.seeds.empty()) return training_done(folder, settings);
+  Settings one = settings;
+  one.seeds.clear();
+  return std::ranges::all_of(settings.seeds, [&](auto seed) { return finished(seed_folder(folder, seed), one); });
 }
 
 std::vector<std::int32_t> all_starts(model::Span rows, const Settings& settings) {
@@ -149,7 +154,12 @@ int train(const Invocation& invocation) {
   const std::string device = select_device(settings);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
-  if (resume && settings.seeds.empty() && finished(given, settings)) return report(stored_result(given));
+  if (resume && finished(given, settings)) return report(stored_result(given));
+  if (resume && settings.split == "auto") {
+    // `auto` goes by the file's name, and --data may name a copy.
+    const std::string before = fs::path(read_run_settings(given).data).stem().string();
+    if (before != fs::path(settings.data).stem()) settings.split = model::split_rule("auto", before);
+  }
 
   const Experiment experiment = load_experiment(settings, console);
   settings.data_sha256 = experiment.series.sha256;
@@ -166,16 +176,21 @@ int train(const Invocation& invocation) {
 
   if (settings.seeds.empty()) return report(train_one(folder, settings, experiment, device, console, resume));
 
+  fs::remove(folder / "result.json");
   write_config(folder, settings);
+  AppendFile log(folder / "log.txt");
   std::vector<Json> runs;
   for (const std::uint64_t seed : settings.seeds) {
     Settings one = settings;
     one.seed = static_cast<std::int64_t>(seed);
     one.seeds.clear();
-    const fs::path part = folder / fmt::format("seed-{}", seed);
+    const fs::path part = seed_folder(folder, seed);
     make_folder(part);
+    log_line(log, fmt::format("seed {}", seed));
     console.info(fmt::format("seed {}", seed));
     runs.push_back(train_one(part, one, experiment, device, console, resume));
+    log_line(log, fmt::format("seed {}: test mse {}, test mae {}", seed, runs.back()["test_mse"].dump(),
+                              runs.back()["test_mae"].dump()));
   }
   const Json document = summarise("train", folder.string(), std::move(runs));
   write_atomic(folder / "result.json", document.dump(2) + "\n");

@@ -1,0 +1,349 @@
+// `samformer predict` and `samformer eval --data` from outside: dates, columns, gaps, origins, seeds, damaged files.
+#include <charconv>
+
+#include "tests/cli_fixture.h"
+
+namespace samformer {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Predict : public ProgramTest {
+ protected:
+  void train(const std::string& out = "run", const Words& more = {}) {
+    const Outcome o = run(small(out, more));
+    ASSERT_EQ(o.code, 0) << o.err;
+  }
+
+  using Cells = std::vector<Words>;
+  static Cells cells(const std::string& csv) {
+    Cells result;
+    std::istringstream text(csv);
+    for (std::string line; std::getline(text, line);) {
+      result.emplace_back();
+      std::istringstream row(line);
+      for (std::string cell; std::getline(row, cell, ',');) result.back().push_back(cell);
+    }
+    return result;
+  }
+  Cells forecast(const Words& words, const Surroundings& s = {}) {
+    const Outcome o = run(Words{"predict"} + words, s);
+    EXPECT_EQ(o.code, 0) << o.err;
+    return cells(o.out);
+  }
+  Words dates(const Words& words) {
+    Words result;
+    for (const Words& row : forecast(words)) result.push_back(row.at(0));
+    EXPECT_EQ(result.at(0), "date");
+    result.erase(result.begin());
+    return result;
+  }
+  static Cells values_of(Cells rows) {
+    for (Words& row : rows) row.erase(row.begin());
+    return rows;
+  }
+
+  static std::chrono::year_month_day day(int year, int t) {
+    return std::chrono::sys_days{std::chrono::year{year} / 1 / 1} + std::chrono::days{t};
+  }
+  static std::string iso(std::chrono::year_month_day d) {
+    return fmt::format("{:04}-{:02}-{:02}", int(d.year()), unsigned(d.month()), unsigned(d.day()));
+  }
+  static std::string month_end(int t) {
+    return iso(std::chrono::year_month_day(std::chrono::year{1990 + t / 12} /
+                                           std::chrono::month{static_cast<unsigned>(t % 12 + 1)} / std::chrono::last));
+  }
+  // Columns of small.csv by name, and other columns, in the order asked.
+  std::string reordered(const std::string& name, const std::vector<std::size_t>& order) {
+    std::string text;
+    for (const Words& row : cells(read("small.csv"))) {
+      for (const std::size_t i : order) text += (i == order[0] ? "" : ",") + (i < row.size() ? row[i] : "x" + row[1]);
+      text += '\n';
+    }
+    return write(name, text);
+  }
+  // The first rows of small.csv.
+  std::string head(const std::string& name, int rows) {
+    std::istringstream text(read("small.csv"));
+    std::string line, result;
+    for (int i = 0; i <= rows && std::getline(text, line); ++i) result += line + '\n';
+    return write(name, result);
+  }
+};
+
+TEST_F(Predict, ColumnsAndDecimals) {
+  train();
+  const Cells rows = forecast({path("run")});
+  ASSERT_EQ(rows.size(), 7u);
+  EXPECT_EQ(rows[0], (Words{"date", "c0", "c1", "c2"}));
+  for (int h = 1; h <= 6; ++h) {
+    EXPECT_EQ(rows[h].at(0), hourly(399 + h));
+    for (int c = 1; c <= 3; ++c) {
+      const std::string& cell = rows[h].at(c);
+      double value = 0;
+      std::from_chars(cell.data(), cell.data() + cell.size(), value);
+      char shortest[32];
+      EXPECT_EQ(cell, std::string(shortest, std::to_chars(shortest, shortest + 32, value).ptr));
+      // Original units: channel c swings by 5 around 10 c.
+      EXPECT_TRUE(std::abs(value - 10 * c) <= 7) << cell;
+    }
+  }
+}
+
+TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
+  train();
+  const auto continued = [&](const std::function<std::string(int)>& date, const Words& more = {}) {
+    return dates(Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "4"} + more);
+  };
+  EXPECT_EQ(continued([](int t) {
+              t += 36;
+              return fmt::format("2024/2/{} {}:{:02}", 28 + t / 96, t / 4 % 24, t % 4 * 15);
+            }),
+            (Words{"2024/2/29 0:00", "2024/2/29 0:15", "2024/2/29 0:30", "2024/2/29 0:45"}));
+  EXPECT_EQ(continued([](int t) { return month_end(t + 50); }),
+            (Words{"1999-03-31", "1999-04-30", "1999-05-31", "1999-06-30"}));
+  // Weekdays from Monday 2024-01-01: row 60 would be a Monday, 12 weeks on.
+  EXPECT_EQ(continued([](int t) { return iso(day(2024, t / 5 * 7 + t % 5)); }),
+            (Words{"2024-03-25", "2024-03-26", "2024-03-27", "2024-03-28"}));
+  EXPECT_EQ(continued([](int t) { return iso(day(2024, t)); }),
+            (Words{"2024-03-01", "2024-03-02", "2024-03-03", "2024-03-04"}));
+  EXPECT_EQ(continued([](int t) { return fmt::format("{}T{:02}:00:00+05:30", iso(day(2024, t / 24)), t % 24); }),
+            (Words{"2024-01-03T12:00:00+05:30", "2024-01-03T13:00:00+05:30", "2024-01-03T14:00:00+05:30",
+                   "2024-01-03T15:00:00+05:30"}));
+  EXPECT_EQ(continued([](int t) { return fmt::format("{:02}.01.{:02} 07:00", t % 28 + 1, 24 + t / 28); },
+                      {"--date-format", "%d.%m.%y %H:%M", "--freq", "d"}),
+            (Words{"05.01.26 07:00", "06.01.26 07:00", "07.01.26 07:00", "08.01.26 07:00"}));
+  // No step that 90 % of the rows agree on.
+  const auto irregular = [](int t) { return iso(day(2024, t * t)); };
+  fails(3, {"predict", path("run"), "--data", series("odd.csv", 60, 3, irregular)}, {"--freq"});
+  EXPECT_EQ(continued(irregular, {"--freq", "d"}).at(0), iso(day(2024, 59 * 59 + 1)));
+}
+
+TEST_F(Predict, StandardInputAndAnyOrderOfColumns) {
+  train();
+  const Cells expected = forecast({path("run"), "--data", path("small.csv")});
+  Surroundings s;
+  s.input = read("small.csv");
+  EXPECT_EQ(forecast({path("run"), "--data", "-"}, s), expected);
+  EXPECT_EQ(forecast({path("run"), "--data", reordered("order.csv", {3, 4, 0, 2, 1})}), expected);
+  fails(3, {"predict", path("run"), "--data", reordered("less.csv", {0, 1, 2})}, {"c2"});
+  // A channel with a date's name and quotes survives.
+  std::string named = read("small.csv");
+  named.replace(named.find("c0"), 2, "\"a \"\"b\"\", c\"");
+  write("named.csv", named);
+  EXPECT_EQ(run(small("named", {"--data", path("named.csv")})).code, 0);
+  const Outcome o = run({"predict", path("named")});
+  EXPECT_TRUE(o.out.starts_with("date,\"a \"\"b\"\", c\",c1,c2\n")) << o.out;
+  std::string latin = read("small.csv");
+  latin.replace(latin.find("c0"), 2,
+                "\xb0"
+                "C");
+  write("latin.csv", latin);
+  EXPECT_EQ(run(small("latin", {"--data", path("latin.csv")})).code, 0);
+  EXPECT_TRUE(run({"predict", path("latin")})
+                  .out.starts_with("date,\xc2\xb0"
+                                   "C,c1,c2\n"));
+}
+
+TEST_F(Predict, MissingValuesOnlyBeforeTheLastLookback) {
+  train();
+  const auto with_gap = [&](int row) {
+    Cells rows = cells(read("small.csv"));
+    rows[static_cast<std::size_t>(row)][2] = "NaN";
+    std::string text;
+    for (const Words& r : rows) text += r[0] + "," + r[1] + "," + r[2] + "," + r[3] + "\n";
+    return write("gap.csv", text);
+  };
+  EXPECT_EQ(forecast({path("run"), "--data", with_gap(376)}), forecast({path("run")}));
+  fails(3, {"predict", path("run"), "--data", with_gap(377)}, {"gap.csv:378:3"});
+  // Training refuses it anywhere.
+  fails(3, small("x", {"--data", with_gap(10)}), {"gap.csv:11:3"});
+  // An origin whose own look-back has the gap.
+  fails(3, {"predict", path("run"), "--data", with_gap(100), "--origin", hourly(110)}, {"c1", hourly(99)});
+}
+
+TEST_F(Predict, HorizonAndOrigin) {
+  train();
+  const Cells whole = forecast({path("run")});
+  const Cells two = forecast({path("run"), "--horizon", "2"});
+  EXPECT_EQ(two, Cells(whole.begin(), whole.begin() + 3));
+  fails(2, {"predict", path("run"), "--horizon", "7"}, {"--horizon 7", "6 steps"});
+  const Cells early = forecast({path("run"), "--origin", hourly(200)});
+  EXPECT_EQ(early[1][0], hourly(201));
+  EXPECT_EQ(early, forecast({path("run"), "--data", head("head.csv", 201)}));
+  fails(2, {"predict", path("run"), "--origin", "2031-01-01"}, {"2031-01-01"});
+  fails(3, {"predict", path("run"), "--origin", hourly(22)}, {"23 rows", "24"});
+  EXPECT_EQ(forecast({path("run"), "--data", head("least.csv", 24)})[1][0], hourly(24));
+  fails(3, {"predict", path("run"), "--data", head("short.csv", 23)}, {"23 rows", "24"});
+}
+
+TEST_F(Predict, MeanOverSeeds) {
+  train("several", {"--seeds", "1,2"});
+  const Cells mean = forecast({path("several")});
+  const Cells a = forecast({path("several/seed-1")}), b = forecast({path("several/seed-2")});
+  EXPECT_NE(a, b);
+  for (std::size_t h = 1; h < mean.size(); ++h) {
+    for (std::size_t c = 1; c < mean[h].size(); ++c) {
+      const double expected = (std::stod(a[h][c]) + std::stod(b[h][c])) / 2;
+      EXPECT_TRUE(std::abs(std::stod(mean[h][c]) - expected) <= 1e-12 * std::abs(expected));
+    }
+  }
+  EXPECT_EQ(document({"predict", path("several")})["models"], 2);
+}
+
+TEST_F(Predict, EveryLocale) {
+  train();
+  Surroundings german;
+  german.environment = {{"LC_ALL", "de_DE.UTF-8"}, {"LC_NUMERIC", "de_DE.UTF-8"}};
+  EXPECT_EQ(forecast({path("run")}, german), forecast({path("run")}));
+}
+
+TEST_F(Predict, WithoutDates) {
+  train("run", {"--no-date", "--columns", "c0,c1"});
+  const Cells rows = forecast({path("run")});
+  EXPECT_EQ(rows[0], (Words{"date", "c0", "c1"}));
+  EXPECT_EQ(rows[1][0], "401");
+  EXPECT_EQ(rows[6][0], "406");
+  EXPECT_EQ(forecast({path("run"), "--origin", "100"})[1][0], "101");
+}
+
+TEST_F(Predict, WhichWeights) {
+  train("run", {"--refit"});
+  const Outcome final = run({"predict", path("run")});
+  EXPECT_EQ(final.err.find("trained on"), std::string::npos) << final.err;
+  const Outcome best = run({"predict", path("run"), "--weights", "best"});
+  EXPECT_NE(best.err.find("trained on rows up to " + hourly(279) + ", 120 steps before this forecast"),
+            std::string::npos)
+      << best.err;
+  EXPECT_NE(best.out, final.out);
+  EXPECT_EQ(run({"predict", path("run"), "--weights", "final"}).out, final.out);
+  EXPECT_EQ(run({"predict", path("run/final.safetensors")}).out, final.out);
+  EXPECT_EQ(run({"predict", path("run/best.safetensors")}).out, best.out);
+  EXPECT_EQ(document({"eval", path("run"), "--weights", "final"})["weights_sha256"], hash_of("run/final.safetensors"));
+  EXPECT_EQ(document({"eval", path("run")})["weights_sha256"], hash_of("run/best.safetensors"));
+
+  train("plain");
+  EXPECT_EQ(run({"predict", path("plain")}).out, best.out);
+  fails(3, {"predict", path("plain"), "--weights", "final"}, {"--refit"});
+  // The checkpoint is enough.
+  fs::copy_file(scratch_ / "plain/best.safetensors", scratch_ / "alone.safetensors");
+  fs::remove_all(scratch_ / "plain");
+  EXPECT_EQ(run({"predict", "alone.safetensors", "--data", path("small.csv")}).out, best.out);
+}
+
+TEST_F(Predict, OutIsReplacedAsAWhole) {
+  train();
+  const std::string expected = run({"predict", path("run")}).out;
+  write("forecast.csv", "old");
+  const Outcome o = run({"predict", path("run"), "--out", path("forecast.csv")});
+  EXPECT_EQ(o.code, 0);
+  EXPECT_EQ(o.out, "");
+  EXPECT_EQ(read("forecast.csv"), expected);
+  fails(7, {"predict", path("run"), "--out", path("no/such/folder.csv")}, {"no/such"});
+  const Json d = document({"predict", path("run"), "--out", path("again.csv")});
+  EXPECT_EQ(read("again.csv"), expected);
+  EXPECT_EQ(d["horizon"], 6);
+  EXPECT_EQ(d["origin"], hourly(399));
+  EXPECT_EQ(d["columns"], Json({"c0", "c1", "c2"}));
+  ASSERT_EQ(d["forecast"].size(), 6u);
+  EXPECT_EQ(d["forecast"][0]["date"], hourly(400));
+}
+
+TEST_F(Predict, NewRowsAfterTraining) {
+  train();
+  const Cells before = forecast({path("run")});
+  series("small.csv", 410, 3);
+  EXPECT_EQ(forecast({path("run")})[1][0], hourly(410));
+  EXPECT_EQ(forecast({path("run"), "--origin", hourly(399)}), before);
+}
+
+TEST_F(Predict, OnlyTheTargets) {
+  train("run", {"--features", "MS", "--target", "c1"});
+  const Cells rows = forecast({path("run")});
+  EXPECT_EQ(rows[0], (Words{"date", "c1"}));
+  // The other channels are inputs.
+  fails(3, {"predict", path("run"), "--data", reordered("less.csv", {0, 2})}, {"c0"});
+  train("alone", {"--features", "S", "--target", "c1"});
+  EXPECT_EQ(forecast({path("alone"), "--data", path("less.csv")})[0], (Words{"date", "c1"}));
+}
+
+TEST_F(Predict, EvalOnOtherData) {
+  train();
+  const Json own = document({"eval", path("run")});
+  EXPECT_EQ(own["windows_overlapping_training"], 0);
+  fs::copy_file(scratch_ / "small.csv", scratch_ / "other.csv");
+  const Json copy = document({"eval", path("run"), "--data", path("other.csv")});
+  EXPECT_EQ(copy["test_mse"], own["test_mse"]);
+  EXPECT_EQ(copy["dataset"], "other");
+  // The validation error of the training is that of --part val.
+  const Json val = document({"eval", path("run"), "--part", "val"});
+  EXPECT_EQ(val["test_mse"], Json::parse(read("run/result.json"))["val_mse"]);
+  EXPECT_EQ(val["windows"], 35);
+  EXPECT_EQ(val["windows_overlapping_training"], 24);
+  EXPECT_NE(run({"eval", path("run"), "--part", "val"}).err.find("24 of 35 windows overlap"), std::string::npos);
+  const Json all = document({"eval", path("run"), "--part", "all"});
+  EXPECT_EQ(all["windows"], 400 - 30 + 1);
+  EXPECT_EQ(all["windows_overlapping_training"], 280);
+  EXPECT_EQ(document({"eval", path("run"), "--part", "train"})["windows"], 251);
+  // The run's scaler, not one fitted on the file: a level far away leaves RevIN's errors as they are.
+  std::string shifted;
+  const Cells rows = cells(read("small.csv"));
+  for (const Words& row : rows) {
+    shifted += row[0];
+    for (std::size_t c = 1; c < row.size(); ++c) {
+      shifted += &row == &rows[0] ? "," + row[c] : fmt::format(",{}", 3 * std::stod(row[c]));
+    }
+    shifted += '\n';
+  }
+  const Json scaled = document({"eval", path("run"), "--data", write("scaled.csv", shifted)});
+  const double ratio =
+      scaled["baselines"]["naive"]["test_mse"].get<double>() / own["baselines"]["naive"]["test_mse"].get<double>();
+  EXPECT_TRUE(std::abs(ratio - 9) <= 1e-4) << ratio;
+  // The run's rule on that file.
+  const Json longer = document({"eval", path("run"), "--data", series("longer.csv", 800, 3)});
+  EXPECT_EQ(longer["splits"]["train"]["last_row"], 560);
+  EXPECT_EQ(longer["test_windows"], 160 - 6 + 1);
+  // Too short for its validation part's look-back, long enough as a whole.
+  const std::string brief = series("brief.csv", 32, 3);
+  fails(3, {"eval", path("run"), "--data", brief, "--part", "val"}, {"brief.csv", "--part"});
+  EXPECT_EQ(document({"eval", path("run"), "--data", brief, "--part", "all"})["windows"], 3);
+  fails(3, {"eval", path("run"), "--data", series("briefer.csv", 29, 3), "--part", "all"}, {"briefer.csv"});
+  fails(2, {"eval", path("run"), "--part", "tset"}, {"test"});
+}
+
+TEST_F(Predict, DamagedCheckpoints) {
+  train("run", {"--refit"});
+  const std::string good = read("run/final.safetensors");
+  const auto replaced = [&](const std::string& from, const std::string& to) {
+    std::string bad = good;
+    const std::size_t at = bad.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return bad.replace(at, from.size(), to);
+  };
+  const std::vector<std::string> bad = {"",
+                                        good.substr(0, 100),
+                                        good.substr(0, good.size() - 1),
+                                        good + "x",
+                                        std::string(5000, '\xff'),
+                                        replaced("lookback = 24", "lookback = 25"),
+                                        replaced("horizon = 6", "horizon = 9"),
+                                        replaced("[\\\"c0\\\",", "[ 11111, "),
+                                        replaced("\\\"mean\\\"", "\\\"meen\\\""),
+                                        replaced("[0,1,2]", "[0,1,3]"),
+                                        replaced("compute_keys.bias", "compute_keis.bias")};
+  for (std::size_t i = 0; i < bad.size(); ++i) {
+    SCOPED_TRACE(i);
+    write("run/final.safetensors", bad[i]);
+    // Never the other weights in silence.
+    fails(3, {"predict", path("run")}, {"final.safetensors"});
+    fails(3, {"eval", path("run"), "--weights", "final"}, {"final.safetensors"});
+  }
+  EXPECT_EQ(run({"predict", path("run"), "--weights", "best"}).code, 0);
+  fails(3, {"predict", path("none")}, {"none"});
+  fs::create_directory(scratch_ / "empty");
+  fails(3, {"predict", path("empty")}, {"empty"});
+  fails(3, {"predict", path("small.csv")}, {"small.csv"});
+}
+
+}  // namespace
+}  // namespace samformer

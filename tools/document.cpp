@@ -1,0 +1,49 @@
+#include "tools/document.h"
+
+namespace samformer::tools {
+namespace {
+
+std::string_view kind_of(Exit code) {
+  switch (code) {
+    case Exit::internal:
+      return "internal";
+    case Exit::usage:
+      return "usage";
+    case Exit::data:
+      return "data";
+    case Exit::device:
+      return "device";
+    case Exit::diverged:
+      return "diverged";
+    case Exit::check:
+      return "check";
+    case Exit::io:
+      return "io";
+    case Exit::interrupted:
+      return "interrupted";
+  }
+  return "internal";
+}
+
+}  // namespace
+
+Json document(std::string_view command) {
+  return {{"schema_version", 1}, {"version", SAMFORMER_VERSION}, {"command", command}};
+}
+
+Json error_json(const Error& error) {
+  const auto or_null = [](const auto& value, bool known) { return known ? Json(value) : Json(); };
+  return {{"exit_code", static_cast<int>(error.code)},
+          {"kind", kind_of(error.code)},
+          {"message", error.what()},
+          {"file", or_null(error.file, !error.file.empty())},
+          {"line", or_null(error.line, error.line > 0)},
+          {"column", or_null(error.column, error.column > 0)},
+          {"hint", or_null(error.advice, !error.advice.empty())}};
+}
+
+void print(const Json& document, std::ostream& out) {
+  out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+}
+
+}  // namespace samformer::tools

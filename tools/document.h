@@ -1,0 +1,23 @@
+// What the JSON documents on stdout have in common.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <ostream>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace samformer::tools {
+
+using Json = nlohmann::ordered_json;
+
+// {schema_version, version, command}
+Json document(std::string_view command);
+
+// The object `error`: exit_code, kind, message, file, line, column, hint; null where unknown.
+Json error_json(const Error& error);
+
+// File names need not be UTF-8, JSON must be: other bytes become U+FFFD.
+void print(const Json& document, std::ostream& out);
+
+}  // namespace samformer::tools
