@@ -26,10 +26,9 @@ if(CMAKE_CUDA_COMPILER)
   find_package(CUDAToolkit REQUIRED)
   add_library(samformer_cuda STATIC ${gpu_sources})
   target_include_directories(samformer_cuda PUBLIC ${PROJECT_SOURCE_DIR})
-  # The flag itself, and not the project's CXX_STANDARD: CMake 3.25 does not know that this nvcc has C++20.
-  set_property(TARGET samformer_cuda PROPERTY CXX_STANDARD)
-  set_target_properties(samformer_cuda PROPERTIES CUDA_EXTENSIONS ON)
-  target_compile_options(samformer_cuda PRIVATE -std=c++20 --expt-relaxed-constexpr -lineinfo)
+  # CMake 3.25 does not know that newer nvccs have C++20; the kernels need no more than C++17.
+  set_target_properties(samformer_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
+  target_compile_options(samformer_cuda PRIVATE --expt-relaxed-constexpr -lineinfo)
   # Static, so that the program starts where no CUDA is installed; the ptx preset takes the shared one.
   if(CMAKE_CUDA_RUNTIME_LIBRARY STREQUAL "Shared")
     target_link_libraries(samformer_cuda PUBLIC CUDA::cudart)

@@ -22,6 +22,7 @@ void check(cudaError_t status, const std::string& call) {
 }  // namespace
 
 namespace simt {
+inline namespace device {
 void check_launch(const char* kernel, const void*, dim3 blocks, dim3 threads, std::size_t shared_bytes) {
   const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess) check(status, described(kernel, blocks, threads, shared_bytes));
@@ -36,9 +37,11 @@ int shared_limit() {
   check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
   return bytes;
 }
+}  // namespace device
 }  // namespace simt
 
-namespace gpu::cuda {
+namespace gpu {
+inline namespace cuda {
 void* device_allocate(std::size_t bytes, const char* name) {
   void* memory = nullptr;
   const cudaError_t status = cudaMalloc(&memory, bytes);
@@ -64,11 +67,13 @@ void device_zero(void* device, std::size_t bytes, Stream stream) {
 void synchronise(Stream stream) {
   check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "cudaStreamSynchronize");
 }
-}  // namespace gpu::cuda
+}  // namespace cuda
+}  // namespace gpu
 
 #else
 
-namespace gpu::emulated {
+namespace gpu {
+inline namespace emulated {
 void* device_allocate(std::size_t bytes, const char* name) {
   return std::make_unique<simt::Region>(name, bytes, false).release()->begin();
 }
@@ -85,7 +90,8 @@ void device_zero(void* device, std::size_t bytes, Stream) {
   std::memset(device, 0, bytes);
 }
 void synchronise(Stream) {}
-}  // namespace gpu::emulated
+}  // namespace emulated
+}  // namespace gpu
 
 #endif
 

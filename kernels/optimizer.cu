@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(256)
   for (int k = 0; k < norm_chunk / 1024; ++k) {
     const int i = static_cast<int>(blockIdx.x) * norm_chunk + k * 1024 + 4 * static_cast<int>(threadIdx.x);
     if (i < count) {
-      float g[4], w[4];
+      float g[4], w[4] = {};
       load_slice(g, gradients + i, count - i);
       if (adaptive) load_slice(w, weights + i, count - i);
 #pragma unroll

@@ -54,7 +54,7 @@ struct Fiber {
   Context context;
   State state = State::finished;
   Dim3 thread;
-  std::source_location where;
+  SourcePlace where;
   std::size_t warp_operations = 0;
 };
 
@@ -83,9 +83,9 @@ Emulator& emulator() {
   return instance;
 }
 
-std::string text(const std::source_location& where) {
-  const std::string file = where.file_name();
-  return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(where.line());
+std::string text(const SourcePlace& where) {
+  const std::string file = where.file;
+  return file.substr(file.find_last_of('/') + 1) + ":" + std::to_string(where.line);
 }
 std::string text(const Dim3& at) {
   return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
@@ -121,7 +121,7 @@ void start(Fiber& fiber, std::byte* stack) {
   fiber.warp_operations = 0;
 }
 
-void wait(State state, const std::source_location& where) {
+void wait(State state, const SourcePlace& where) {
   Emulator& e = emulator();
   Fiber& self = e.fibers[static_cast<std::size_t>(e.current)];
   self.state = state;
@@ -129,8 +129,8 @@ void wait(State state, const std::source_location& where) {
   switch_context(self.context, e.scheduler, false);
 }
 
-bool same_place(const std::source_location& a, const std::source_location& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+bool same_place(const SourcePlace& a, const SourcePlace& b) {
+  return a.line == b.line && std::strcmp(a.file, b.file) == 0;
 }
 
 // All of [first, last) wait in this state at one place of the source.
@@ -321,9 +321,9 @@ Pointer<float> dynamic_shared() {
 
 int shared_limit() { return 64 * 1024; }
 
-void block_barrier(const std::source_location& where) { wait(State::at_block_barrier, where); }
+void block_barrier(const SourcePlace& where) { wait(State::at_block_barrier, where); }
 
-void warp_barrier(const std::source_location& where) {
+void warp_barrier(const SourcePlace& where) {
   // Each lane notes the barrier for its warp: the first one out does.
   Emulator& e = emulator();
   const auto warp = static_cast<std::size_t>(e.current / lanes);
@@ -332,7 +332,7 @@ void warp_barrier(const std::source_location& where) {
   e.warp_epochs[warp] = before + 1;
 }
 
-const LaneData* lane_exchange(const LaneData& mine, const std::source_location& where) {
+const LaneData* lane_exchange(const LaneData& mine, const SourcePlace& where) {
   Emulator& e = emulator();
   const auto self = static_cast<std::size_t>(e.current);
   const std::size_t set = e.fibers[self].warp_operations++ & 1u;
@@ -342,8 +342,7 @@ const LaneData* lane_exchange(const LaneData& mine, const std::source_location& 
   return &e.exchanged[base];
 }
 
-void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
-              const std::source_location& where) {
+void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const SourcePlace& where) {
   LaneData mine{};
   std::memcpy(mine.value, a, sizeof(a));
   std::memcpy(mine.value + 4, b, sizeof(b));

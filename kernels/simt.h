@@ -72,7 +72,6 @@ SIMT_DEVICE std::uint32_t round_tf32(float x) {
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -95,6 +94,15 @@ namespace samformer::kernels::simt {
 class Fault : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// std::source_location, which clang 14 does not have.
+struct SourcePlace {
+  const char* file = "";
+  int line = 0;
+  static constexpr SourcePlace current(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    return {file, line};
+  }
 };
 
 enum class Order { forward, reverse, shuffled };
@@ -239,16 +247,16 @@ Pointer<T> static_shared(const void* site, std::size_t count) {
 }
 Pointer<float> dynamic_shared();
 
-void block_barrier(const std::source_location& where);
-void warp_barrier(const std::source_location& where);
+void block_barrier(const SourcePlace& where);
+void warp_barrier(const SourcePlace& where);
 // Every lane hands in 64 bytes and gets the 32 of its warp; valid until the lane's next warp operation.
 struct LaneData {
   float value[16];
 };
-const LaneData* lane_exchange(const LaneData& mine, const std::source_location& where);
+const LaneData* lane_exchange(const LaneData& mine, const SourcePlace& where);
 
 template <class T>
-T shuffle(T value, int source, const std::source_location& where) {
+T shuffle(T value, int source, const SourcePlace& where) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
   LaneData data{};
   std::memcpy(data.value, &value, sizeof(T));
@@ -257,7 +265,7 @@ T shuffle(T value, int source, const std::source_location& where) {
   return value;
 }
 void mma_tf32(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
-              const std::source_location& where = std::source_location::current());
+              const SourcePlace& where = SourcePlace::current());
 // To nearest, ties away from zero, ten bits of mantissa (cvt.rna.tf32.f32).
 inline std::uint32_t round_tf32(float x) { return (std::bit_cast<std::uint32_t>(x) + 0x1000u) & ~0x1fffu; }
 
@@ -276,21 +284,28 @@ using dim3 = samformer::kernels::simt::Dim3;
 #define blockDim (::samformer::kernels::simt::place().threads)
 #define gridDim (::samformer::kernels::simt::place().blocks)
 
-inline void __syncthreads(const std::source_location& where = std::source_location::current()) {
+inline void __syncthreads(
+    const samformer::kernels::simt::SourcePlace& where = samformer::kernels::simt::SourcePlace::current()) {
   samformer::kernels::simt::block_barrier(where);
 }
-inline void __syncwarp(const std::source_location& where = std::source_location::current()) {
+inline void __syncwarp(
+    const samformer::kernels::simt::SourcePlace& where = samformer::kernels::simt::SourcePlace::current()) {
   samformer::kernels::simt::warp_barrier(where);
 }
 template <class T>
-T __shfl_sync(unsigned, T value, int source, const std::source_location& where = std::source_location::current()) {
+T __shfl_sync(unsigned, T value, int source,
+              const samformer::kernels::simt::SourcePlace& where = samformer::kernels::simt::SourcePlace::current()) {
   return samformer::kernels::simt::shuffle(value, source, where);
 }
 template <class T>
-T __shfl_xor_sync(unsigned, T value, int mask, const std::source_location& where = std::source_location::current()) {
+T __shfl_xor_sync(
+    unsigned, T value, int mask,
+    const samformer::kernels::simt::SourcePlace& where = samformer::kernels::simt::SourcePlace::current()) {
   return samformer::kernels::simt::shuffle(value, static_cast<int>(threadIdx.x & 31u) ^ mask, where);
 }
-inline unsigned __ballot_sync(unsigned, bool yes, const std::source_location& where = std::source_location::current()) {
+inline unsigned __ballot_sync(
+    unsigned, bool yes,
+    const samformer::kernels::simt::SourcePlace& where = samformer::kernels::simt::SourcePlace::current()) {
   samformer::kernels::simt::LaneData data{};
   data.value[0] = yes ? 1.0f : 0.0f;
   const samformer::kernels::simt::LaneData* all = samformer::kernels::simt::lane_exchange(data, where);
@@ -298,7 +313,9 @@ inline unsigned __ballot_sync(unsigned, bool yes, const std::source_location& wh
   for (unsigned lane = 0; lane < 32; ++lane) bits |= all[lane].value[0] != 0.0f ? 1u << lane : 0u;
   return bits;
 }
-inline bool __any_sync(unsigned mask, bool yes, const std::source_location& where = std::source_location::current()) {
+inline bool __any_sync(
+    unsigned mask, bool yes,
+    const samformer::kernels::simt::SourcePlace& where = samformer::kernels::simt::SourcePlace::current()) {
   return __ballot_sync(mask, yes, where) != 0;
 }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
@@ -309,8 +326,10 @@ namespace samformer::kernels::simt {
 
 // Thrown by launch() and the device calls of gpu.h where CUDA reports an error.
 // The message names the call, the kernel and its launch shape.
-int shared_limit();  // bytes of shared memory that a block may ask for
+// `shared_limit`: bytes of shared memory that a block may ask for.
 #ifdef __CUDACC__
+inline namespace device {  // a program may link the emulator too
+int shared_limit();
 void check_launch(const char* kernel, const void* function, dim3 blocks, dim3 threads, std::size_t shared_bytes);
 void allow_shared(const char* kernel, const void* function, std::size_t shared_bytes);
 
@@ -322,7 +341,9 @@ void launch(const char* name, void (*kernel)(P...), dim3 blocks, dim3 threads, s
   kernel<<<blocks, threads, shared_bytes, stream>>>(arguments...);
   check_launch(name, function, blocks, threads, shared_bytes);
 }
+}  // namespace device
 #else
+int shared_limit();
 template <class... P, class... A>
 void launch(const char* name, void (*kernel)(P...), Dim3 blocks, Dim3 threads, std::size_t shared_bytes, Stream,
             A... arguments) {

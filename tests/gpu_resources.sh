@@ -3,7 +3,7 @@
 # usage: gpu_resources.sh NVCC SOURCE_FOLDER [ARCHITECTURE, 80]
 nvcc=$1 source=$2 arch=${3:-80}
 for file in "$source"/kernels/*.cu; do
-  "$nvcc" -std=c++20 -O3 --expt-relaxed-constexpr -gencode "arch=compute_$arch,code=sm_$arch" -Xptxas -v -I"$source" \
+  "$nvcc" -std=c++17 -O3 --expt-relaxed-constexpr -gencode "arch=compute_$arch,code=sm_$arch" -Xptxas -v -I"$source" \
     -cubin -o /dev/null "$file" 2>&1 || echo "error: $file does not compile"
 done | awk '
   /error/ { print; bad = 1 }
