@@ -1,0 +1,232 @@
+// The GPU kernels of a SAM step, as functions of the host: outputs, inputs, sizes, stream. No call allocates or
+// synchronises, so a whole step can be captured in one graph. Float32, row-major; rows r = n D + d, R = N D.
+//
+//   xhat = (x - level) / sigma                        revin_normalise, once a step: both of SAM's passes use it
+//   s, b = row sums of Wcat, biases with W b_O folded weight_sums
+//   P = xhat Wcat'                                    GEMM; columns V (d_v), Q (d_m), K (d_m), F (H); O = d_v + 2 d_m +
+//   H Z = gamma_d P + beta_d s + b                      never written: folded into attention and loss C = softmax(Q K'
+//   / sqrt(d_m)) V                   attention_forward; C G' (G = W W_O) by GEMM z = Z_F + C G', loss, dz loss dQ, dK,
+//   dV from dC = dz G                         attention_backward dP = gamma_d dZ, partial sums over the rows
+//   projection_backward; dWcat = dP' xhat by GEMM biases, RevIN's scale and shift, rank-one terms   finish_gradients
+//   SAM's ascent; its restore with the optimiser      gradient_norm, perturb, update
+//
+// Per-row scalars (statistics, row sums) are [N][channel_stride(D)], so that eight channels are one 32-byte sector.
+// Null gamma and beta mean "without affine": 1 and 0. The same sources compile for the SIMT emulator (simt.h) in their
+// own inline namespace; define SAMFORMER_EMULATED to call those. Errors of a launch throw GpuError.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+
+#ifdef SAMFORMER_EMULATED
+#define SAMFORMER_GPU_BACKEND emulated
+#else
+#define SAMFORMER_GPU_BACKEND cuda
+#endif
+
+namespace samformer::kernels::gpu {
+inline namespace SAMFORMER_GPU_BACKEND {
+
+using Stream = void*;  // a cudaStream_t
+
+class GpuError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+constexpr int channel_stride(int channels) { return (channels + 7) & ~7; }
+
+// Device memory: what differs between a GPU and the emulator. Unset memory reads as NaN on the emulator.
+void* device_allocate(std::size_t bytes, const char* name);
+void device_free(void* memory);
+void upload(void* device, const void* host, std::size_t bytes, Stream stream);
+void download(void* host, const void* device, std::size_t bytes, Stream stream);
+void device_zero(void* device, std::size_t bytes, Stream stream);
+void synchronise(Stream stream);
+
+// ---- the state of the training loop, in device memory ----------------------------------------------------------
+
+// What may change between steps of a captured graph; written by the host between epochs.
+struct Hyper {
+  float lr = 0, rho = 0, momentum = 0, beta1 = 0, beta2 = 0, epsilon = 0, weight_decay = 0;
+  float ema_decay = 0;                  // 0: no averaged weights
+  double log_beta1 = 0, log_beta2 = 0;  // natural logarithms: 1 - beta^t loses digits in float
+};
+
+// Written by the kernels alone, one writer each. A pass that meets a non-finite gradient fills the record `bad_*`;
+// from then on weights, moments and averages stay as they are.
+struct Progress {
+  std::int64_t step = 0;  // steps begun; the step that runs is number `step` from 1
+  std::int64_t batch =
+      0;  // batches finished in this epoch: the first start of the batch is starts[batch * batch_stride]
+  float correction1 = 1, correction2 = 1;  // 1 - beta^step
+  float ema_decay = 0;                     // min(decay, (1 + t) / (10 + t)), t = step - 1
+  std::int32_t bad_pass = 0;               // 1 or 2; 0: none
+  std::int64_t bad_step = 0;
+  std::int64_t bad_element = 0;      // index in the parameter slab
+  double squared_error[2] = {0, 0};  // sums over the epoch of both passes' losses (already divided by their counts)
+  double absolute_error[2] = {0, 0};
+  float norm = 0;  // of the last ascent's gradient
+};
+
+// ---- RevIN ---------------------------------------------------------------------------------------------------------
+
+// xhat [R][look_back]; stats [N][channel_stride][2] = level (mean, or the last value), sigma = sqrt(biased variance +
+// 1e-5). series [D][T] (resident), starts: the epoch's order; the batch is starts[progress->batch * batch_stride + n]
+// (null progress: batch 0). Advances progress->step and its corrections when `begins_step`.
+void revin_normalise(float* xhat, float* stats, Progress* progress, const Hyper* hyper, const float* series,
+                     const std::int32_t* starts, int batch, int batch_stride, int channels, std::int64_t series_length,
+                     int look_back, bool last_value, bool begins_step, Stream stream);
+
+// moments [5][channel_stride]: the batch's means of sigma, sigma^2, level, level^2, sigma level.
+void revin_moments(float* moments, const float* stats, int batch, int channels, Stream stream);
+
+// ---- projection --------------------------------------------------------------------------------------------------
+
+// Columns of P and rows of Wcat, in this order: values, queries, keys, forecast. Values are d_m wide; in the full-rank
+// variant H (W_V folded into the head) or L.
+struct Widths {
+  int value = 16, key = 16, horizon = 96;
+  constexpr int first_query() const { return value; }
+  constexpr int first_key() const { return value + key; }
+  constexpr int first_head() const { return value + 2 * key; }
+  constexpr int columns() const { return value + 2 * key + horizon; }
+};
+
+// Wcat [O][look_back] in one piece or two: the rows of the values, and all others.
+struct WeightRows {
+  const float* value;
+  const float* rest;
+};
+
+// The projection's columns as their consumers read them: value[r][o] = gamma_d p[r ld + o] + beta_d s[o] + b[o].
+struct Projected {
+  const float* p;
+  std::int64_t ld;
+  const float* gamma;  // [D] or null
+  const float* beta;
+  const float* s;  // [O]; not read without affine
+  const float* b;  // [O]
+};
+
+// The biases, each null where the model has none. Output: b_O [look_back]; the others as wide as their product (value:
+// W b_V where W_V is folded).
+struct Biases {
+  const float* value;
+  const float* query;
+  const float* key;
+  const float* output;
+  const float* head;
+};
+
+// s[o] = sum of row o of Wcat; b[o] = its bias, for the forecasting rows W b_O + b_W.
+void weight_sums(float* s, float* b, const WeightRows& weights, const Biases& biases, Widths widths, int look_back,
+                 Stream stream);
+
+// Partial sums of projection_backward: column_parts [chunks][2][O] with chunks = projection_chunks(R).
+int projection_chunks(int rows);
+
+// dp [R][ld] = gamma_d dz (null without affine: use dz itself); column_parts: per chunk of rows sum dz, sum beta_d dz.
+void projection_backward(float* dp, float* column_parts, const float* dz, std::int64_t ld, const float* gamma,
+                         const float* beta, int batch, int channels, int columns, Stream stream);
+
+// Row sums written by the loss (slot 0) and attention_backward (1: queries, 2: keys and values):
+// [3][2][N][channel_stride] = gradient of gamma_d, of beta_d, before the sum over n.
+constexpr int row_sum_slots = 3;
+
+struct Gradients {
+  float* value_rows;  // of dWcat, which hold dP' xhat on entry
+  float* other_rows;
+  float* value;  // biases, each null where the model has none
+  float* query;
+  float* head;
+  float* gamma;  // [D] or null
+  float* beta;
+};
+
+// A bias that is folded into the head brings a rank-one term to the head's gradient: r folded'. r: the bias gradient of
+// the forecasting column (b_O), or of the value column of the same step (b_V, where W_V is folded).
+enum class Folded { nothing, output_bias, value_bias };
+
+// Finishes what the products left: bias gradients (value: r itself where b_V is folded), RevIN's scale and shift, and
+// onto dWcat the rank-one terms ds_o (every column) and r folded'. The key bias has no gradient: it is not touched.
+// Sums loss_parts [loss_blocks(R)][2] into progress->squared_error[pass], absolute_error[pass].
+void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
+                      const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
+                      Widths widths, int look_back, int pass, Stream stream);
+
+// ---- channel attention -------------------------------------------------------------------------------------------
+
+// c [R][ldc] = softmax(Q K' / sqrt(key)) V over the D channels of each sample; lse [R]: row log-sum-exp.
+void attention_forward(float* c, std::int64_t ldc, float* lse, const Projected& in, int batch, int channels,
+                       Widths widths, Stream stream);
+
+// dz [R][ld of in]: columns V, Q, K; row_sums as above (slots 1 and 2; null without affine).
+void attention_backward(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc, const float* lse,
+                        const Projected& in, int batch, int channels, Widths widths, Stream stream);
+
+// The same on tensor cores (TF32 products, float32 softmax and sums): sm_80 and newer, for many channels.
+bool attention_tf32_supports(Widths widths);
+void attention_forward_tf32(float* c, std::int64_t ldc, float* lse, const Projected& in, int batch, int channels,
+                            Widths widths, Stream stream);
+void attention_backward_tf32(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc,
+                             const float* lse, const Projected& in, int batch, int channels, Widths widths,
+                             Stream stream);
+
+// ---- loss --------------------------------------------------------------------------------------------------------
+
+int loss_blocks(int rows);
+
+struct LossInput {
+  Projected in;          // the forecast's columns
+  const float* mixed;    // [R][horizon]: C G'; null: nothing to add (identity, random walk)
+  const float* stats;    // [N][channel_stride][2]
+  const float* moments;  // [5][channel_stride]; read only where lambda > 0
+  const float* series;
+  const std::int32_t* starts;
+  const Progress* progress;
+  int batch, batch_stride, channels;
+  std::int64_t series_length;
+  int look_back;
+  Widths widths;
+  const float* channel_weight;  // [D], null: 1. Forecasting targets only: channels / targets, other channels 0
+  float lambda;                 // share of the batch's statistics
+  float guard;                  // added to gamma in the inverse: 0, or eps^2 in the full-rank variant
+};
+
+// z = Z_F + mixed, q = (z - beta) / (gamma + guard), forecast q sigma + level against series[d][start + L + h].
+// loss_parts [loss_blocks(R)][2]: sums of squared and absolute errors (absolute: with the window's own statistics),
+// divided by R H. dz (null: evaluate only): [R][ldz] gradient of the mean squared error, already divided by R H.
+// row_sums (slot 0; null without affine or gradient): both roles of gamma and beta, in the forecast's columns and in
+// the inverse.
+void loss(float* loss_parts, float* dz, std::int64_t ldz, float* row_sums, const LossInput& input, Stream stream);
+
+// forecast [R][horizon] = q sigma + level, in standardised units.
+void denormalise(float* forecast, const LossInput& input, Stream stream);
+
+// ---- SAM and the optimisers ----------------------------------------------------------------------------------------
+
+int norm_blocks(std::int64_t count);
+
+// parts [norm_blocks][2] = sum of g^2 (adaptive: of (w g)^2); the second: bits of the int index of the block's first
+// non-finite element, -1 for none. Once the record is filled every sum is NaN.
+void gradient_norm(float* parts, const Progress* progress, const float* gradients, const float* weights,
+                   std::int64_t count, bool adaptive, Stream stream);
+
+// saved = w; w += rho g / (norm + 1e-12), adaptive: rho w^2 g / (norm + 1e-12). Nothing but the copy when the norm is
+// not finite; fills the record.
+void perturb(float* weights, float* saved, Progress* progress, const Hyper* hyper, const float* parts,
+             const float* gradients, std::int64_t count, bool adaptive, Stream stream);
+
+enum class Rule { sgd, adam, adam_keras, adamw };
+
+// From w = saved (null: w itself, one pass a step without SAM): the optimiser's step, its moments and the averaged
+// weights (null: none). A non-finite norm restores w, fills the record and changes nothing else. Ends the step:
+// ++progress->batch.
+void update(float* weights, float* m, float* v, float* average, Progress* progress, const Hyper* hyper,
+            const float* parts, const float* saved, const float* gradients, std::int64_t count, Rule rule, int pass,
+            Stream stream);
+
+}  // namespace SAMFORMER_GPU_BACKEND
+}  // namespace samformer::kernels::gpu
