@@ -186,7 +186,7 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
                                       truth.targets,
                                       truth.target_count,
                                       lambda,
-                                      arena.allocate<T>(5 * truth.y.D)};
+                                      arena.allocate<kernels::Moment<T>>(5 * truth.y.D)};
   const Tensor<T> out = arena.tensor<T>(Shape{});
   T* work = arena.allocate<T>(2 * truth.y.N * truth.target_count);
   out.data[0] = kernels::forecast_loss(loss, work);

@@ -8,7 +8,8 @@
 //   lambda > 0:  q^2 S2 + 2 q (SM - y S1) + (M2 - 2 y M1 + y^2),   dloss/dq = 2 (q S2 + SM - y S1)
 //
 // where S1 = (1 - lambda) sigma_j + lambda mean_i sigma_i and S2, M1, M2, SM the same for sigma^2, level, level^2 and
-// sigma level: the mean over all pairs of the batch, in closed form. A batch of one window is not mixed.
+// sigma level: the mean over all pairs of the batch, in closed form. A batch of one window is not mixed. Levels and y
+// are taken relative to the sample's own level (in double for float), or the expanded form would lose digits.
 //
 // Shapes: z [R][H] (rows ldz apart), level and sigma [R], y windows of length H; only the channels in `targets` count.
 // The loss is the mean over N * targets * H elements. Row sums first, added up in row order: the bits do not depend on
@@ -17,10 +18,15 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/revin.h"
 
 namespace samformer::kernels {
+
+// The type that batch statistics are added up in.
+template <class T>
+using Moment = std::conditional_t<std::is_same_v<T, float>, double, T>;
 
 template <class T>
 struct ForecastLoss {
@@ -34,7 +40,8 @@ struct ForecastLoss {
   const std::int32_t* targets;  // [target_count] channels
   std::int64_t target_count;
   double lambda;
-  T* moments;  // [D][5] workspace, filled by forecast_loss: batch means of sigma, sigma^2, level, level^2, sigma level
+  // [D][5] workspace that forecast_loss fills: batch means of sigma, sigma^2, level, level^2, sigma level.
+  Moment<T>* moments;
 
   std::int64_t elements() const { return y.N * target_count * H; }
   bool mixed() const { return lambda > 0 && y.N > 1; }
@@ -42,14 +49,22 @@ struct ForecastLoss {
 
 namespace detail {
 
-// S1, S2, M1, M2, SM of one row: the sample's own statistics blended with the batch's.
+// S1, S2, M1, M2, SM of one row with levels relative to its own: the sample's statistics blended with the batch's.
 template <class T>
 inline void blended_moments(T out[5], const ForecastLoss<T>& f, std::int64_t r, std::int64_t d) {
-  const T s = f.sigma[r], m = f.level[r];
-  const T own[5] = {s, s * s, m, m * m, s * m};
-  for (int k = 0; k < 5; ++k) {
-    out[k] = static_cast<T>(1 - f.lambda) * own[k] + static_cast<T>(f.lambda) * f.moments[d * 5 + k];
+  using M = Moment<T>;
+  const M s = f.sigma[r], own = f.level[r];
+  if (!f.mixed()) {
+    out[0] = static_cast<T>(s), out[1] = static_cast<T>(s * s), out[2] = out[3] = out[4] = T{};
+    return;
   }
+  const M* m = f.moments + d * 5;
+  const M take = static_cast<M>(f.lambda), keep = static_cast<M>(1 - f.lambda);
+  out[0] = static_cast<T>(keep * s + take * m[0]);
+  out[1] = static_cast<T>(keep * s * s + take * m[1]);
+  out[2] = static_cast<T>(take * (m[2] - own));
+  out[3] = static_cast<T>(take * (m[3] - static_cast<M>(2) * own * m[2] + own * own));
+  out[4] = static_cast<T>(take * (m[4] - own * m[0]));
 }
 
 }  // namespace detail
@@ -59,13 +74,13 @@ template <class T>
 T forecast_loss(ForecastLoss<T> f, T* work) {
   if (f.mixed()) {
     parallel_for<T>(f.y.D, [=](std::int64_t d) {
-      T total[5] = {};
+      Moment<T> total[5] = {};
       for (std::int64_t n = 0; n < f.y.N; ++n) {
-        const T s = f.sigma[n * f.y.D + d], m = f.level[n * f.y.D + d];
-        const T own[5] = {s, s * s, m, m * m, s * m};
+        const Moment<T> s = f.sigma[n * f.y.D + d], m = f.level[n * f.y.D + d];
+        const Moment<T> own[5] = {s, s * s, m, m * m, s * m};
         for (int k = 0; k < 5; ++k) total[k] += own[k];
       }
-      for (int k = 0; k < 5; ++k) f.moments[d * 5 + k] = total[k] / static_cast<T>(f.y.N);
+      for (int k = 0; k < 5; ++k) f.moments[d * 5 + k] = total[k] / static_cast<Moment<T>>(f.y.N);
     });
   }
   constexpr std::int64_t rows = 16;
@@ -77,32 +92,19 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
       const T* y = f.y.row(n, d);
       const T inverse = static_cast<T>(1) / f.affine.scale(d), shift = f.affine.shift(d);
       T total{};
-      if (f.mixed()) {
-        T m[5];
-        detail::blended_moments(m, f, r, d);
-        const auto error = [&](std::int64_t h) {
-          const T q = (z[h] - shift) * inverse;
-          return q * q * m[1] + static_cast<T>(2) * q * (m[4] - y[h] * m[0]) +
-                 (m[3] - static_cast<T>(2) * y[h] * m[2] + y[h] * y[h]);
-        };
-        if constexpr (std::is_floating_point_v<T>) {
+      T m[5];
+      detail::blended_moments(m, f, r, d);
+      const T s1 = m[0], s2 = m[1], m1 = m[2], m2 = m[3], sm = m[4], own = f.level[r], two = static_cast<T>(2);
+      const bool mixed = f.mixed();
+      const auto error = [=](std::int64_t h) {
+        const T q = (z[h] - shift) * inverse, v = y[h] - own, e = q * s1 - v;
+        return mixed ? q * q * s2 + two * q * (sm - v * s1) + (m2 - two * v * m1 + v * v) : e * e;
+      };
+      if constexpr (std::is_floating_point_v<T>) {
 #pragma omp simd reduction(+ : total)
-          for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
-        } else {
-          for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
-        }
+        for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
       } else {
-        const T s = f.sigma[r], m = f.level[r];
-        const auto error = [&](std::int64_t h) {
-          const T e = (z[h] - shift) * inverse * s + (m - y[h]);
-          return e * e;
-        };
-        if constexpr (std::is_floating_point_v<T>) {
-#pragma omp simd reduction(+ : total)
-          for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
-        } else {
-          for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
-        }
+        for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
       }
       work[i] = total;
     }
@@ -132,19 +134,13 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
       const T* y = f.y.row(n, d);
       T* g = dz + r * lddz;
       const T inverse = static_cast<T>(1) / f.affine.scale(d), shift = f.affine.shift(d);
-      // dloss/dq = factor (q S2 + SM - y S1), in the unmixed case with S2 = s^2, SM = s m, S1 = s.
       T m[5];
-      if (f.mixed()) {
-        detail::blended_moments(m, f, r, d);
-      } else {
-        const T s = f.sigma[r];
-        m[0] = s, m[1] = s * s, m[4] = s * f.level[r];
-      }
-      const T scale = factor * inverse, s1 = m[0], s2 = m[1], sm = m[4];
+      detail::blended_moments(m, f, r, d);
+      const T scale = factor * inverse, s1 = m[0], s2 = m[1], sm = m[4], own = f.level[r];
       T total{}, weighted{};
       const auto element = [&](std::int64_t h) {
         const T q = (z[h] - shift) * inverse;
-        const T e = scale * (q * s2 + (sm - y[h] * s1));
+        const T e = scale * (q * s2 + (sm - (y[h] - own) * s1));
         g[h] += e;
         total += e;
         weighted += e * q;

@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "tests/program.h"
+#include "tests/cli_fixture.h"
 
 namespace samformer {
 namespace {

@@ -179,6 +179,7 @@ class Workbench {
   Columns V_, dV_;
   float* P_of_v_ = nullptr;
   float *C_, *dC_, *lse_, *fold_, *dfold_, *work_;
+  std::vector<double> moments_;  // of forecast_loss
   double* partial_;
 };
 
@@ -228,6 +229,7 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
   C_ = floats(R_ * d_v_), dC_ = floats(R_ * d_v_, 1e-3f), lse_ = floats(R_);
   fold_ = floats(H_ * std::max(L_, d_m_)), dfold_ = floats(H_ * std::max(L_, d_m_));
   const kernels::AttentionShape attention{N_, D_, d_m_, d_v_};
+  moments_.resize(static_cast<std::size_t>(5 * D_));
   work_ = floats(std::max({kernels::projection_backward_work(R_, widest), kernels::attention_work<float>(attention),
                            kernels::attention_backward_work<float>(attention), 2 * R_ + 5 * D_}));
   partial_ = arena_.allocate<double>(kernels::blocks_of(P_, kernels::update_block));
@@ -349,7 +351,7 @@ std::vector<Item> Workbench::items() {
                                           targets_.data(),
                                           D_,
                                           settings_.stats_mix,
-                                          work_ + 2 * R_};
+                                          moments_.data()};
   Counts forward;
   forward = operation("revin", {6 * R * L, 4 * (2 * R * L + 2 * R)},
                       [=, this] { kernels::revin_normalise(xhat_, level_, sigma_, x, L_, center_of(settings_)); });
