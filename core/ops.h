@@ -11,6 +11,7 @@
 
 #include "core/tape.h"
 #include "kernels/attention.h"
+#include "kernels/bf16.h"
 #include "kernels/loss.h"
 #include "kernels/revin.h"
 
@@ -74,7 +75,11 @@ struct Normalised {
   Var<T> xhat;  // [N, D, L], without scale and shift
   Tensor<T> level;
   Tensor<T> sigma;
+  kernels::Bf16Windows halves = {};  // set: products with xhat are in bfloat16
 };
+
+// Rounds the windows, once for all products with them.
+void round_to_bf16(Normalised<float>& input);
 
 // Normalises windows of length L. The windows are data: xhat is a constant.
 template <class T>
@@ -96,10 +101,10 @@ struct AffineVars {
 
 // Z = (gamma_d xhat + beta_d) W' + b, [R, O] (kernels/projection.h). xhat must be a constant. The bias columns
 // [skip_begin, skip_end) get no gradient: the key bias. Backward scales Z's gradient in place: do not read it
-// afterwards.
+// afterwards. `halves`: of xhat, for a product in bfloat16.
 template <class T>
 Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin = 0,
-               std::int64_t skip_end = 0);
+               std::int64_t skip_end = 0, kernels::Bf16Windows halves = {});
 
 // C = softmax_rows(Q K' / sqrt(d_m)) V for each sample's D channels (kernels/attention.h); q, k [R, d_m], v [R, d_v]
 // are views of one matrix. `lse_out` receives the saved log-sum-exp [R] when given.

@@ -36,9 +36,20 @@ Normalised<T> revin(Var<T> x, kernels::Center center) {
           level, sigma};
 }
 
+void round_to_bf16(Normalised<float>& input) {
+  const Tensor<float> x = input.xhat.value();
+  const std::int64_t R = x.rows(), L = x.cols();
+  Arena& arena = input.xhat.tape->arena();
+  std::uint32_t* rows = arena.allocate<std::uint32_t>(R * kernels::bf16_pairs(L));
+  std::uint32_t* panels = arena.allocate<std::uint32_t>(kernels::bf16_panel_words(L, R));
+  kernels::bf16_rows(rows, x.data, R, L);
+  kernels::bf16_row_pairs(panels, x.data, L, R, L, kernels::bf16_panel, 16);
+  input.halves = {rows, panels};
+}
+
 template <class T>
 Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin,
-               std::int64_t skip_end) {
+               std::int64_t skip_end, kernels::Bf16Windows halves) {
   const Tensor<T> X = xhat.value(), W = weight.value(), b = bias.value();
   const Tensor<T> gamma = affine.gamma.value(), beta = affine.beta.value();
   const std::int64_t R = X.rows(), D = gamma.count(), O = W.rows(), L = W.cols();
@@ -51,14 +62,21 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
   Arena& arena = xhat.tape->arena();
   const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
   const Tensor<T> P = weight.needs_gradient() ? arena.tensor<T>(Shape{R, O}) : Z;  // only backward asks for P
-  kernels::projection(Z.data, P.data, s.data, X.data, W.data, b.data, gamma.data, beta.data, R, D, O, L);
+  const auto words = [=](Arena& memory, std::int64_t count) {
+    return halves.rows ? memory.allocate<std::uint32_t>(count) : nullptr;
+  };
+  const Arena::Mark before = arena.mark();
+  kernels::projection(Z.data, P.data, s.data, X.data, W.data, b.data, gamma.data, beta.data, R, D, O, L, halves,
+                      words(arena, kernels::bf16_panel_words(O, L)));
+  arena.rewind(before);
   return xhat.tape->record(Z, {weight, bias, affine.gamma, affine.beta}, [=](Var<T> self) {
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
     T* work = memory.allocate<T>(kernels::projection_backward_work(R, O));
     kernels::projection_backward(weight.gradient().data, bias.gradient().data, affine.gamma.gradient().data,
                                  affine.beta.gradient().data, self.gradient().data, X.data, P.data, s.data, gamma.data,
-                                 beta.data, R, D, O, L, skip_begin, skip_end, work);
+                                 beta.data, R, D, O, L, skip_begin, skip_end, work, halves,
+                                 words(memory, kernels::bf16_pairs(R) * O));
     memory.rewind(mark);
   });
 }
@@ -202,7 +220,7 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
   template Normalised<T> revin(Tape<T>& tape, kernels::Windows<T> x, std::int64_t L, kernels::Center center);     \
   template Normalised<T> revin(Var<T> x, kernels::Center center);                                                 \
   template Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin, \
-                          std::int64_t skip_end);                                                                 \
+                          std::int64_t skip_end, kernels::Bf16Windows halves);                                    \
   template Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>* lse_out);            \
   template Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight);                                                  \
   template Var<T> add_in_place(Var<T> x, Var<T> a);                                                               \

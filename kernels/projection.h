@@ -8,46 +8,57 @@
 //
 // Shapes: xhat [R][L], W [O][L], b and s [O], P, Z, dZ [R][O], gamma and beta [D] (null: none), row r = n D + d.
 // Saved for backward: xhat, P, s.
+// With `halves` (float only) the two products take their operands rounded to bfloat16; the rest stays float.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/bf16.h"
 #include "kernels/gemm.h"
 
 namespace samformer::kernels {
 
-// Z, P and s. Where no backward follows, or without gamma, P is not needed: pass P = Z.
+// Z, P and s. Where no backward follows, or without gamma, P is not needed: pass P = Z. `words`: with halves,
+// bf16_panel_words(O, L).
 template <class T>
 void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta, std::int64_t R,
-                std::int64_t D, std::int64_t O, std::int64_t L) {
+                std::int64_t D, std::int64_t O, std::int64_t L, Bf16Windows halves = {},
+                std::uint32_t* words = nullptr) {
   if (gamma) {
     constexpr std::int64_t rows = 32;
     parallel_for<T>(blocks_of(O, rows), [=](std::int64_t block) {
       for (std::int64_t o = block * rows; o < std::min(O, (block + 1) * rows); ++o) s[o] = sum(W + o * L, L);
     });
   }
-  gemm(false, true, R, O, L, xhat, L, W, L, P, O, false,
-       [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
-         for (std::int64_t r = i; r < i + m; ++r) {
-           const T* p = P + r * O;
-           T* z = Z + r * O;
-           if (!gamma) {
-             if (!b) continue;
+  const auto finish = [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
+    for (std::int64_t r = i; r < i + m; ++r) {
+      const T* p = P + r * O;
+      T* z = Z + r * O;
+      if (!gamma) {
+        if (!b) continue;
 #pragma omp simd
-             for (std::int64_t o = j; o < j + n; ++o) z[o] = p[o] + b[o];
-             continue;
-           }
-           const T scale = gamma[r % D], shift = beta[r % D];
-           if (b) {
+        for (std::int64_t o = j; o < j + n; ++o) z[o] = p[o] + b[o];
+        continue;
+      }
+      const T scale = gamma[r % D], shift = beta[r % D];
+      if (b) {
 #pragma omp simd
-             for (std::int64_t o = j; o < j + n; ++o) z[o] = scale * p[o] + (shift * s[o] + b[o]);
-           } else {
+        for (std::int64_t o = j; o < j + n; ++o) z[o] = scale * p[o] + (shift * s[o] + b[o]);
+      } else {
 #pragma omp simd
-             for (std::int64_t o = j; o < j + n; ++o) z[o] = scale * p[o] + shift * s[o];
-           }
-         }
-       });
+        for (std::int64_t o = j; o < j + n; ++o) z[o] = scale * p[o] + shift * s[o];
+      }
+    }
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    if (halves.rows) {
+      bf16_panels_of_rows(words, W, O, L);
+      bf16_gemm(R, O, L, {halves.rows, bf16_pairs(L), 1}, words, P, O, false, finish);
+      return;
+    }
+  }
+  gemm(false, true, R, O, L, xhat, L, W, L, P, O, false, finish);
 }
 
 inline constexpr std::int64_t projection_backward_rows = 64;
@@ -57,11 +68,12 @@ constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O) 
 }
 
 // Accumulates dW [O][L], db [O], dgamma and dbeta [D]; scales dZ in place. Columns [skip_begin, skip_end) of db stay
-// untouched: the key bias has no gradient, a softmax row is blind to it.
+// untouched: the key bias has no gradient, a softmax row is blind to it. `words`: with halves, bf16_pairs(R) O.
 template <class T>
 void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat, const T* P, const T* s,
                          const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L,
-                         std::int64_t skip_begin, std::int64_t skip_end, T* work) {
+                         std::int64_t skip_begin, std::int64_t skip_end, T* work, Bf16Windows halves = {},
+                         std::uint32_t* words = nullptr) {
   constexpr std::int64_t rows = projection_backward_rows;
   const std::int64_t blocks = blocks_of(R, rows);
   T* by_p = work;                        // [R] dZ . P
@@ -104,15 +116,22 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
     }
   }
   const bool shifted = beta != nullptr;
-  gemm(true, false, O, L, R, dZ, O, xhat, L, dW, L, true,
-       [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
-         if (!shifted) return;
-         for (std::int64_t o = i; o < i + m; ++o) {
-           const T extra = ds[o];
+  const auto finish = [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
+    if (!shifted) return;
+    for (std::int64_t o = i; o < i + m; ++o) {
+      const T extra = ds[o];
 #pragma omp simd
-           for (std::int64_t t = j; t < j + n; ++t) dW[o * L + t] += extra;
-         }
-       });
+      for (std::int64_t t = j; t < j + n; ++t) dW[o * L + t] += extra;
+    }
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    if (halves.rows) {
+      bf16_row_pairs(words, dZ, O, R, O, O, 1);
+      bf16_gemm(O, L, R, {words, 1, O}, halves.panels, dW, L, true, finish);
+      return;
+    }
+  }
+  gemm(true, false, O, L, R, dZ, O, xhat, L, dW, L, true, finish);
 }
 
 }  // namespace samformer::kernels

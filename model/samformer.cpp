@@ -112,12 +112,12 @@ Samformer::Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients,
     output_bias = parameter(output_bias_, Shape{1, L});
     bias = add_at(bias, linear(output_bias, head), at + 2 * d_m);
   }
-  const Var<T> z =
-      project(input.xhat, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m);
+  const Var<T> z = project(input.xhat, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m,
+                           input.halves);
   Output<T> out{columns(z, at + 2 * d_m, H), affine, columns(z, at, d_m), columns(z, at + d_m, d_m), {}};
-  const Var<T> v = separate_values
-                       ? project(input.xhat, matmul(head, rows(all_weights, 0, L)), linear(value_bias, head), affine)
-                       : columns(z, 0, d_v);
+  const Var<T> v = separate_values ? project(input.xhat, matmul(head, rows(all_weights, 0, L)),
+                                             linear(value_bias, head), affine, 0, 0, input.halves)
+                                   : columns(z, 0, d_v);
   const Var<T> context = channel_attention(out.q, out.k, v, D, &out.lse);
   if (separate_values) {
     out.z = add_in_place(out.z, context);

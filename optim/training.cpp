@@ -36,7 +36,10 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
   const auto n = static_cast<std::int64_t>(weights_.size());
   arena_.rewind({});
   tape_.clear();
-  const Normalised<T> input = revin(tape_, x, model_->shape().L, settings_.center);
+  Normalised<T> input = revin(tape_, x, model_->shape().L, settings_.center);
+  if constexpr (std::is_same_v<T, float>) {
+    if (settings_.bf16) round_to_bf16(input);
+  }
   const Tensor<T> xhat = input.xhat.value();
   Losses losses{};
   losses.first = losses.second = pass(input, truth);
@@ -48,7 +51,7 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
     kernels::sam_perturb(weights_.data(), saved_.data(), gradient_.data(), n, settings_.rho / (norm + 1e-12),
                          settings_.adaptive);
     tape_.clear();
-    losses.second = pass({tape_.constant(xhat), input.level, input.sigma}, truth);
+    losses.second = pass({tape_.constant(xhat), input.level, input.sigma, input.halves}, truth);
     try {
       check_finite(losses.second, kernels::squared_norm<T>(gradient_.data(), nullptr, n, partial_.data()), 2);
     } catch (const Error&) {

@@ -1,6 +1,7 @@
 // `samformer train` and `samformer eval` from outside: documents, tables, files, refusals, exit codes, same bits.
 #include <set>
 
+#include "kernels/bf16.h"
 #include "tests/cli_fixture.h"
 
 namespace samformer {
@@ -441,7 +442,9 @@ TEST_F(Train, Refusals) {
   fails(2, small("x", {"--rho", "-1"}), {"--rho"});
   fails(2, small("x", {"--stats-mix", "1.5"}), {"--stats-mix"});
   fails(4, small("x", {"--device", "cuda"}), {"cuda"});
-  fails(4, small("x", {"--precision", "bf16"}), {"bf16"});
+  fails(4, small("x", {"--precision", "tf32"}), {"tf32"});
+  fails(4, small("x", {"--precision", "bf16"}), {"bf16", "AVX512-BF16", "baseline"},
+        {.environment = {{"SAMFORMER_MAX_ISA", "baseline"}}});
   fails(3, small("x", {"--data", path("none.csv")}), {"none.csv"});
   fails(3, small("x", {"--data", write("empty.csv", "")}), {"empty.csv"});
   fails(3, small("x", {"--data", write("nan.csv", "date,a\n2020-01-01,1\n2020-01-02,NaN\n2020-01-03,2\n")}),
@@ -480,6 +483,28 @@ TEST_F(Train, SameBitsWithAnyNumberOfThreads) {
       EXPECT_EQ(d["test_mse"], one["test_mse"]) << threads << " threads, " << isa;
       EXPECT_EQ(d["threads"], std::stoi(threads));
     }
+  }
+}
+
+TEST_F(Train, Bf16IsAnotherRoundingOfTheSameTraining) {
+  if (!kernels::bf16_available()) GTEST_SKIP() << "this CPU has no AVX512-BF16";
+  const Json exact = document(small("float32"));
+  for (const std::string value : {"low-rank", "full"}) {
+    const Words kind = {"--precision", "bf16", "--value", value};
+    const Json one = document(small("one-" + value, kind));
+    const Json three = document(small("three-" + value, kind + Words{"--threads", "3"}));
+    EXPECT_EQ(one["precision"], "bf16");
+    EXPECT_EQ(one["weights_sha256"], three["weights_sha256"]);
+    EXPECT_EQ(document(small("part-" + value, kind + Words{"--epochs", "2"}))["epochs_run"], 2);
+    const Json resumed = document({"train", "--resume", path("part-" + value), "--epochs", "4"});
+    EXPECT_EQ(resumed["weights_sha256"], one["weights_sha256"]);
+    EXPECT_EQ(resumed["precision"], "bf16");
+    if (value == "full") continue;
+    EXPECT_NE(one["weights_sha256"], exact["weights_sha256"]);
+    const double before = exact["test_mse"], after = one["test_mse"];
+    EXPECT_TRUE(std::abs(after - before) <= 0.01 * before) << before << ' ' << after;
+    // Tested as every run is, in float32.
+    EXPECT_EQ(document({"eval", path("one-" + value), "--threads", "1"})["test_mse"], one["test_mse"]);
   }
 }
 

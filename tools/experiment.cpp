@@ -111,6 +111,7 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
   t.step.stats_mix = s.stats_mix;
   t.step.center = center_of(s);
   t.step.ema = s.ema;
+  t.step.bf16 = s.precision == "bf16";
   t.schedule = s.schedule == "constant" ? optim::Schedule::constant : optim::Schedule::cosine_restart;
   t.lr = s.lr;
   t.batch = s.batch;
@@ -140,9 +141,13 @@ std::string select_device(const Settings& settings) {
     throw Error(Exit::device, fmt::format("--device {}: this build has no CUDA backend", settings.device))
         .hint("use --device cpu; `samformer doctor` lists the devices");
   }
-  if (settings.precision != "float32") {
-    throw Error(Exit::device,
-                fmt::format("--precision {}: the device cpu computes in float32 only", settings.precision))
+  const bool available = settings.precision == "float32" || (settings.precision == "bf16" && kernels::bf16_available());
+  if (!available) {
+    throw Error(Exit::device, fmt::format("--precision {}: {}", settings.precision,
+                                          settings.precision == "bf16"
+                                              ? fmt::format("it needs the CPU's AVX512-BF16, kernels here run as {}",
+                                                            kernels::isa_name())
+                                              : "the device cpu has no TF32, a format of NVIDIA's GPUs"))
         .hint("use --precision float32");
   }
   omp_set_num_threads(thread_count(settings));

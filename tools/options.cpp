@@ -124,8 +124,8 @@ const std::vector<Option>& table() {
       {.name = "threads", .member = &S::threads, .group = "Machine",
        .takes = kTrain | kEval | kPredict | kDoctor | kBench, .value_name = "N", .help = "CPU threads", .default_text = "all cores", .range = {.low = 0, .high = 4096},
        .on_resume = true},
-      {.name = "precision", .member = &S::precision, .group = "Machine", .help = "of the large products",
-       .choices = {"float32", "tf32", "bf16"}},
+      {.name = "precision", .member = &S::precision, .group = "Machine",
+       .help = "of a step's large products; bf16: CPUs with AVX512-BF16", .choices = {"float32", "tf32", "bf16"}},
 
       {.name = "weights", .member = &S::weights, .group = "Run", .takes = kEval | kPredict,
        .help = "best: the tested ones; final: refitted on all rows",
