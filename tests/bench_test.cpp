@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "kernels/bf16.h"
 #include "tests/cli_fixture.h"
 
 namespace samformer {
@@ -116,6 +117,27 @@ void check_shape(const Json& document, int D, int H, bool full, bool folded) {
     if (here(row)) threads.push_back(row.at("threads"));
   }
   EXPECT_EQ(threads, (std::vector<int>{1, 2, 3}));
+  std::vector<std::string> precisions;
+  double float32 = 0;
+  for (const Json& row : document.at("precisions")) {
+    if (!here(row)) continue;
+    precisions.push_back(row.at("precision"));
+    const double seconds = row.at("seconds");
+    if (precisions.size() == 1) float32 = seconds;
+    EXPECT_EQ(row.at("threads"), 3);
+    EXPECT_NEAR(row.at("speedup"), float32 / seconds, 1e-9 * float32 / seconds);
+  }
+  EXPECT_EQ(precisions, kernels::bf16_available() ? (Words{"float32", "bf16"}) : Words{"float32"});
+  int read = 0;
+  for (const Json& row : document.at("csv")) {
+    if (!here(row)) continue;
+    ++read;
+    // A header and L + H + 255 rows, each a date and D values.
+    EXPECT_GT(row.at("bytes"), (kL + H + 255) * (19 + 4 * D));
+    const double rate = 1e-6 * row.at("bytes").get<double>() / row.at("median_seconds").get<double>();
+    EXPECT_NEAR(row.at("mbs"), rate, 1e-9 * rate);
+  }
+  EXPECT_EQ(read, 1);
 }
 
 TEST_F(Bench, CountsAreTheFormulas) {
@@ -164,7 +186,7 @@ TEST_F(Bench, TextMarkdownAndCsvSayTheSame) {
     EXPECT_EQ(std::count(line.begin(), line.end(), ','), commas) << line;
     kinds.insert(line.substr(0, line.find(',')));
   }
-  EXPECT_EQ(kinds, (std::set<std::string>{"product", "copy", "operation", "step", "scaling"}));
+  EXPECT_EQ(kinds, (std::set<std::string>{"product", "copy", "operation", "step", "scaling", "precision", "csv"}));
 }
 
 TEST_F(Bench, RefusesWhatIsNoShape) {

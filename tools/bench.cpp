@@ -23,6 +23,8 @@
 // Floor of a step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
 // nothing recomputed) at the fastest product's speed + the compulsory bytes at the copy's speed: revin once, in each
 // pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update. efficiency = floor / time.
+// Where the CPU has AVX512-BF16, the same step with --precision bf16; a series of each shape as CSV text, read by one
+// thread (parsing and checks, not the disk).
 #include <omp.h>
 
 #include <algorithm>
@@ -30,7 +32,9 @@
 #include <charconv>
 #include <cstring>
 #include <functional>
+#include <sstream>
 
+#include "kernels/bf16.h"
 #include "kernels/elementwise.h"
 #include "kernels/library.h"
 #include "kernels/projection.h"
@@ -78,7 +82,7 @@ struct Product {
   }
 };
 
-enum class Kind { product, copy, operation, step };
+enum class Kind { product, copy, operation, step, csv };
 
 struct Item {
   Kind kind;
@@ -87,7 +91,8 @@ struct Item {
   int threads;
   std::function<void()> run;
   std::array<int64_t, 3> size = {};  // of a product: M, N, K
-  std::size_t calls = 1;             // in a turn
+  std::string precision = "float32";
+  std::size_t calls = 1;  // in a turn
   std::vector<double> samples = {};
   double seconds = 0;
 };
@@ -126,6 +131,12 @@ void measure(std::vector<Item>& items) {
 
 // ---- What is measured ---------------------------------------------------------------------------------------------
 
+optim::StepSettings bf16_step(const Settings& settings) {
+  optim::StepSettings step = trainer_settings(settings).step;
+  step.bf16 = true;
+  return step;
+}
+
 // The operands of a step at one shape. Items of items() point into it.
 class Workbench {
  public:
@@ -133,7 +144,7 @@ class Workbench {
   Workbench(const Workbench&) = delete;
   Workbench& operator=(const Workbench&) = delete;
 
-  // Products, copy, operations, and the step with 1, 2, 4, ... and all threads.
+  // Products, copy, operations, the step with 1, 2, 4, ... and all threads, and in bfloat16; reading CSV.
   std::vector<Item> items();
   // Of a step, without its products: attention's operations, the compulsory bytes.
   Counts floor_counts() const;
@@ -153,7 +164,7 @@ class Workbench {
   void project_backward() const;
   void attend() const;
   void attend_backward() const;
-  void step();
+  void step(optim::Training<float>& training);
   std::vector<Product> projections() const, head() const, head_backward() const;
 
   const Settings& settings_;
@@ -166,7 +177,8 @@ class Workbench {
   std::vector<float> values_;
   std::vector<std::int32_t> starts_, targets_;
   optim::Problem problem_;
-  optim::Training<float> training_;
+  optim::Training<float> training_, bf16_training_;
+  std::string csv_;
   optim::Evaluator evaluator_;
   std::size_t batch_ = 0;
 
@@ -200,6 +212,7 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
       O_(at_ + 2 * d_m_ + H_),
       P_(model_.parameters().slab_size()),
       training_(model_, trainer_settings(settings).step),
+      bf16_training_(model_, bf16_step(settings)),
       evaluator_(model_, center_of(settings)) {
   SAMFORMER_CHECK(!low_rank_ || folded_, "bench: a batch of {} rows is too small", R_);
   const model::Series series = model::make_seasonal({.rows = L_ + H_ + series_windows - 1, .channels = D_});
@@ -210,6 +223,10 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
   for (int64_t d = 0; d < D_; ++d) targets_.push_back(static_cast<std::int32_t>(d));
   problem_ = {values_, series.rows, D_, targets_};
   initialise(training_, model_, settings);
+  initialise(bf16_training_, model_, settings);
+  std::ostringstream text;
+  model::write_csv(text, series);
+  csv_ = text.str();
 
   const model::ParameterTable& table = model_.parameters();
   first_ = table.find(own_values() ? "compute_queries.weight" : "compute_values.weight").offset;
@@ -260,11 +277,11 @@ void Workbench::attend_backward() const {
                               Z_ + at_, Z_ + at_ + d_m_, O_, V_.data, V_.stride, {N_, D_, d_m_, d_v_}, work_);
 }
 
-void Workbench::step() {
+void Workbench::step(optim::Training<float>& training) {
   const std::size_t N = static_cast<std::size_t>(N_);
   const auto starts = std::span<const std::int32_t>(starts_).subspan(batch_ * N, N);
   batch_ = (batch_ + 1) % (starts_.size() / N);
-  training_.step(problem_.windows(starts), problem_.truth(starts, L_), settings_.lr);
+  training.step(problem_.windows(starts), problem_.truth(starts, L_), settings_.lr);
 }
 
 std::vector<Product> Workbench::projections() const {
@@ -394,9 +411,15 @@ std::vector<Item> Workbench::items() {
   operation("evaluation", forward + Counts{9 * R * H, 16 * R * H},
             [=, this] { evaluator_.errors(training_.tested(), problem_, batch); });
   for (int threads = 1; threads < threads_; threads *= 2) {
-    list.push_back({Kind::step, "sam_step", {}, threads, [this] { step(); }});
+    list.push_back({Kind::step, "sam_step", {}, threads, [this] { step(training_); }});
   }
-  add(Kind::step, "sam_step", {}, [this] { step(); });
+  add(Kind::step, "sam_step", {}, [this] { step(training_); });
+  if (kernels::bf16_available()) {
+    add(Kind::step, "sam_step", {}, [this] { step(bf16_training_); });
+    list.back().precision = "bf16";
+  }
+  list.push_back(
+      {Kind::csv, "csv", {0, static_cast<double>(csv_.size())}, 1, [this] { model::parse_csv(csv_, "bench", {}); }});
   return list;
 }
 
@@ -454,8 +477,10 @@ struct Sheet {
 
 struct Report {
   Json head;
-  Sheet products, copies, operations, steps, scaling;
-  std::array<const Sheet*, 5> sheets() const { return {&products, &copies, &operations, &steps, &scaling}; }
+  Sheet products, copies, operations, steps, scaling, precisions, csv;
+  std::array<const Sheet*, 7> sheets() const {
+    return {&products, &copies, &operations, &steps, &scaling, &precisions, &csv};
+  }
 };
 
 Report make_report(const std::vector<Measured>& measured, const Settings& settings, int threads) {
@@ -492,11 +517,16 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
   report.scaling = {
       "Threads",
       {{"D", "D"}, {"H", "H"}, {"threads", "threads"}, {"ms", "seconds", 1e3, 3}, {"speed-up", "speedup", 1, 2}}};
+  report.precisions = {
+      "SAM steps by precision",
+      {{"D", "D"}, {"H", "H"}, {"precision", "precision"}, {"ms", "seconds", 1e3, 3}, {"speed-up", "speedup", 1, 2}}};
+  report.csv = {"Reading CSV, one thread",
+                {{"D", "D"}, {"MB", "bytes", 1e-6, 2}, {"ms", "median_seconds", 1e3, 3}, {"MB/s", "mbs", 1, 0}}};
   double gemm = 0, copy = 0;
   for (const Measured& m : measured) {
     gemm = std::max(gemm, m.flops_peak * 1e-9);
     copy = std::max(copy, m.bytes_peak * 1e-9);
-    double one_thread = 0;
+    double one_thread = 0, float32 = 0;
     for (const Item& item : m.items) {
       Json row = Json::object();
       const auto place = [&] { row.update({{"D", m.shape.D}, {"H", m.shape.H}, {"batch", settings.batch}}); };
@@ -530,10 +560,24 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
           row["share_of_peak"] = m.share(item);
           report.operations.rows.push_back(row);
           break;
+        case Kind::csv:
+          place();
+          timed("median_seconds");
+          row["bytes"] = item.counts.bytes;
+          row["mbs"] = item.counts.bytes / item.seconds * 1e-6;
+          report.csv.rows.push_back(row);
+          break;
         case Kind::step:
           place();
           row.update({{"value", settings.value}, {"threads", item.threads}});
           timed("seconds");
+          if (item.threads == threads) {
+            if (item.precision == "float32") float32 = item.seconds;
+            Json line = row;
+            line.update({{"precision", item.precision}, {"speedup", float32 / item.seconds}});
+            report.precisions.rows.push_back(line);
+          }
+          if (item.precision != "float32") break;
           if (item.threads == 1) one_thread = item.seconds;
           row["speedup"] = one_thread / item.seconds;
           report.scaling.rows.push_back(row);
@@ -604,10 +648,10 @@ void print_tables(std::ostream& out, const Report& report, bool markdown) {
 
 // One table with the columns of all, so that every line has the same number of cells.
 void print_csv(std::ostream& out, const Report& report) {
-  constexpr std::string_view names[] = {"product", "copy", "operation", "step", "scaling"};
-  constexpr std::string_view keys[] = {"D",      "H", "batch", "value", "threads",       "seconds",       "flops",
-                                       "bytes",  "M", "N",     "K",     "floor_seconds", "share_of_peak", "efficiency",
-                                       "speedup"};
+  constexpr std::string_view names[] = {"product", "copy", "operation", "step", "scaling", "precision", "csv"};
+  constexpr std::string_view keys[] = {
+      "D", "H", "batch", "value",         "threads",       "seconds",    "flops",   "bytes",
+      "M", "N", "K",     "floor_seconds", "share_of_peak", "efficiency", "speedup", "precision"};
   out << "kind,name";
   for (const std::string_view key : keys) out << ',' << key;
   out << '\n';
@@ -636,6 +680,8 @@ Json json_document(const Report& report) {
   result["operations"] = report.operations.rows;
   result["steps"] = report.steps.rows;
   result["scaling"] = report.scaling.rows;
+  result["precisions"] = report.precisions.rows;
+  result["csv"] = report.csv.rows;
   return result;
 }
 
