@@ -30,6 +30,13 @@ GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K) {
   return block;
 }
 
+void prepare_products() {
+  constexpr std::int64_t n = 8;
+  const float A[n * n] = {}, B[n * n] = {};
+  float C[n * n];
+  sgemm_block(false, false, n, n, n, A, n, B, n, C, n, false);
+}
+
 void sgemm_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const float* A,
                  std::int64_t lda, const float* B, std::int64_t ldb, float* C, std::int64_t ldc, bool accumulate) {
   // Outside a parallel region (a product of one block) the library would use every thread, and other bits.

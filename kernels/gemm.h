@@ -23,6 +23,9 @@ struct GemmBlocks {
 };
 GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K);
 
+// The library writes its machine code at its first product, which takes 28 ms: call this beside something else.
+void prepare_products();
+
 // One block of a float product by dnnl_sgemm on the calling thread.
 void sgemm_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const float* A,
                  std::int64_t lda, const float* B, std::int64_t ldb, float* C, std::int64_t ldc, bool accumulate);

@@ -15,6 +15,7 @@ Experiment experiment_of(const Checkpoint& run, const Settings& settings, Consol
   options.columns = run.columns;
   options.drop.clear();
   options.columns_of_model = true;
+  const std::future<void> prepared = prepare_products();
   Experiment e;
   e.series = load_series(settings, options);
   model::require_clean(e.series);

@@ -3,9 +3,12 @@
 #include <omp.h>
 
 #include <filesystem>
+#include <future>
 #include <sstream>
 
 #include "core/sha256.h"
+#include "kernels/bf16.h"
+#include "kernels/gemm.h"
 #include "model/synth.h"
 #include "tools/datasets.h"
 
@@ -18,7 +21,17 @@ std::string sha256_of(std::string_view bytes) {
   return hash.hex();
 }
 
+// Reads while another core hashes.
+model::Series read_series(const std::string& bytes, const std::string& path, const model::CsvOptions& options) {
+  std::future<std::string> hash = std::async(std::launch::async, sha256_of, std::string_view(bytes));
+  model::Series series = model::parse_csv(bytes, path, options);
+  series.sha256 = hash.get();
+  return series;
+}
+
 }  // namespace
+
+std::future<void> prepare_products() { return std::async(std::launch::async, kernels::prepare_products); }
 
 std::vector<std::string> Experiment::target_names() const {
   std::vector<std::string> names;
@@ -41,14 +54,10 @@ model::Series load_series(const Settings& settings, const model::CsvOptions& opt
   if (settings.data == "seasonal" && !std::filesystem::exists(settings.data)) {
     std::ostringstream text;
     model::write_csv(text, model::make_seasonal({}));
-    const std::string bytes = text.str();
-    series = model::parse_csv(bytes, "seasonal", options);
-    series.sha256 = sha256_of(bytes);
+    series = read_series(text.str(), "seasonal", options);
   } else {
     const std::string path = settings.data == "-" ? settings.data : find_dataset(settings.data).string();
-    const std::string bytes = model::read_bytes(path);
-    series = model::parse_csv(bytes, path, options);
-    series.sha256 = sha256_of(bytes);
+    series = read_series(model::read_bytes(path), path, options);
   }
   if (!settings.data_sha256.empty() && settings.data_sha256 != series.sha256) {
     throw Error(Exit::data,
@@ -60,6 +69,7 @@ model::Series load_series(const Settings& settings, const model::CsvOptions& opt
 }
 
 Experiment load_experiment(const Settings& settings, Console& console) {
+  const std::future<void> prepared = prepare_products();
   Experiment e;
   e.series = load_series(settings, csv_options(settings));
   model::require_clean(e.series);

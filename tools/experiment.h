@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ model::CsvOptions csv_options(const Settings& settings);
 model::Series load_series(const Settings& settings, const model::CsvOptions& options);
 // The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console.
 Experiment load_experiment(const Settings& settings, Console& console);
+// kernels::prepare_products on another core, for the time that reading takes; the result's destructor waits.
+std::future<void> prepare_products();
 // Fits the scaler on `rows` and standardises with it.
 void scale(Experiment& experiment, model::Span rows);
 
