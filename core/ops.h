@@ -136,7 +136,9 @@ struct Truth {
 };
 
 // Mean squared error of the forecast after RevIN's inverse, with statistics mixing (kernels/loss.h): a scalar.
+// `moments` [D][5]: the statistics to mix with; null: the batch's own.
 template <class T>
-Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda);
+Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda,
+                     kernels::Moment<T>* moments = nullptr);
 
 }  // namespace samformer

@@ -1,9 +1,9 @@
 #include <cmath>
 
 #include "core/dual.h"
+#include "core/dual_gemm.h"
 #include "core/ops.h"
 #include "kernels/elementwise.h"
-#include "kernels/gemm.h"
 
 namespace samformer {
 namespace {
@@ -101,19 +101,16 @@ Var<T> matmul(Var<T> a, Var<T> b) {
   SAMFORMER_CHECK(A.cols() == B.rows(), "matmul: [M, K] [K, N] expected, found {} and {}", A.shape.to_string(),
                   B.shape.to_string());
   const Tensor<T> C = a.tape->arena().template tensor<T>(Shape{A.rows(), B.cols()});
-  kernels::gemm(false, false, C.rows(), C.cols(), A.cols(), A.data, A.stride, B.data, B.stride, C.data, C.stride,
-                false);
+  gemm(false, false, C.rows(), C.cols(), A.cols(), A.data, A.stride, B.data, B.stride, C.data, C.stride, false);
   return a.tape->record(C, {a, b}, [=](Var<T> self) {
     const Tensor<T> g = self.gradient();
     if (a.needs_gradient()) {
       const Tensor<T> to = a.gradient();
-      kernels::gemm(false, true, A.rows(), A.cols(), B.cols(), g.data, g.stride, B.data, B.stride, to.data, to.stride,
-                    true);
+      gemm(false, true, A.rows(), A.cols(), B.cols(), g.data, g.stride, B.data, B.stride, to.data, to.stride, true);
     }
     if (b.needs_gradient()) {
       const Tensor<T> to = b.gradient();
-      kernels::gemm(true, false, B.rows(), B.cols(), A.rows(), A.data, A.stride, g.data, g.stride, to.data, to.stride,
-                    true);
+      gemm(true, false, B.rows(), B.cols(), A.rows(), A.data, A.stride, g.data, g.stride, to.data, to.stride, true);
     }
   });
 }
@@ -124,18 +121,16 @@ Var<T> linear(Var<T> x, Var<T> weight) {
   SAMFORMER_CHECK(X.cols() == W.cols(), "linear: x [rows, in] and weight [out, in] expected, found {} and {}",
                   X.shape.to_string(), W.shape.to_string());
   const Tensor<T> Y = x.tape->arena().template tensor<T>(Shape{X.rows(), W.rows()});
-  kernels::gemm(false, true, Y.rows(), Y.cols(), X.cols(), X.data, X.stride, W.data, W.stride, Y.data, Y.stride, false);
+  gemm(false, true, Y.rows(), Y.cols(), X.cols(), X.data, X.stride, W.data, W.stride, Y.data, Y.stride, false);
   return x.tape->record(Y, {x, weight}, [=](Var<T> self) {
     const Tensor<T> g = self.gradient();
     if (x.needs_gradient()) {
       const Tensor<T> to = x.gradient();
-      kernels::gemm(false, false, X.rows(), X.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride,
-                    true);
+      gemm(false, false, X.rows(), X.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride, true);
     }
     if (weight.needs_gradient()) {
       const Tensor<T> to = weight.gradient();
-      kernels::gemm(true, false, W.rows(), W.cols(), X.rows(), g.data, g.stride, X.data, X.stride, to.data, to.stride,
-                    true);
+      gemm(true, false, W.rows(), W.cols(), X.rows(), g.data, g.stride, X.data, X.stride, to.data, to.stride, true);
     }
   });
 }

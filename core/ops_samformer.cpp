@@ -1,9 +1,9 @@
 #include <cmath>
 
 #include "core/dual.h"
+#include "core/dual_gemm.h"
 #include "core/ops.h"
 #include "kernels/elementwise.h"
-#include "kernels/gemm.h"
 #include "kernels/projection.h"
 
 namespace samformer {
@@ -114,18 +114,16 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
   SAMFORMER_CHECK(X.rows() == A.rows() && X.cols() == W.rows() && A.cols() == W.cols(),
                   "add_linear: x [R, O], a [R, K], weight [O, K] expected, found {}, {}, {}", X.shape.to_string(),
                   A.shape.to_string(), W.shape.to_string());
-  kernels::gemm(false, true, X.rows(), X.cols(), A.cols(), A.data, A.stride, W.data, W.stride, X.data, X.stride, true);
+  gemm(false, true, X.rows(), X.cols(), A.cols(), A.data, A.stride, W.data, W.stride, X.data, X.stride, true);
   return x.tape->record_in_place(x, {a, weight}, [=](Var<T>) {
     const Tensor<T> g = x.gradient();
     if (a.needs_gradient()) {
       const Tensor<T> to = a.gradient();
-      kernels::gemm(false, false, A.rows(), A.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride,
-                    true);
+      gemm(false, false, A.rows(), A.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride, true);
     }
     if (weight.needs_gradient()) {
       const Tensor<T> to = weight.gradient();
-      kernels::gemm(true, false, W.rows(), W.cols(), A.rows(), g.data, g.stride, A.data, A.stride, to.data, to.stride,
-                    true);
+      gemm(true, false, W.rows(), W.cols(), A.rows(), g.data, g.stride, A.data, A.stride, to.data, to.stride, true);
     }
   });
 }
@@ -187,7 +185,8 @@ Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
 }
 
 template <class T>
-Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda) {
+Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda,
+                     kernels::Moment<T>* moments) {
   const Tensor<T> Z = z.value();
   SAMFORMER_CHECK(Z.rows() == truth.y.N * truth.y.D && level.count() == Z.rows() && sigma.count() == Z.rows() &&
                       affine.gamma.value().count() == truth.y.D,
@@ -204,7 +203,8 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
                                       truth.targets,
                                       truth.target_count,
                                       lambda,
-                                      arena.allocate<kernels::Moment<T>>(5 * truth.y.D)};
+                                      moments ? moments : arena.allocate<kernels::Moment<T>>(5 * truth.y.D),
+                                      moments != nullptr};
   const Tensor<T> out = arena.tensor<T>(Shape{});
   T* work = arena.allocate<T>(2 * truth.y.N * truth.target_count);
   out.data[0] = kernels::forecast_loss(loss, work);
@@ -227,7 +227,7 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
   template Var<T> add_at(Var<T> b, Var<T> a, std::int64_t first);                                                 \
   template Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma);                \
   template Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, \
-                                double lambda);
+                                double lambda, kernels::Moment<T>* moments);
 
 INSTANTIATE(float)
 INSTANTIATE(double)

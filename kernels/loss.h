@@ -40,12 +40,27 @@ struct ForecastLoss {
   const std::int32_t* targets;  // [target_count] channels
   std::int64_t target_count;
   double lambda;
-  // [D][5] workspace that forecast_loss fills: batch means of sigma, sigma^2, level, level^2, sigma level.
+  // [D][5]: batch means of sigma, sigma^2, level, level^2, sigma level. Workspace that forecast_loss fills, unless
+  // `moments_given`: those of a larger set that the windows are a part of.
   Moment<T>* moments;
+  bool moments_given = false;
 
   std::int64_t elements() const { return y.N * target_count * H; }
-  bool mixed() const { return lambda > 0 && y.N > 1; }
+  bool mixed() const { return lambda > 0 && (moments_given || y.N > 1); }
 };
+
+// Adds sigma, sigma^2, level, level^2 and sigma level of N windows to totals [D][5].
+template <class T>
+void add_moments(Moment<T>* totals, const T* level, const T* sigma, std::int64_t N, std::int64_t D) {
+  parallel_for<T>(D, [=](std::int64_t d) {
+    Moment<T>* total = totals + d * 5;
+    for (std::int64_t n = 0; n < N; ++n) {
+      const Moment<T> s = sigma[n * D + d], m = level[n * D + d];
+      const Moment<T> own[5] = {s, s * s, m, m * m, s * m};
+      for (int k = 0; k < 5; ++k) total[k] += own[k];
+    }
+  });
+}
 
 namespace detail {
 
@@ -72,16 +87,10 @@ inline void blended_moments(T out[5], const ForecastLoss<T>& f, std::int64_t r, 
 // The loss. `work`: N * target_count scalars.
 template <class T>
 T forecast_loss(ForecastLoss<T> f, T* work) {
-  if (f.mixed()) {
-    parallel_for<T>(f.y.D, [=](std::int64_t d) {
-      Moment<T> total[5] = {};
-      for (std::int64_t n = 0; n < f.y.N; ++n) {
-        const Moment<T> s = f.sigma[n * f.y.D + d], m = f.level[n * f.y.D + d];
-        const Moment<T> own[5] = {s, s * s, m, m * m, s * m};
-        for (int k = 0; k < 5; ++k) total[k] += own[k];
-      }
-      for (int k = 0; k < 5; ++k) f.moments[d * 5 + k] = total[k] / static_cast<Moment<T>>(f.y.N);
-    });
+  if (f.mixed() && !f.moments_given) {
+    std::fill(f.moments, f.moments + 5 * f.y.D, Moment<T>{});
+    add_moments(f.moments, f.level, f.sigma, f.y.N, f.y.D);
+    for (std::int64_t k = 0; k < 5 * f.y.D; ++k) f.moments[k] /= static_cast<Moment<T>>(f.y.N);
   }
   constexpr std::int64_t rows = 16;
   const std::int64_t count = f.y.N * f.target_count;
