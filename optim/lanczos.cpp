@@ -104,22 +104,35 @@ class Lanczos {
   double scale_ = 0;
 };
 
-}  // namespace
-
-ExtremeEigenvalues extreme_eigenvalues(const Product& product, std::int64_t n, double tolerance, std::int64_t products,
-                                       std::uint64_t seed) {
+// Until both ends (or the upper one alone) are good enough.
+ExtremeEigenvalues ends(const Product& product, std::int64_t n, double tolerance, std::int64_t products,
+                        std::uint64_t seed, bool both) {
   constexpr std::int64_t look_every = 5;  // products between two looks at the Ritz values
   Lanczos lanczos(product, normals(n, seed, first_direction));
   ExtremeEigenvalues out;
+  const auto good = [&](const Eigenvalue& e) { return e.residual <= tolerance * std::fabs(e.value); };
   for (bool more = true; more && !out.converged && lanczos.steps() < products;) {
     more = lanczos.step();
     if (more && lanczos.steps() % look_every != 0 && lanczos.steps() < products) continue;
     const auto ritz = lanczos.ritz();
-    const auto &low = ritz.front(), &high = ritz.back();
-    const auto good = [&](const auto& r) { return r.residual <= tolerance * std::fabs(r.value); };
-    out = {high.value, high.residual, low.value, low.residual, lanczos.steps(), good(low) && good(high)};
+    out.largest = {ritz.back().value, ritz.back().residual};
+    out.smallest = {ritz.front().value, ritz.front().residual};
+    out.products = lanczos.steps();
+    out.converged = good(out.largest) && (!both || good(out.smallest));
   }
   return out;
+}
+
+}  // namespace
+
+ExtremeEigenvalues extreme_eigenvalues(const Product& product, std::int64_t n, double tolerance, std::int64_t products,
+                                       std::uint64_t seed) {
+  return ends(product, n, tolerance, products, seed, true);
+}
+
+Eigenvalue largest_eigenvalue(const Product& product, std::int64_t n, double tolerance, std::int64_t products,
+                              std::uint64_t seed) {
+  return ends(product, n, tolerance, products, seed, false).largest;
 }
 
 TraceEstimate hutchinson_trace(const Product& product, std::int64_t n, std::int64_t probes, std::uint64_t seed) {

@@ -17,15 +17,21 @@ namespace samformer::optim {
 // out = H v, both of length n. May throw (an interruption).
 using Product = std::function<void(std::span<const double> v, std::span<double> out)>;
 
+struct Eigenvalue {
+  double value = 0;
+  double residual = 0;  // |H x - value x| for the unit vector x
+};
 struct ExtremeEigenvalues {
-  double largest = 0, largest_residual = 0;  // residual: |H x - lambda x| for the unit vector x
-  double smallest = 0, smallest_residual = 0;
+  Eigenvalue largest, smallest;
   std::int64_t products = 0;
-  bool converged = false;  // both residuals are at most tolerance |lambda|
+  bool converged = false;  // both residuals are at most tolerance |value|
 };
 // At most `products` products; both ends are what was reached when they are spent.
 ExtremeEigenvalues extreme_eigenvalues(const Product& product, std::int64_t n, double tolerance, std::int64_t products,
                                        std::uint64_t seed);
+// The same for the largest one alone, which takes fewer products.
+Eigenvalue largest_eigenvalue(const Product& product, std::int64_t n, double tolerance, std::int64_t products,
+                              std::uint64_t seed);
 
 struct TraceEstimate {
   double trace = 0;

@@ -292,7 +292,7 @@ TEST_F(Resume, ADamagedStateIsRefused) {
   write("run/state.safetensors", good);
   resume("run");
   const std::string config = read("run/config.toml");
-  write("run/config.toml", config.substr(0, config.size() / 2) + "= =");
+  write("run/config.toml", config.substr(0, config.size() / 2) + "\n= =");
   fails(3, {"train", "--resume", path("run")}, {"config.toml"});
 }
 

@@ -1,5 +1,7 @@
 #include "tools/document.h"
 
+#include <charconv>
+
 namespace samformer::tools {
 namespace {
 
@@ -44,6 +46,18 @@ Json error_json(const Error& error) {
 
 void print(const Json& document, std::ostream& out) {
   out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+}
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",;\t\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + '"';
+}
+
+std::string shortest(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
 }  // namespace samformer::tools

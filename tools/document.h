@@ -1,4 +1,4 @@
-// What the JSON documents on stdout have in common.
+// What the JSON documents on stdout, and the CSV files, have in common.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -19,5 +19,10 @@ Json error_json(const Error& error);
 
 // File names need not be UTF-8, JSON must be: other bytes become U+FFFD.
 void print(const Json& document, std::ostream& out);
+
+// Text of a cell that may hold commas or quotes.
+std::string csv_field(const std::string& text);
+// Shortest decimal that reads back as the same double, in every locale.
+std::string shortest(double value);
 
 }  // namespace samformer::tools

@@ -3,13 +3,12 @@
 #include <filesystem>
 
 #include "tools/commands.h"
+#include "tools/report.h"
 #include "tools/result.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
-namespace {
 
-// The series of a checkpoint's columns, in its scale.
 Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console) {
   model::CsvOptions options = csv_options(settings);
   options.columns = run.columns;
@@ -27,6 +26,8 @@ Experiment experiment_of(const Checkpoint& run, const Settings& settings, Consol
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   return e;
 }
+
+namespace {
 
 model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t lookback) {
   if (part == "train") return e.splits.train;
@@ -105,6 +106,7 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const std::st
     invocation.console.warning(
         fmt::format("{} of {} windows overlap the rows that the model was trained on", seen, starts.size()));
   }
+  write_eval_report(invocation, document, run, settings, e, starts);
   return document;
 }
 

@@ -1,5 +1,4 @@
 // `samformer predict RUN`: the next steps after the end of a CSV, in original units, as CSV with dates.
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 
@@ -8,20 +7,6 @@
 
 namespace samformer::tools {
 namespace {
-
-// Shortest decimal that reads back as the same double, in every locale.
-std::string shortest(double value) {
-  char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
-  return {text, end};
-}
-
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",;\t\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + '"';
-}
 
 struct Forecast {
   std::vector<std::string> dates;    // [H]

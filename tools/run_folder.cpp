@@ -7,14 +7,16 @@
 
 #include "core/sha256.h"
 #include "tools/signals.h"
+#include "tools/tracking.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr double save_every = 60;  // seconds between states inside an epoch
-constexpr const char* own_files[] = {"config.toml",       "metrics.jsonl", "best.safetensors", "final.safetensors",
-                                     "state.safetensors", "result.json",   "log.txt"};
+constexpr const char* own_files[] = {"config.toml",       "metrics.jsonl",     "best.safetensors",
+                                     "final.safetensors", "state.safetensors", "result.json",
+                                     "log.txt",           "report.html",       "events.out.tfevents.samformer"};
 
 bool is_seed_folder(const fs::path& path) { return path.filename().string().starts_with("seed-"); }
 
@@ -423,7 +425,9 @@ void RunFolder::epoch_ends(const optim::EpochReport& report) {
   }
   Json line = to_json(report);
   line["phase"] = refitting ? "refit" : "train";
+  track(line, settings_, *experiment_, model_, trainer_->training().tested());
   metrics_->append_line(line.dump());
+  write_tensorboard(folder_, settings_);
   std::string text = fmt::format("epoch {}/{}  train loss {:.4f}", report.epoch, trainer_->epochs(), report.train_loss);
   if (refitting) {
     text = "refit: " + text;

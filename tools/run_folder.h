@@ -5,7 +5,8 @@
 //   best.safetensors    the tested weights under the official module's names; everything `predict` needs as metadata
 //   final.safetensors   --refit: trained on all rows
 //   state.safetensors   slabs and counters: what resume continues from
-//   result.json         the finished run's document
+//   events.out.tfevents.samformer   --tensorboard
+//   result.json         the finished run's document      report.html   the same as a page, with pictures
 //
 // Whole files are replaced atomically, `best` before `state`; the state records how long the appended files were.
 // A checkpoint's metadata: config (TOML), scaler, columns, targets, splits, step, epoch, trained_until (JSON or text).
@@ -58,6 +59,9 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 // RUN of eval and predict: a checkpoint file, a run's folder, or a folder of seeds, one checkpoint each. `which`: best,
 // final, or empty: final where it is there, else best. Throws Error(Exit::data) where there is none.
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which);
+
+// The series of `settings` with a checkpoint's columns, in its scale.
+Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console);
 
 // SHA-256 over the little-endian float32 bytes of the weights in name order.
 std::string weights_sha256(const model::Samformer& model, std::span<const float> slab);

@@ -532,7 +532,8 @@ Environment process_environment() {
 
 std::string default_text(const Option& option, unsigned takes) {
   if (option.is_flag()) return "";
-  if ((takes & (kEval | kPredict)) && !option.run_default.empty()) return std::string(option.run_default);
+  if ((takes & (kEval | kPredict | kSharpness | kAttention | kLandscape)) && !option.run_default.empty())
+    return std::string(option.run_default);
   if (!option.default_text.empty() && option.default_text[0] != ';') return std::string(option.default_text);
   const Value value = read_member(Settings{}, option);
   const auto* text = std::get_if<std::string>(&value);

@@ -68,6 +68,8 @@ struct Settings {
   std::int64_t seed = 1;
   std::vector<std::uint64_t> seeds;  // empty: the one of `seed`
   bool refit = false;
+  std::int64_t track_sharpness = 0;  // 0: never
+  bool tensorboard = false;
 
   std::string device = "auto";
   std::int64_t threads = 0;  // 0: all cores
@@ -88,7 +90,11 @@ struct Settings {
   std::string origin;
   std::int64_t rows = 6000;  // data synth
   std::int64_t channels = 7;
-  std::string url;  // data fetch
+  std::string url;      // data fetch
+  std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
+  double tolerance = 1e-6;
+  bool density = false;
+  std::string against;
   std::string format = "text";      // bench
   std::vector<std::string> shapes;  // DxH; empty: all
 
@@ -106,6 +112,9 @@ enum Takes : unsigned {
   kDoctor = 64,
   kList = 128,
   kBench = 256,
+  kSharpness = 512,
+  kAttention = 1024,
+  kLandscape = 2048,
   kEvery = ~0u,
 };
 

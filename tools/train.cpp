@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "tools/commands.h"
+#include "tools/report.h"
 #include "tools/result.h"
 #include "tools/signals.h"
 
@@ -108,6 +109,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
       console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
       run.refit(again, all);
     }
+    write_run_report(folder, result, folder / "metrics.jsonl", settings, experiment, model, best.slab, test_starts);
     write_atomic(folder / "result.json", result.dump(2) + "\n");
     return result;
   } catch (const Error& e) {
@@ -193,6 +195,7 @@ int train(const Invocation& invocation) {
                               runs.back()["test_mae"].dump()));
   }
   const Json document = summarise("train", folder.string(), std::move(runs));
+  write_seeds_report(folder, document);
   write_atomic(folder / "result.json", document.dump(2) + "\n");
   return report(document);
 }
