@@ -18,6 +18,7 @@ struct Invocation {
   std::vector<std::string> arguments;  // RUN, FILE, NAME: as many as the command's row names
   std::ostream& out;
   Console& console;
+  const Flags& flags;  // as given
 };
 
 int train(const Invocation& invocation);
@@ -32,5 +33,6 @@ int bench(const Invocation& invocation);
 int sharpness(const Invocation& invocation);
 int attention(const Invocation& invocation);
 int landscape(const Invocation& invocation);
+int sweep(const Invocation& invocation);
 
 }  // namespace samformer::tools

@@ -55,6 +55,11 @@ const std::vector<Command>& commands() {
        .arguments = {"RUN"},
        .summary = "slices of the training loss around a run's weights, filter-normalised",
        .example = "samformer landscape runs/transformer --against runs/samformer"},
+      {.name = "sweep",
+       .handler = sweep,
+       .takes = kTrain | kSweep,
+       .summary = "trains every combination of settings, ranks them by validation error, tests the winner once",
+       .example = "samformer sweep --data ETTh1.csv --grid rho=0..1..0.25 --seeds 1..3 --jobs 2 --out sweeps/rho"},
       {.name = "data check",
        .handler = data_check,
        .takes = kCheck,
@@ -138,7 +143,8 @@ int run(const std::vector<std::string>& words, const Environment& environment, C
   }
   // With --json a command that fails half-way must leave nothing on stdout but the error.
   std::ostringstream document;
-  const int code = line.command->handler({resolved, settings, line.arguments, json ? document : out, console});
+  const int code =
+      line.command->handler({resolved, settings, line.arguments, json ? document : out, console, line.flags});
   if (json) out << document.str();
   return code;
 }

@@ -70,6 +70,7 @@ struct Settings {
   bool refit = false;
   std::int64_t track_sharpness = 0;  // 0: never
   bool tensorboard = false;
+  bool no_test = false;
 
   std::string device = "auto";
   std::int64_t threads = 0;  // 0: all cores
@@ -95,6 +96,10 @@ struct Settings {
   double tolerance = 1e-6;
   bool density = false;
   std::string against;
+  std::string grid;  // sweep: the last one; the handler reads them all from the flags
+  std::int64_t random = 0;
+  std::int64_t jobs = 1;
+  std::string metric = "val_mse";
   std::string format = "text";      // bench
   std::vector<std::string> shapes;  // DxH; empty: all
 
@@ -115,6 +120,7 @@ enum Takes : unsigned {
   kSharpness = 512,
   kAttention = 1024,
   kLandscape = 2048,
+  kSweep = 4096,
   kEvery = ~0u,
 };
 

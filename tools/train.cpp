@@ -90,7 +90,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     result["train_loss"] = number_or_null(state.tested.train_loss);
     result["val_mse"] = number_or_null(state.tested.val_mse);
     if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
-    add_scores(result, score(model, best.slab, experiment, test_starts, settings), experiment);
+    if (!settings.no_test) add_scores(result, score(model, best.slab, experiment, test_starts, settings), experiment);
     result["seconds_training"] = run.seconds_training();
     result["seconds_per_epoch"] = number_or_null(run.seconds_per_epoch());
     result["peak_memory_bytes"] = peak_memory_bytes();
@@ -109,7 +109,8 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
       console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
       run.refit(again, all);
     }
-    write_run_report(folder, result, folder / "metrics.jsonl", settings, experiment, model, best.slab, test_starts);
+    if (!settings.no_test)
+      write_run_report(folder, result, folder / "metrics.jsonl", settings, experiment, model, best.slab, test_starts);
     write_atomic(folder / "result.json", result.dump(2) + "\n");
     return result;
   } catch (const Error& e) {

@@ -1,0 +1,158 @@
+// `samformer sweep`: grids, the ledger and what it survives, the ranking, the one test.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tests/cli_fixture.h"
+
+namespace samformer {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SweepTest : public ProgramTest {
+ protected:
+  // The flags of `small`, as a sweep.
+  Words sweep(const std::string& out, const Words& more) {
+    Words words = small(out);
+    words[0] = "sweep";
+    std::erase(words, "--threads");
+    std::erase(words, "1");
+    return words + Words{"--threads", "1"} + more;
+  }
+  std::vector<Json> ledger(const std::string& out) { return lines(read(out + "/sweep.jsonl")); }
+  // Ledger lines that have `key`.
+  std::size_t with(const std::string& out, const std::string& key) {
+    std::size_t n = 0;
+    for (const Json& row : ledger(out)) n += row.contains(key);
+    return n;
+  }
+};
+
+TEST_F(SweepTest, RanksByValidationAndTestsTheWinnerOnce) {
+  const Json d = document(sweep("s", {"--grid", "rho=0,0.5", "--grid", "lr=log:1e-4..1e-2:3", "--seeds", "1,2"}));
+  ASSERT_EQ(d["trials"].size(), 6u);
+  std::set<std::string> names;
+  double before = 0;
+  for (const Json& t : d["trials"]) {
+    names.insert(t["trial"]);
+    EXPECT_GE(t["mean"].get<double>(), before);
+    before = t["mean"];
+    double total = 0;
+    for (const char* seed : {"1", "2"}) {
+      const std::string run = "s/trials/" + t["trial"].get<std::string>() + "/seed-" + seed;
+      const Json result = Json::parse(read(run + "/result.json"));
+      total += result["val_mse"].get<double>() / 2;
+      // Trials never see the test split.
+      EXPECT_FALSE(result.contains("test_mse"));
+      EXPECT_FALSE(exists(run + "/report.html"));
+    }
+    EXPECT_NEAR(t["mean"].get<double>(), total, 1e-15);
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"rho=0,lr=0.0001", "rho=0,lr=0.001", "rho=0,lr=0.01", "rho=0.5,lr=0.0001",
+                                          "rho=0.5,lr=0.001", "rho=0.5,lr=0.01"}));
+  EXPECT_EQ(d["winner"]["trial"], d["trials"][0]["trial"]);
+  const Json eval = document({"eval", d["winner"]["run_dir"]});
+  EXPECT_EQ(d["winner"]["test_mse"], eval["mean"]["test_mse"]);
+  EXPECT_EQ(d["winner"]["test_mae_std"], eval["std"]["test_mae"]);
+  EXPECT_EQ(with("s", "trial"), 12u);
+  EXPECT_EQ(with("s", "tested"), 1u);
+  EXPECT_TRUE(read("s/report.html").find("<svg ") != std::string::npos);
+  // The same weights as a training of its own.
+  EXPECT_EQ(run(small("alone", {"--rho", "0.5", "--lr", "0.01", "--seed", "2"})).code, 0);
+  EXPECT_EQ(hash_of("alone/best.safetensors"), hash_of("s/trials/rho=0.5,lr=0.01/seed-2/best.safetensors"));
+
+  // Again: nothing left to do, nothing tested twice.
+  const std::string text = read("s/sweep.jsonl");
+  EXPECT_EQ(document(sweep("s", {"--grid", "rho=0,0.5", "--grid", "lr=log:1e-4..1e-2:3", "--seeds", "1,2"})), d);
+  EXPECT_EQ(read("s/sweep.jsonl"), text);
+}
+
+TEST_F(SweepTest, FailuresAreRecordedAndPassedOver) {
+  const Json d = document(sweep("s", {"--grid", "lr=1e30,1e-3", "--schedule", "constant", "--ema", "0"}));
+  EXPECT_EQ(d["trials"][0]["trial"], "lr=1e-3");
+  EXPECT_TRUE(d["trials"][1]["mean"].is_null());
+  EXPECT_NE(d["trials"][1]["failures"][0]["error"].get<std::string>().find("diverged"), std::string::npos);
+  std::size_t failures = 0;
+  for (const Json& row : ledger("s")) {
+    if (row.value("status", "") != "failed") continue;
+    ++failures;
+    EXPECT_EQ(row["exit_code"], 5);
+  }
+  EXPECT_EQ(failures, 1u);
+  // Not repeated.
+  document(sweep("s", {"--grid", "lr=1e30,1e-3", "--schedule", "constant", "--ema", "0"}));
+  EXPECT_EQ(with("s", "trial"), 2u);
+  const Outcome none = run(sweep("none", {"--grid", "lr=1e30", "--schedule", "constant", "--ema", "0"}));
+  EXPECT_EQ(none.code, 6);
+  EXPECT_NE(none.out.find("every trial failed"), std::string::npos);
+}
+
+TEST_F(SweepTest, ATornLastLineIsRunAgainAndAGridMayGrow) {
+  const Json d = document(sweep("s", {"--grid", "rho=0,0.5"}));
+  const std::string text = read("s/sweep.jsonl");
+  // Killed in the middle of its last line, before the test.
+  const std::size_t second = text.find("\"rho=0.5\""), torn = second + 20;
+  write("s/sweep.jsonl", text.substr(0, torn));
+  EXPECT_EQ(document(sweep("s", {"--grid", "rho=0,0.5"}))["winner"], d["winner"]);
+  EXPECT_EQ(with("s", "trial"), 2u);
+  EXPECT_EQ(with("s", "tested"), 1u);
+  const Json grown = document(sweep("s", {"--grid", "rho=0..1..0.25"}));
+  EXPECT_EQ(grown["trials"].size(), 5u);
+  EXPECT_EQ(with("s", "trial"), 5u);
+  fails(2, sweep("s", {"--grid", "rho=0,0.5", "--weight-decay", "1e-3"}), {"other flags"});
+}
+
+TEST_F(SweepTest, ARandomSampleOfTheGrid) {
+  const Words grid = {"--grid", "rho=0..0.9..0.1", "--grid", "d-model=4,8", "--random", "3"};
+  const Json d = document(sweep("s", grid));
+  EXPECT_EQ(d["trials"].size(), 3u);
+  const auto names = [](const Json& document) {
+    std::set<std::string> all;
+    for (const Json& t : document["trials"]) all.insert(t["trial"]);
+    return all;
+  };
+  const std::set<std::string> first = names(d), again = names(document(sweep("t", grid)));
+  const std::set<std::string> other = names(document(sweep("u", grid + Words{"--seed", "2"})));
+  EXPECT_EQ(first.size(), 3u);
+  EXPECT_EQ(first, again);
+  EXPECT_NE(first, other);
+}
+
+TEST_F(SweepTest, AnInterruptionSavesAndTheSameCommandGoesOn) {
+  const Words more = {"--grid", "rho=0.5", "--epochs", "80"};
+  const pid_t child = start(sweep("s", more));
+  while (!exists("s/trials/rho=0.5/seed-1/state.safetensors"))
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(child, SIGTERM);
+  const Outcome outcome = finish(child);
+  EXPECT_EQ(outcome.code, 130) << outcome.err;
+  EXPECT_EQ(with("s", "trial"), 0u);
+  EXPECT_FALSE(exists("s/trials/rho=0.5/seed-1/result.json"));
+  const Json resumed = document(sweep("s", more)), whole = document(sweep("t", more));
+  EXPECT_EQ(resumed["winner"]["mean"], whole["winner"]["mean"]);
+  EXPECT_EQ(resumed["winner"]["test_mse"], whole["winner"]["test_mse"]);
+  EXPECT_NE(read("s/trials/rho=0.5/seed-1/log.txt").find("resumed after epoch"), std::string::npos);
+}
+
+TEST_F(SweepTest, Refusals) {
+  fails(2, sweep("s", {}), {"--grid"});
+  fails(2, {"sweep", "--grid", "rho=0,1"}, {"--out"});
+  for (const auto& [grid, words] : std::map<std::string, Words>{{"nothing=1", {"no setting of train"}},
+                                                                {"rho", {"no setting"}},
+                                                                {"rho=1..0..0.1", {"backwards"}},
+                                                                {"rho=0..1", {"A..B..STEP"}},
+                                                                {"rho=log:0..1:3", {"0 < A"}},
+                                                                {"rho=-1", {"--rho"}},
+                                                                {"seed=1,2", {"--seeds"}},
+                                                                {"optimizer=adam,adem", {"adam"}}}) {
+    SCOPED_TRACE(grid);
+    fails(2, sweep("s", {"--grid", grid}), words);
+  }
+  fails(2, sweep("s", {"--grid", "rho=0,1", "--rho", "0.3"}), {"in the grid and a flag"});
+  fails(2, sweep("s", {"--grid", "rho=0,1", "--jobs", "4000"}), {"cores"});
+  EXPECT_FALSE(exists("s"));
+}
+
+}  // namespace
+}  // namespace samformer
