@@ -18,12 +18,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
-#ifdef SAMFORMER_EMULATED
-#define SAMFORMER_GPU_BACKEND emulated
-#else
-#define SAMFORMER_GPU_BACKEND cuda
-#endif
+#include "kernels/gpu_backend.h"
 
 namespace samformer::kernels::gpu {
 inline namespace SAMFORMER_GPU_BACKEND {
@@ -37,13 +35,63 @@ class GpuError : public std::runtime_error {
 
 constexpr int channel_stride(int channels) { return (channels + 7) & ~7; }
 
-// Device memory: what differs between a GPU and the emulator. Unset memory reads as NaN on the emulator.
+// ---- the runtime: what differs between a GPU and the emulator ------------------------------------------------------
+// core/gpu.h owns what is created here.
+
+struct DeviceInfo {
+  std::string name;
+  int major, minor;  // compute capability
+  std::size_t memory_bytes;
+};
+// All devices; `why_none` says why there are none. The first call loads the driver's library, where there is one.
+std::vector<DeviceInfo> devices(std::string& why_none);
+void select_device(int index);
+
+// Unset memory reads as NaN on the emulator.
 void* device_allocate(std::size_t bytes, const char* name);
 void device_free(void* memory);
 void upload(void* device, const void* host, std::size_t bytes, Stream stream);
 void download(void* host, const void* device, std::size_t bytes, Stream stream);
 void device_zero(void* device, std::size_t bytes, Stream stream);
 void synchronise(Stream stream);
+
+Stream stream_create();
+void stream_destroy(Stream stream);
+
+using Event = void*;
+Event event_create();
+void event_destroy(Event event);
+void event_record(Event event, Stream stream);
+double event_seconds(Event begin, Event end);  // both reached by their stream
+
+// Between the two calls the stream's work is recorded, not done; graph_launch then does all of it.
+using Graph = void*;
+void capture_begin(Stream stream);
+Graph capture_end(Stream stream);
+void graph_destroy(Graph graph);
+void graph_launch(Graph graph, Stream stream);
+
+// Products by cuBLAS (on the emulator kernels/gemm.h), which is opened by the first blas_create. Results repeat.
+using Blas = void*;
+Blas blas_create(Stream stream, bool tf32);
+void blas_destroy(Blas blas);
+// Row-major C[M][N] (+)= op(A)[M][K] op(B)[K][N].
+struct Product {
+  bool transpose_a, transpose_b;
+  std::int64_t M, N, K;
+  const float* A;
+  std::int64_t lda;
+  const float* B;
+  std::int64_t ldb;
+  float* C;
+  std::int64_t ldc;
+  bool accumulate = false;
+};
+void product(Blas blas, const Product& p);
+
+// A named range of the calling thread for profilers (NVTX).
+void range_begin(const char* name);
+void range_end();
 
 // ---- the state of the training loop, in device memory ----------------------------------------------------------
 
@@ -65,7 +113,7 @@ struct Progress {
   std::int32_t bad_pass = 0;               // 1 or 2; 0: none
   std::int64_t bad_step = 0;
   std::int64_t bad_element = 0;      // index in the parameter slab
-  double squared_error[2] = {0, 0};  // sums over the epoch of both passes' losses (already divided by their counts)
+  double squared_error[2] = {0, 0};  // sums over the epoch's windows of both passes' losses
   double absolute_error[2] = {0, 0};
   float norm = 0;  // of the last ascent's gradient
 };
@@ -151,7 +199,7 @@ enum class Folded { nothing, output_bias, value_bias };
 
 // Finishes what the products left: bias gradients (value: r itself where b_V is folded), RevIN's scale and shift, and
 // onto dWcat the rank-one terms ds_o (every column) and r folded'. The key bias has no gradient: it is not touched.
-// Sums loss_parts [loss_blocks(R)][2] into progress->squared_error[pass], absolute_error[pass].
+// Sums loss_parts [loss_blocks(R)][2], times the batch, into progress->squared_error[pass], absolute_error[pass].
 void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
                       const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
                       Widths widths, int look_back, int pass, Stream stream);
@@ -179,8 +227,9 @@ void attention_backward_tf32(float* dz, float* row_sums, const float* dc, const 
 int loss_blocks(int rows);
 
 struct LossInput {
-  Projected in;          // the forecast's columns
-  const float* mixed;    // [R][horizon]: C G'; null: nothing to add (identity, random walk)
+  Projected in;        // the forecast's columns
+  const float* mixed;  // [R][mixed_ld]: C G'; null: nothing to add (identity, random walk)
+  std::int64_t mixed_ld;
   const float* stats;    // [N][channel_stride][2]
   const float* moments;  // [5][channel_stride]; read only where lambda > 0
   const float* series;
@@ -205,6 +254,11 @@ void loss(float* loss_parts, float* dz, std::int64_t ldz, float* row_sums, const
 // forecast [R][horizon] = q sigma + level, in standardised units.
 void denormalise(float* forecast, const LossInput& input, Stream stream);
 
+// sums [2][targets][horizon] += squared and absolute errors of forecast [R][horizon], in double, in a fixed order.
+void error_sums(double* sums, const float* forecast, const float* series, const std::int32_t* starts,
+                const std::int32_t* targets, int target_count, int batch, int channels, std::int64_t series_length,
+                int look_back, int horizon, Stream stream);
+
 // ---- SAM and the optimisers ----------------------------------------------------------------------------------------
 
 int norm_blocks(std::int64_t count);
@@ -219,7 +273,7 @@ void gradient_norm(float* parts, const Progress* progress, const float* gradient
 void perturb(float* weights, float* saved, Progress* progress, const Hyper* hyper, const float* parts,
              const float* gradients, std::int64_t count, bool adaptive, Stream stream);
 
-enum class Rule { sgd, adam, adam_keras, adamw };
+enum class Rule { sgd, adam, adam_keras, adamw, adamw_keras };
 
 // From w = saved (null: w itself, one pass a step without SAM): the optimiser's step, its moments and the averaged
 // weights (null: none). A non-finite norm restores w, fills the record and changes nothing else. Ends the step:

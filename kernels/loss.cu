@@ -16,7 +16,7 @@ struct LossArguments {
   In<float> p, gamma, beta, s, b, mixed, stats, moments, series, channel_weight;
   In<std::int32_t> starts;
   const Progress* progress;
-  std::int64_t ld, series_length;
+  std::int64_t ld, mixed_ld, series_length;
   int rows, batch_stride, channels, look_back, horizon, first_column;
   float lambda, guard, scale;
 };
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
       const float p = a.p[r * a.ld + a.first_column + h];
       const float s = affine ? static_cast<float>(columns[a.horizon + h]) : 0.0f;
       float z = gamma * p + (beta * s + columns[h]);
-      if (a.mixed) z += a.mixed[r * a.horizon + h];
+      if (a.mixed) z += a.mixed[r * a.mixed_ld + h];
       const float q = (z - beta) * inverse;
       if constexpr (forecasting) {
         forecast[r * a.horizon + h] = q * sigma + level;
@@ -145,12 +145,42 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
   }
 }
 
+// A block has 32 steps of one target, a step a lane; its warps share the windows.
+__global__ void __launch_bounds__(256)
+    error_sums_kernel(Out<double> sums, In<float> forecast, In<float> series, In<std::int32_t> starts,
+                      In<std::int32_t> targets, int target_count, int batch, int channels, std::int64_t series_length,
+                      int look_back, int horizon) {
+  SIMT_SHARED(double, part, 2 * 256);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, across = (horizon + 31) / 32;
+  const int target = static_cast<int>(blockIdx.x) / across;
+  const int h = static_cast<int>(blockIdx.x) % across * 32 + lane;
+  double squared = 0, absolute = 0;
+  if (h < horizon) {
+    const std::int64_t d = targets[target], first = d * series_length + look_back + h;
+    for (int n = warp; n < batch; n += 8) {
+      const std::int64_t r = static_cast<std::int64_t>(n) * channels + d;
+      const double error = static_cast<double>(static_cast<float>(forecast[r * horizon + h])) -
+                           static_cast<double>(static_cast<float>(series[first + starts[n]]));
+      squared += error * error;
+      absolute += error < 0 ? -error : error;
+    }
+  }
+  part[threadIdx.x] = squared;
+  part[256 + threadIdx.x] = absolute;
+  __syncthreads();
+  if (warp >= 2 || h >= horizon) return;
+  double total = 0;
+  for (int i = 0; i < 8; ++i) total += part[warp * 256 + i * 32 + lane];
+  sums[(static_cast<std::int64_t>(warp) * target_count + target) * horizon + h] += total;
+}
+
 LossArguments arguments_of(const LossInput& x) {
   const int rows = x.batch * x.channels;
   LossArguments a;
   a.p = x.in.p, a.gamma = x.in.gamma, a.beta = x.in.beta, a.s = x.in.s, a.b = x.in.b, a.mixed = x.mixed;
   a.stats = x.stats, a.moments = x.moments, a.series = x.series, a.channel_weight = x.channel_weight;
-  a.starts = x.starts, a.progress = x.progress, a.ld = x.in.ld, a.series_length = x.series_length;
+  a.starts = x.starts, a.progress = x.progress, a.ld = x.in.ld, a.mixed_ld = x.mixed_ld,
+  a.series_length = x.series_length;
   a.rows = rows, a.batch_stride = x.batch_stride, a.channels = x.channels, a.look_back = x.look_back;
   a.horizon = x.widths.horizon, a.first_column = x.widths.first_head();
   a.lambda = x.lambda, a.guard = x.guard;
@@ -175,6 +205,14 @@ void denormalise(float* forecast, const LossInput& input, Stream stream) {
   launch("denormalise", loss_kernel<true>, dim3{static_cast<unsigned>(loss_blocks(a.rows)), 1, 1}, dim3{256, 1, 1},
          static_cast<std::size_t>(a.horizon) * 8, static_cast<simt::Stream>(stream), none, none, std::int64_t{0}, none,
          forecast, a);
+}
+
+void error_sums(double* sums, const float* forecast, const float* series, const std::int32_t* starts,
+                const std::int32_t* targets, int target_count, int batch, int channels, std::int64_t series_length,
+                int look_back, int horizon, Stream stream) {
+  const unsigned blocks = static_cast<unsigned>(target_count) * static_cast<unsigned>((horizon + 31) / 32);
+  launch("error_sums", error_sums_kernel, dim3{blocks, 1, 1}, dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream),
+         sums, forecast, series, starts, targets, target_count, batch, channels, series_length, look_back, horizon);
 }
 
 }  // namespace SAMFORMER_GPU_BACKEND

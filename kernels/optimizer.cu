@@ -125,6 +125,8 @@ __global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progr
   }
   const int i = static_cast<int>(blockIdx.x) * step_chunk + 4 * static_cast<int>(threadIdx.x), left = count - i;
   if (left <= 0) return;
+  constexpr bool decoupled = rule == Rule::adamw || rule == Rule::adamw_keras;
+  constexpr bool keras = rule == Rule::adam_keras || rule == Rule::adamw_keras;
   float w[4], g[4], m[4], v[4];
   if (slab.saved) {
     load_slice<4>(w, slab.saved + i, left);
@@ -139,7 +141,7 @@ __global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progr
   const float lr = hyper->lr, decay = hyper->weight_decay;
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
-    if constexpr (rule == Rule::adamw) {
+    if constexpr (decoupled) {
       w[k] *= 1.0f - lr * decay;
     } else {
       g[k] += decay * w[k];
@@ -157,8 +159,8 @@ __global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progr
     load_slice<4>(v, slab.v + i, left);
     const float beta1 = hyper->beta1, beta2 = hyper->beta2, epsilon = hyper->epsilon;
     const float correction1 = progress->correction1, root2 = sqrtf(progress->correction2);
-    const float rate = rule == Rule::adam_keras ? lr * root2 / correction1 : lr / correction1;
-    const float inverse2 = rule == Rule::adam_keras ? 1.0f : 1.0f / root2;
+    const float rate = keras ? lr * root2 / correction1 : lr / correction1;
+    const float inverse2 = keras ? 1.0f : 1.0f / root2;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       m[k] = beta1 * m[k] + (1.0f - beta1) * g[k];
@@ -206,7 +208,8 @@ void update(float* weights, float* m, float* v, float* average, Progress* progre
   const auto kernel = rule == Rule::sgd          ? update_kernel<Rule::sgd>
                       : rule == Rule::adam       ? update_kernel<Rule::adam>
                       : rule == Rule::adam_keras ? update_kernel<Rule::adam_keras>
-                                                 : update_kernel<Rule::adamw>;
+                      : rule == Rule::adamw      ? update_kernel<Rule::adamw>
+                                                 : update_kernel<Rule::adamw_keras>;
   launch("update", kernel, blocks_of(count, step_chunk), dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), slab,
          progress, hyper, parts, norm_blocks(count), static_cast<int>(count), pass);
 }

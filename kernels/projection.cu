@@ -143,8 +143,8 @@ __global__ void __launch_bounds__(256)
     squared = block_sum(squared, scratch);
     absolute = block_sum(absolute, scratch);
     if (threadIdx.x == 0) {
-      progress->squared_error[sizes.pass] += static_cast<double>(squared);
-      progress->absolute_error[sizes.pass] += static_cast<double>(absolute);
+      progress->squared_error[sizes.pass] += static_cast<double>(squared) * sizes.batch;
+      progress->absolute_error[sizes.pass] += static_cast<double>(absolute) * sizes.batch;
     }
     return;
   }

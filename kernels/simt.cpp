@@ -241,6 +241,27 @@ void mark_set(void* address, std::size_t bytes, bool set) {
   for (std::size_t i = first / 4; i < (first + bytes + 3) / 4; ++i) region->words[i].set = set;
 }
 
+void submit(Stream stream, std::function<void()> work) {
+  if (stream != nullptr && stream->capturing) {
+    stream->work.push_back(std::move(work));
+  } else {
+    work();
+  }
+}
+
+void touch_row(const float* row, std::size_t count, bool write) {
+  Region* region = find_region(row);
+  if (region == nullptr) throw Fault("a product's operand is in no device buffer");
+  const auto first = static_cast<std::size_t>(reinterpret_cast<const std::byte*>(row) - region->begin()) / 4;
+  if ((first + count) * 4 > region->bytes) throw Fault("a product reaches past the end of " + region->name);
+  for (std::size_t i = first; i < first + count; ++i) {
+    if (!write && !region->words[i].set) {
+      throw Fault("a product reads unset memory: element " + std::to_string(i) + " of " + region->name);
+    }
+    region->words[i].set = true;
+  }
+}
+
 void fault(const std::string& what) {
   const Emulator& e = emulator();
   std::string message = e.kernel ? e.kernel : "outside a kernel";

@@ -199,7 +199,16 @@ template <class T>
 using In = Pointer<const T>;
 template <class T>
 using Out = Pointer<T>;
-using Stream = void*;
+
+// A stream: work is done at once, or, while it is captured, kept.
+struct Recorder {
+  bool capturing = false;
+  std::vector<std::function<void()>> work;
+};
+using Stream = Recorder*;
+void submit(Stream stream, std::function<void()> work);
+// A host function's access to `count` floats on the device: reads must be of set memory, writes set it.
+void touch_row(const float* row, std::size_t count, bool write);
 
 struct Dim3 {
   unsigned x = 1, y = 1, z = 1;
@@ -345,10 +354,10 @@ void launch(const char* name, void (*kernel)(P...), dim3 blocks, dim3 threads, s
 #else
 int shared_limit();
 template <class... P, class... A>
-void launch(const char* name, void (*kernel)(P...), Dim3 blocks, Dim3 threads, std::size_t shared_bytes, Stream,
+void launch(const char* name, void (*kernel)(P...), Dim3 blocks, Dim3 threads, std::size_t shared_bytes, Stream stream,
             A... arguments) {
   const std::tuple<P...> bound(arguments...);
-  run(name, blocks, threads, shared_bytes, [&] { std::apply(kernel, bound); });
+  submit(stream, [=] { run(name, blocks, threads, shared_bytes, [&] { std::apply(kernel, bound); }); });
 }
 #endif
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "optim/device.h"
+
 namespace samformer::optim {
 namespace {
 
@@ -44,6 +46,7 @@ void Evaluator::for_batches(std::span<const float> weights, const Problem& probl
 
 ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& problem,
                             std::span<const std::int32_t> starts) {
+  if (device_) return device_->errors(weights, starts);
   ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), model_->shape().H);
   sums.windows = static_cast<std::int64_t>(starts.size());
   for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {
@@ -55,6 +58,7 @@ ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& probl
 
 double Evaluator::mixed_loss(std::span<const float> weights, const Problem& problem,
                              std::span<const std::int32_t> starts, double lambda, std::int64_t batch) {
+  if (device_) return device_->mixed_loss(weights, starts, lambda, batch);
   double total = 0;
   for (std::size_t first = 0; first < starts.size(); first += static_cast<std::size_t>(batch)) {
     const auto part = starts.subspan(first, std::min(static_cast<std::size_t>(batch), starts.size() - first));
@@ -68,6 +72,7 @@ double Evaluator::mixed_loss(std::span<const float> weights, const Problem& prob
 
 std::vector<float> Evaluator::forecast(std::span<const float> weights, const Problem& problem,
                                        std::span<const std::int32_t> starts) {
+  if (device_) return device_->forecast(weights, starts);
   const std::int64_t H = model_->shape().H;
   std::vector<float> all;
   all.reserve(starts.size() * problem.targets.size() * static_cast<std::size_t>(H));

@@ -48,10 +48,14 @@ struct ErrorSums {
               std::int64_t h1) const;
 };
 
+class DeviceModel;
+
 class Evaluator {
  public:
-  // `model` must outlive this object.
-  Evaluator(const model::Samformer& model, kernels::Center center) : model_(&model), center_(center) {}
+  // `model` must outlive this object. `device`: where it is computed instead of on the CPU; the problem must then be
+  // the one that the device was loaded with.
+  Evaluator(const model::Samformer& model, kernels::Center center, DeviceModel* device = nullptr)
+      : model_(&model), center_(center), device_(device) {}
 
   // `weights`: a slab of the model.
   ErrorSums errors(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
@@ -75,6 +79,7 @@ class Evaluator {
 
   const model::Samformer* model_;
   kernels::Center center_;
+  DeviceModel* device_;
   Arena arena_;
   Tape<float> tape_{arena_};
 };

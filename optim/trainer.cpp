@@ -47,14 +47,15 @@ bool done(const State& state, const TrainerSettings& settings) {
 }
 
 Trainer::Trainer(const model::Samformer& model, const Problem& problem, std::span<const std::int32_t> train_starts,
-                 std::span<const std::int32_t> val_starts, const TrainerSettings& settings)
+                 std::span<const std::int32_t> val_starts, const TrainerSettings& settings, Device* device)
     : model_(&model),
       problem_(&problem),
       train_starts_(train_starts),
       val_starts_(val_starts),
       settings_(settings),
       training_(model, settings.step),
-      evaluator_(model, settings.step.center),
+      device_(device ? device->load(model, problem, settings.step.center) : nullptr),
+      evaluator_(model, settings.step.center, device_.get()),
       order_(train_starts.size()) {}
 
 std::int64_t Trainer::steps_per_epoch() const {
@@ -77,17 +78,11 @@ void Trainer::run(Observer& observer) {
 void Trainer::run_epoch(Observer& observer) {
   std::copy(train_starts_.begin(), train_starts_.end(), order_.begin());
   shuffle(order_, settings_.seed, state_.epoch);
-  const std::int64_t L = model_->shape().L, steps = steps_per_epoch();
+  const std::int64_t steps = steps_per_epoch();
   const double lr = learning_rate(settings_.schedule, settings_.lr, state_.epoch);
   observer.epoch_begins(state_.epoch + 1, steps);
   while (state_.step < steps) {
-    const std::size_t first = static_cast<std::size_t>(state_.step * settings_.batch);
-    const auto batch = std::span<const std::int32_t>(order_).subspan(
-        first, std::min(static_cast<std::size_t>(settings_.batch), order_.size() - first));
-    const double loss = training_.step(problem_->windows(batch), problem_->truth(batch, L), lr).first;
-    state_.loss_sum += loss * static_cast<double>(batch.size());
-    ++state_.step;
-    const Action action = observer.step_done(state_.step);
+    const Action action = device_ ? run_steps_on_device(observer, lr) : run_steps(observer, lr);
     if (action == Action::go_on) continue;
     observer.save_state();
     if (action == Action::stop) {
@@ -95,6 +90,29 @@ void Trainer::run_epoch(Observer& observer) {
                   fmt::format("interrupted in epoch {} after step {} of {}", state_.epoch + 1, state_.step, steps));
     }
   }
+}
+
+// The epoch's next steps, until its end or until the observer wants something done.
+Action Trainer::run_steps(Observer& observer, double lr) {
+  const std::int64_t L = model_->shape().L, steps = steps_per_epoch();
+  while (state_.step < steps) {
+    const std::size_t first = static_cast<std::size_t>(state_.step * settings_.batch);
+    const auto batch = std::span<const std::int32_t>(order_).subspan(
+        first, std::min(static_cast<std::size_t>(settings_.batch), order_.size() - first));
+    const double loss = training_.step(problem_->windows(batch), problem_->truth(batch, L), lr).first;
+    state_.loss_sum += loss * static_cast<double>(batch.size());
+    ++state_.step;
+    if (const Action action = observer.step_done(state_.step); action != Action::go_on) return action;
+  }
+  return Action::go_on;
+}
+
+Action Trainer::run_steps_on_device(Observer& observer, double lr) {
+  bool stop = false;
+  const auto queued = [&](std::int64_t step) { stop = observer.step_done(step) == Action::stop || stop; };
+  state_.loss_sum += device_->train(training_, order_, state_.step, settings_.batch, lr, queued);
+  state_.step = steps_per_epoch();
+  return stop ? Action::stop : Action::go_on;
 }
 
 EpochReport Trainer::validate() {

@@ -11,8 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "optim/evaluation.h"
-#include "optim/training.h"
+#include "optim/device.h"
 
 namespace samformer::optim {
 
@@ -63,7 +62,9 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void epoch_begins(std::int64_t epoch, std::int64_t steps) = 0;  // epoch from 1
-  // After each step; `save`: save_state() is called, `stop`: that too, then Error(Exit::interrupted) is thrown.
+  // After each step; `save`: save_state() is called, `stop`: that too, then Error(Exit::interrupted) is thrown. On a
+  // device a step is then queued, not done; `save` waits for the end of the epoch, which saves, and `stop` for its
+  // steps.
   virtual Action step_done(std::int64_t step) = 0;
   virtual void steps_done() = 0;                           // an epoch's steps, before its validation
   virtual void epoch_ends(const EpochReport& report) = 0;  // writes the selected weights and the state
@@ -73,8 +74,9 @@ class Observer {
 class Trainer {
  public:
   // `starts` of the training and validation windows (the latter may be empty). All arguments outlive this object.
+  // `device`: where to compute; null: on the CPU.
   Trainer(const model::Samformer& model, const Problem& problem, std::span<const std::int32_t> train_starts,
-          std::span<const std::int32_t> val_starts, const TrainerSettings& settings);
+          std::span<const std::int32_t> val_starts, const TrainerSettings& settings, Device* device = nullptr);
 
   Training<float>& training() { return training_; }
   const Training<float>& training() const { return training_; }
@@ -89,6 +91,8 @@ class Trainer {
 
  private:
   void run_epoch(Observer& observer);
+  Action run_steps(Observer& observer, double lr);
+  Action run_steps_on_device(Observer& observer, double lr);
   EpochReport validate();
 
   const model::Samformer* model_;
@@ -96,6 +100,7 @@ class Trainer {
   std::span<const std::int32_t> train_starts_, val_starts_;
   TrainerSettings settings_;
   Training<float> training_;
+  std::unique_ptr<DeviceModel> device_;
   Evaluator evaluator_;
   State state_;
   std::vector<std::int32_t> order_;

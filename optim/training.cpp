@@ -5,6 +5,15 @@
 
 namespace samformer::optim {
 
+Error diverged(std::int64_t step, int pass, std::optional<double> loss, const model::Parameter* where) {
+  return Error(Exit::diverged,
+               fmt::format(
+                   "training diverged at step {}, pass {}: {}the first parameter whose gradient is not finite: {}",
+                   step, pass, loss ? fmt::format("the loss is {}, ", *loss) : "",
+                   where ? where->name : "none (the loss itself)"))
+      .hint("use a smaller --lr or --rho, and look at the series with `samformer data check`");
+}
+
 template <class T>
 Training<T>::Training(const model::Samformer& model, const StepSettings& settings)
     : model_(&model), settings_(settings) {
@@ -71,12 +80,7 @@ template <class T>
 void Training<T>::check_finite(double loss, double norm_squared, int pass) const {
   if (std::isfinite(loss) && std::isfinite(norm_squared)) return;
   const model::Parameter* where = not_finite(gradient_);
-  throw Error(
-      Exit::diverged,
-      fmt::format("training diverged at step {}, pass {}: the loss is {}, the first parameter whose gradient is "
-                  "not finite: {}",
-                  steps_ + 1, pass, loss, where ? where->name : "none (the loss itself)"))
-      .hint("use a smaller --lr or --rho, and look at the series with `samformer data check`");
+  throw diverged(steps_ + 1, pass, loss, where);
 }
 
 template <class T>

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -28,12 +29,16 @@ struct StepSettings {
   bool bf16 = false;   // float only: products with the windows in bfloat16 (kernels/bf16.h)
 };
 
+// The error of a pass whose loss (where it is known) or gradient is not finite; `where` null: no parameter's.
+Error diverged(std::int64_t step, int pass, std::optional<double> loss, const model::Parameter* where);
+
 template <class T>
 class Training {
  public:
   // `model` must outlive this object; the weights are zero until they are filled in.
   Training(const model::Samformer& model, const StepSettings& settings);
 
+  const StepSettings& settings() const { return settings_; }
   // One slab of each kind; `averaged` is empty without ema.
   std::span<T> weights() { return weights_; }
   std::span<const T> gradient() const { return gradient_; }

@@ -1,18 +1,14 @@
-# Included at the end of tests/CMakeLists.txt: what the GPU kernels' tests are linked with, and, with nvcc, the same
-# tests on the GPU's code. Labels: emulator; ptx (run on a PTX simulator where the environment variable CUDASIM names
-# its library, skipped with one line elsewhere; it needs CMAKE_CUDA_RUNTIME_LIBRARY=Shared and PTX in the binary).
-target_link_libraries(gpu_kernels_test PRIVATE samformer_emulated)
-
-if(TARGET samformer_cuda)
-  add_executable(gpu_kernels_cuda_test gpu_kernels_test.cpp)
-  target_link_libraries(gpu_kernels_cuda_test PRIVATE samformer_cuda samformer_options GTest::gtest_main)
-  add_executable(gpu_costs gpu_costs.cpp)
-  target_link_libraries(gpu_costs PRIVATE samformer_cuda samformer_options ${CMAKE_DL_LIBS})
-  foreach(name gpu_kernels_cuda_test gpu_costs)
-    add_test(NAME ptx.${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/under_simulator.sh $<TARGET_FILE:${name}>)
-    set_tests_properties(ptx.${name} PROPERTIES LABELS ptx SKIP_RETURN_CODE 77 TIMEOUT 3000)
-  endforeach()
-  add_test(NAME gpu_resources
-           COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu_resources.sh ${CMAKE_CUDA_COMPILER} ${PROJECT_SOURCE_DIR})
-  set_tests_properties(gpu_resources PROPERTIES LABELS nvcc TIMEOUT 1200)
-endif()
+# Included at the end of tests/CMakeLists.txt where nvcc was found: the GPU's tests on the GPU's code. Label ptx: run on a
+# PTX simulator where the environment variable CUDASIM names its library, skipped with one line elsewhere; it needs
+# CMAKE_CUDA_RUNTIME_LIBRARY=Shared and PTX in the binary (preset ptx).
+add_executable(gpu_kernels_cuda_test gpu_kernels_test.cpp)
+target_link_libraries(gpu_kernels_cuda_test PRIVATE samformer_cuda samformer_options GTest::gtest_main)
+add_executable(gpu_costs gpu_costs.cpp)
+target_link_libraries(gpu_costs PRIVATE samformer_cuda samformer_options ${CMAKE_DL_LIBS})
+foreach(name gpu_kernels_cuda_test gpu_costs)
+  add_test(NAME ptx.${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/under_simulator.sh $<TARGET_FILE:${name}>)
+  set_tests_properties(ptx.${name} PROPERTIES LABELS ptx SKIP_RETURN_CODE 77 TIMEOUT 3000)
+endforeach()
+add_test(NAME gpu_resources
+         COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu_resources.sh ${CMAKE_CUDA_COMPILER} ${PROJECT_SOURCE_DIR})
+set_tests_properties(gpu_resources PROPERTIES LABELS nvcc TIMEOUT 1200)

@@ -85,7 +85,8 @@ bool costs_of(int D, Counter counter, Mark mark) {
                *const norm_parts = filled(2 * norm_blocks(count));
   const Projected in{p, O, gamma, beta, s, b};
   LossInput input{};
-  input.in = in, input.mixed = mixed, input.stats = stats, input.moments = moments, input.series = series;
+  input.in = in, input.mixed = mixed, input.mixed_ld = H, input.stats = stats, input.moments = moments,
+  input.series = series;
   input.starts = starts, input.progress = progress, input.batch = N, input.batch_stride = N, input.channels = D;
   input.series_length = T, input.look_back = L, input.widths = widths, input.lambda = 0.5f;
 

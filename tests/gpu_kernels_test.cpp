@@ -342,8 +342,8 @@ TEST_P(GpuKernels, Loss) {
   const Device<std::int32_t> starts_d(starts, "starts");
   LossInput input{};
   input.in = {p_d, ld, gamma_d.when(c.affine), beta_d.when(c.affine), s_d, b_d};
-  input.mixed = mixed_d, input.stats = stats_d, input.moments = moments_d, input.series = series_d,
-  input.starts = starts_d;
+  input.mixed = mixed_d, input.mixed_ld = z.H, input.stats = stats_d, input.moments = moments_d,
+  input.series = series_d, input.starts = starts_d;
   input.batch = z.N, input.batch_stride = z.N, input.channels = z.D, input.series_length = length,
   input.look_back = z.L;
   input.widths = widths(), input.channel_weight = weight_d, input.lambda = c.lambda, input.guard = c.guard;
@@ -451,8 +451,8 @@ TEST_P(GpuKernels, ProjectionBackwardAndGradients) {
   expect_close("db_W", out[4], part(db32, z.first_head(), z.H), part(db, z.first_head(), z.H), scale);
   double squared = 0, absolute = 0;
   for (std::size_t i = 0; i < losses.size(); i += 2) squared += losses[i], absolute += losses[i + 1];
-  EXPECT_NEAR(errors[0], squared, 1e-6 * squared);
-  EXPECT_NEAR(errors[1], absolute, 1e-6 * absolute);
+  EXPECT_NEAR(errors[0], z.N * squared, 1e-6 * z.N * squared);
+  EXPECT_NEAR(errors[1], z.N * absolute, 1e-6 * z.N * absolute);
   if (!c.affine) return;
   Floats dense;
   for (int i = 0; i < z.rows() * O; ++i) dense.push_back(out[0][static_cast<std::size_t>(i / O * ld + i % O)]);
@@ -482,7 +482,7 @@ Hyper hyper_of(Rule rule) {
   h.lr = 0.01f, h.rho = 0.7f, h.momentum = 0.9f, h.beta1 = 0.9f, h.beta2 = 0.999f, h.epsilon = 1e-8f,
   h.weight_decay = 0.1f;
   h.ema_decay = 0.3f, h.log_beta1 = std::log(0.9), h.log_beta2 = std::log(0.999);
-  if (rule == Rule::adam_keras) h.epsilon = 1e-7f;
+  if (rule == Rule::adam_keras || rule == Rule::adamw_keras) h.epsilon = 1e-7f;
   return h;
 }
 
@@ -533,7 +533,7 @@ std::tuple<Vector<T>, Vector<T>, Vector<T>> steps_on_host(const Slab& slab, Rule
     const T c1 = T(1 - std::pow(0.9, t)), c2 = T(1 - std::pow(0.999, t));
     for (std::size_t i = 0; i < w.size(); ++i) {
       T g = slab.gradient2[i];
-      if (rule == Rule::adamw)
+      if (rule == Rule::adamw || rule == Rule::adamw_keras)
         w[i] *= 1 - lr * wd;
       else
         g += wd * w[i];
@@ -543,7 +543,7 @@ std::tuple<Vector<T>, Vector<T>, Vector<T>> steps_on_host(const Slab& slab, Rule
       } else {
         m[i] = b1 * m[i] + (1 - b1) * g;
         v[i] = b2 * v[i] + (1 - b2) * g * g;
-        if (rule == Rule::adam_keras)
+        if (rule == Rule::adam_keras || rule == Rule::adamw_keras)
           w[i] -= lr * std::sqrt(c2) / c1 * m[i] / (std::sqrt(v[i]) + eps);
         else
           w[i] -= lr / c1 * m[i] / (std::sqrt(v[i]) / std::sqrt(c2) + eps);
@@ -556,7 +556,7 @@ std::tuple<Vector<T>, Vector<T>, Vector<T>> steps_on_host(const Slab& slab, Rule
 
 TEST(GpuSam, OptimisersFromTheSavedWeights) {
   const Slab slab(2100);
-  for (const Rule rule : {Rule::sgd, Rule::adam, Rule::adam_keras, Rule::adamw}) {
+  for (const Rule rule : {Rule::sgd, Rule::adam, Rule::adam_keras, Rule::adamw, Rule::adamw_keras}) {
     const auto [w, average, m] = steps_on_host<double>(slab, rule, 3);
     const auto [w32, average32, m32] = steps_on_host<float>(slab, rule, 3);
     const Result got = three_steps(slab, rule, false, true);

@@ -54,8 +54,13 @@ Checkpoint single_checkpoint(const std::string& run) {
 int analyse(const Invocation& invocation, const std::string& command, const std::function<void(Analysed&)>& look,
             const std::function<std::string(const Json&)>& text) {
   const CatchSignals catch_signals;
-  const Settings& asked = invocation.settings;
-  const std::string device = select_device(asked);
+  Settings asked = invocation.settings;
+  if (asked.device.starts_with("cuda")) {
+    throw Error(Exit::device, fmt::format("--device {}: {} is computed on the CPU", asked.device, command))
+        .hint("use --device cpu");
+  }
+  asked.device = "cpu";
+  const ChosenDevice device = select_device(asked);
   const std::vector<Checkpoint> runs = read_run(invocation.arguments[0], "best");
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) {
@@ -71,7 +76,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
                        {"model", run.settings.model},
                        {"horizon", run.settings.horizon},
                        {"run_seed", run.settings.seed},
-                       {"device", device}});
+                       {"device", device.name}});
     look(a);
     write_atomic(folder / (command + ".json"), a.document.dump(2) + "\n");
     if (!asked.json) {

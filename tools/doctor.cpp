@@ -98,7 +98,8 @@ Line copy_speed() {
   const char* const source = from.data();
   char* const target = to.data();
   const double seconds = fastest_seconds([&] {
-    kernels::parallel_for<float>(blocks, [=](std::int64_t i) { std::memcpy(target + i * block, source + i * block, block); });
+    kernels::parallel_for<float>(blocks,
+                                 [=](std::int64_t i) { std::memcpy(target + i * block, source + i * block, block); });
   });
   const double speed = 2e-9 * static_cast<double>(from.size()) / seconds;
   return warn_unless(speed >= 1, "memory copy", fmt::format("{:.1f} GB/s, read and written", speed),
@@ -202,12 +203,29 @@ Line replace_file() {
               fmt::format("write, flush, rename in {}{}", place.string(), found == "after" ? "" : ": " + found));
 }
 
-Line graphics() {
-  const bool driver = fs::exists("/dev/nvidiactl");
-  return warn_unless(!driver, "cuda",
-                     fmt::format("not available: this build has no CUDA backend{}",
-                                 driver ? "; a driver is there, so a CUDA build would find a device"
-                                        : ", and no NVIDIA driver is loaded"));
+// One line a GPU, or one that says why there is none.
+std::vector<Line> graphics() {
+  std::string none;
+  const std::vector<optim::Gpu> all = optim::list_gpus(none);
+  if (all.empty()) {
+    // Without a GPU that is as it should be; with its driver's device file it is not.
+    return {warn_unless(!fs::exists("/dev/nvidiactl"), "cuda", fmt::format("not available: {}", none))};
+  }
+  std::vector<Line> lines;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    std::string why = all[i].why_not;
+    if (why.empty()) {
+      try {
+        optim::open_gpu(static_cast<int>(i), false);
+      } catch (const Error& error) {
+        why = error.what();
+      }
+    }
+    lines.push_back(warn_unless(why.empty(), fmt::format("cuda:{}", i),
+                                fmt::format("{}available: {}{}{}", why.empty() ? "" : "not ", all[i].description,
+                                            why.empty() ? "" : "; ", why)));
+  }
+  return lines;
 }
 
 std::string compiler() {
@@ -238,7 +256,11 @@ int doctor(const Invocation& invocation) {
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   lines.push_back(
       line(true, "cpu", fmt::format("available: {}, {:.1f} GiB of memory", processor_name(), memory / (1 << 30))));
-  check("cuda", graphics);
+  try {
+    for (Line& gpu : graphics()) lines.push_back(std::move(gpu));
+  } catch (const Error& error) {
+    lines.push_back(warn_unless(false, "cuda", fmt::format("not available: {}", error.what())));
+  }
   lines.push_back(warn_unless(kernels::isa() != kernels::Isa::baseline, "CPU features",
                               fmt::format("kernels run as {}", kernels::isa_name())));
   lines.push_back(warn_unless(threads <= processors, "threads",

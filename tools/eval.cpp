@@ -69,7 +69,7 @@ void add_training(Json& document, const fs::path& checkpoint) {
   }
 }
 
-Json evaluate(const Checkpoint& run, const Invocation& invocation, const std::string& device) {
+Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenDevice& device) {
   const Settings& asked = invocation.settings;
   Settings settings = run.settings;
   settings.device = asked.device;
@@ -96,7 +96,7 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const std::st
   document["part"] = asked.part;
   document["windows"] = starts.size();
   add_training(document, run.path);
-  add_scores(document, score(run.model, run.slab, e, starts, settings), e);
+  add_scores(document, score(run.model, run.slab, e, starts, settings, device), e);
   document["peak_memory_bytes"] = peak_memory_bytes();
   document["weights_sha256"] = run.sha256;
   const std::int64_t seen =
@@ -114,7 +114,7 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const std::st
 
 int eval(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
-  const std::string device = select_device(settings);
+  const ChosenDevice device = select_device(settings);
   const std::vector<Checkpoint> runs =
       read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
   std::vector<Json> documents;

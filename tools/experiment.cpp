@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <future>
 #include <sstream>
@@ -146,22 +147,34 @@ int thread_count(const Settings& settings) {
   return settings.threads > 0 ? static_cast<int>(settings.threads) : omp_get_num_procs();
 }
 
-std::string select_device(const Settings& settings) {
-  if (settings.device != "auto" && settings.device != "cpu") {
-    throw Error(Exit::device, fmt::format("--device {}: this build has no CUDA backend", settings.device))
-        .hint("use --device cpu; `samformer doctor` lists the devices");
+ChosenDevice select_device(const Settings& settings) {
+  const bool tf32 = settings.precision == "tf32", bf16 = settings.precision == "bf16";
+  omp_set_num_threads(thread_count(settings));
+  int gpu = settings.device.starts_with("cuda:") ? std::stoi(settings.device.substr(5)) : 0;
+  bool on_gpu = settings.device.starts_with("cuda");
+  if (settings.device == "auto" && !bf16) {
+    std::string none;
+    const std::vector<optim::Gpu> all = optim::list_gpus(none);
+    const auto found = std::ranges::find_if(all, [](const optim::Gpu& g) { return g.why_not.empty(); });
+    on_gpu = found != all.end();
+    gpu = static_cast<int>(found - all.begin());
   }
-  const bool available = settings.precision == "float32" || (settings.precision == "bf16" && kernels::bf16_available());
-  if (!available) {
+  if (on_gpu && bf16) {
+    throw Error(Exit::device, fmt::format("--precision bf16: {} has float32 and tf32", settings.device))
+        .hint("use --precision float32 or tf32, or --device cpu");
+  }
+  if (on_gpu) {
+    std::unique_ptr<optim::Device> device = optim::open_gpu(gpu, tf32);
+    return {device->name(), std::move(device)};
+  }
+  if (tf32 || (bf16 && !kernels::bf16_available())) {
     throw Error(Exit::device, fmt::format("--precision {}: {}", settings.precision,
-                                          settings.precision == "bf16"
-                                              ? fmt::format("it needs the CPU's AVX512-BF16, kernels here run as {}",
-                                                            kernels::isa_name())
-                                              : "the device cpu has no TF32, a format of NVIDIA's GPUs"))
+                                          bf16 ? fmt::format("it needs the CPU's AVX512-BF16, kernels here run as {}",
+                                                             kernels::isa_name())
+                                               : "the device cpu has no TF32, a format of NVIDIA's GPUs"))
         .hint("use --precision float32");
   }
-  omp_set_num_threads(thread_count(settings));
-  return "cpu";
+  return {"cpu", nullptr};
 }
 
 }  // namespace samformer::tools

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <future>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,14 @@ kernels::Center center_of(const Settings& settings);
 // Initial weights into a training's slabs.
 void initialise(optim::Training<float>& training, const model::Samformer& model, const Settings& settings);
 
-// Refuses devices and precisions that are not there (Exit::device), sets the number of threads; returns the device.
-std::string select_device(const Settings& settings);
+// Where to compute: `gpu` null: on the CPU.
+struct ChosenDevice {
+  std::string name;
+  std::unique_ptr<optim::Device> gpu;
+};
+// `auto` takes the first GPU that can be used, else the CPU. Refuses devices and precisions that are not there
+// (Exit::device), sets the number of threads.
+ChosenDevice select_device(const Settings& settings);
 int thread_count(const Settings& settings);
 
 }  // namespace samformer::tools

@@ -16,7 +16,7 @@ struct Forecast {
 
 // Rows 0 .. origin of the series are known.
 std::vector<double> forecast_values(const Checkpoint& run, const model::Series& series, std::int64_t origin,
-                                    std::int64_t horizon) {
+                                    std::int64_t horizon, const ChosenDevice& device) {
   const std::int64_t L = run.settings.lookback, D = series.width();
   std::vector<float> window(static_cast<std::size_t>(D * L));
   for (std::int64_t d = 0; d < D; ++d) {
@@ -36,7 +36,9 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
   }
   const std::int32_t start[] = {0};
   const optim::Problem problem{window, L, D, run.targets};
-  optim::Evaluator evaluator(run.model, center_of(run.settings));
+  const std::unique_ptr<optim::DeviceModel> loaded =
+      device.gpu ? device.gpu->load(run.model, problem, center_of(run.settings)) : nullptr;
+  optim::Evaluator evaluator(run.model, center_of(run.settings), loaded.get());
   const std::vector<float> y = evaluator.forecast(run.slab, problem, start);
   const std::int64_t targets = static_cast<std::int64_t>(run.targets.size()), H = run.settings.horizon;
   std::vector<double> values(static_cast<std::size_t>(horizon * targets));
@@ -96,7 +98,7 @@ std::string age(const Checkpoint& run, const model::Series& series, std::int64_t
 int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const std::string& argument = invocation.arguments[0];
-  const std::string device = select_device(asked);
+  const ChosenDevice device = select_device(asked);
   const std::vector<Checkpoint> runs = read_run(argument, asked.weights);
   const Checkpoint& first = runs[0];
   const std::int64_t H = first.settings.horizon;
@@ -139,7 +141,7 @@ int predict(const Invocation& invocation) {
     if (run.columns != first.columns || run.targets != first.targets || run.settings.horizon != H) {
       throw Error(Exit::data, "the seeds of this run differ in columns, targets or horizon").at(run.path.string());
     }
-    const std::vector<double> values = forecast_values(run, series, origin, horizon);
+    const std::vector<double> values = forecast_values(run, series, origin, horizon, device);
     if (forecast.values.empty()) forecast.values.resize(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) {
       forecast.values[i] += values[i] / static_cast<double>(runs.size());
@@ -168,7 +170,7 @@ int predict(const Invocation& invocation) {
                            {"origin", series.date(origin)},
                            {"trained_until", first.trained_until.empty() ? Json(nullptr) : Json(first.trained_until)},
                            {"horizon", horizon},
-                           {"device", device},
+                           {"device", device.name},
                            {"out", asked.out.empty() ? Json(nullptr) : Json(asked.out)},
                            {"columns", forecast.columns},
                            {"forecast", rows}};

@@ -37,10 +37,12 @@ std::int64_t peak_memory_bytes() {
 }
 
 Scores score(const model::Samformer& model, std::span<const float> slab, const Experiment& experiment,
-             std::span<const std::int32_t> starts, const Settings& settings) {
+             std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
   const optim::Problem problem = experiment.problem();
   const std::int64_t L = settings.lookback, H = settings.horizon;
-  optim::Evaluator evaluator(model, center_of(settings));
+  const std::unique_ptr<optim::DeviceModel> loaded =
+      device.gpu ? device.gpu->load(model, problem, center_of(settings)) : nullptr;
+  optim::Evaluator evaluator(model, center_of(settings), loaded.get());
   const double begin = monotonic_seconds();
   optim::ErrorSums errors = evaluator.errors(slab, problem, starts);
   const double seconds = monotonic_seconds() - begin;
@@ -52,7 +54,7 @@ Scores score(const model::Samformer& model, std::span<const float> slab, const E
 }
 
 Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Samformer& model,
-              const std::string& device) {
+              const ChosenDevice& device) {
   // Of a part that begins too early for its look-back (eval on a short file) there are none.
   const auto windows = [&](model::Span span) {
     return span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon);
@@ -83,7 +85,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
           {"optimizer", s.optimizer},
           {"lr", s.lr},
           {"batch", s.batch},
-          {"device", device},
+          {"device", device.name},
           {"precision", s.precision},
           {"threads", thread_count(s)},
           {"parameters", model.parameters().count()},

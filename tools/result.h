@@ -16,11 +16,11 @@ struct Scores {
   double seconds;                            // of the model's one pass over the windows
 };
 Scores score(const model::Samformer& model, std::span<const float> slab, const Experiment& experiment,
-             std::span<const std::int32_t> starts, const Settings& settings);
+             std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);
 
 // schema_version to parameters and windows: what is known before the first step.
 Json describe(const std::string& command, const Settings& settings, const Experiment& experiment,
-              const model::Samformer& model, const std::string& device);
+              const model::Samformer& model, const ChosenDevice& device);
 // Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
 void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
 

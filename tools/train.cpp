@@ -59,7 +59,7 @@ std::vector<std::int32_t> all_starts(model::Span rows, const Settings& settings)
 
 // One run into `folder`, from the beginning or from its state. `experiment` is the series of `settings`.
 Json train_one(const fs::path& folder, const Settings& settings, const Experiment& experiment,
-               const std::string& device, Console& console, bool resume) {
+               const ChosenDevice& device, Console& console, bool resume) {
   if (resume && finished(folder, settings)) {
     console.info(fmt::format("{} is finished: its stored result", folder.string()));
     return stored_result(folder);
@@ -74,8 +74,9 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   try {
     console.info(fmt::format("{}: {} windows of {} + {} steps, {} parameters, device {}, {} threads", folder.string(),
                              train_starts.size(), settings.lookback, settings.horizon, model.parameters().count(),
-                             device, thread_count(settings)));
-    optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings));
+                             device.gpu ? fmt::format("{} ({})", device.name, device.gpu->description()) : device.name,
+                             thread_count(settings)));
+    optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings), device.gpu.get());
     initialise(trainer.training(), model, settings);
     run.train(trainer);
 
@@ -90,7 +91,9 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     result["train_loss"] = number_or_null(state.tested.train_loss);
     result["val_mse"] = number_or_null(state.tested.val_mse);
     if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
-    if (!settings.no_test) add_scores(result, score(model, best.slab, experiment, test_starts, settings), experiment);
+    if (!settings.no_test) {
+      add_scores(result, score(model, best.slab, experiment, test_starts, settings, device), experiment);
+    }
     result["seconds_training"] = run.seconds_training();
     result["seconds_per_epoch"] = number_or_null(run.seconds_per_epoch());
     result["peak_memory_bytes"] = peak_memory_bytes();
@@ -104,7 +107,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
       refit.epochs = state.tested.epoch;
       refit.patience = 0;
       const optim::Problem every_row = all.problem();
-      optim::Trainer again(model, every_row, starts, {}, refit);
+      optim::Trainer again(model, every_row, starts, {}, refit, device.gpu.get());
       initialise(again.training(), model, settings);
       console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
       run.refit(again, all);
@@ -154,7 +157,7 @@ int train(const Invocation& invocation) {
     }
     return 0;
   };
-  const std::string device = select_device(settings);
+  const ChosenDevice device = select_device(settings);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
   if (resume && finished(given, settings)) return report(stored_result(given));

@@ -1,0 +1,299 @@
+// Training, evaluation and forecasts on a device against the CPU, from the same seed: on the SIMT emulator, or, built
+// with nvcc, on a GPU. Losses agree to 1e-5, weights to 1e-4 (of the tensor's largest), over every option that changes
+// the step.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <numbers>
+
+#include "kernels/gpu.h"
+#include "optim/trainer.h"
+#ifdef SAMFORMER_EMULATED
+#include "kernels/simt.h"
+#endif
+
+namespace samformer::optim {
+namespace {
+
+using Slab = std::vector<float>;
+
+// Series, windows and model of a test; 37 training windows in batches of 8: four full ones and one of 5 an epoch.
+struct Bench {
+  explicit Bench(model::SamformerShape shape, std::vector<std::int32_t> forecast_targets = {})
+      : model(shape), targets(std::move(forecast_targets)) {
+    const auto [value, D, L, H, d_m] = shape;
+    rows = L + H + 90;
+    if (targets.empty()) {
+      for (std::int32_t d = 0; d < D; ++d) targets.push_back(d);
+    }
+    for (std::int64_t d = 0; d < D; ++d) {
+      for (std::int64_t t = 0; t < rows; ++t) {
+        const double phase = 2 * std::numbers::pi * static_cast<double>(t) / static_cast<double>(9 + d);
+        const double noise = static_cast<double>((t * 7919 + d * 104729) % 1000) / 1000 - 0.5;
+        values.push_back(static_cast<float>(std::sin(phase) + 0.3 * noise + 0.01 * static_cast<double>(t)));
+      }
+    }
+    for (std::int32_t t = 0; t < 37; ++t) train.push_back(t);
+    for (std::int32_t t = 60; t < 90; ++t) val.push_back(t);
+  }
+  Problem problem() const { return {values, rows, model.shape().D, targets}; }
+
+  model::Samformer model;
+  std::vector<std::int32_t> targets;
+  std::int64_t rows = 0;
+  Slab values;
+  std::vector<std::int32_t> train, val;
+};
+
+TrainerSettings settings_of(std::int64_t epochs) {
+  TrainerSettings s;
+  s.batch = 8;
+  s.epochs = epochs;
+  s.patience = 0;
+  s.seed = 5;
+  s.lr = 3e-3;
+  return s;
+}
+
+class Recorder final : public Observer {
+ public:
+  void epoch_begins(std::int64_t, std::int64_t) override {}
+  Action step_done(std::int64_t) override { return ++steps == stop_at ? Action::stop : Action::go_on; }
+  void steps_done() override {}
+  void epoch_ends(const EpochReport& report) override { reports.push_back(report); }
+  void save_state() override { ++saves; }
+  std::int64_t steps = 0, stop_at = -1, saves = 0;
+  std::vector<EpochReport> reports;
+};
+
+std::unique_ptr<Device> open_device() {
+  std::string none;
+  if (list_gpus(none).empty()) return nullptr;
+  return open_gpu(0, false);
+}
+
+struct Outcome {
+  Slab weights, first_moment, tested;
+  std::vector<EpochReport> reports;
+  std::vector<float> forecast;
+  ErrorSums errors{1, 1};
+};
+
+void start(Trainer& trainer, const Bench& bench) {
+  bench.model.initialise(trainer.training().weights().data(), 3, model::Init::pytorch, model::HeadInit::as_init);
+  trainer.training().start_average();
+}
+Slab copy(std::span<const float> slab) { return {slab.begin(), slab.end()}; }
+
+Outcome run(const Bench& bench, const TrainerSettings& settings, Device* device) {
+  const Problem problem = bench.problem();
+  Trainer trainer(bench.model, problem, bench.train, bench.val, settings, device);
+  start(trainer, bench);
+  Recorder recorder;
+  trainer.run(recorder);
+  Outcome out;
+  out.weights = copy(trainer.training().weights());
+  out.first_moment = copy(trainer.training().first_moment());
+  out.tested = copy(trainer.training().tested());
+  out.reports = recorder.reports;
+  const auto loaded = device ? device->load(bench.model, problem, settings.step.center) : nullptr;
+  Evaluator evaluator(bench.model, settings.step.center, loaded.get());
+  out.forecast = evaluator.forecast(out.tested, problem, bench.val);
+  out.errors = evaluator.errors(out.tested, problem, bench.val);
+  return out;
+}
+
+void expect_slab(const char* what, const Slab& got, const Slab& want, double tolerance, const model::Samformer& model) {
+  ASSERT_EQ(got.size(), want.size());
+  for (const model::Parameter& p : model.parameters().all()) {
+    double scale = 0, error = 0;
+    for (std::int64_t i = p.offset; i < p.offset + p.shape.count(); ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      scale = std::max(scale, std::abs(static_cast<double>(want[at])));
+      const double e = std::abs(static_cast<double>(got[at]) - static_cast<double>(want[at]));
+      if (!(e <= error)) error = e;
+    }
+    EXPECT_TRUE(error <= tolerance * scale) << what << " " << p.name << ": error " << error << ", scale " << scale;
+  }
+}
+void expect_near(const char* what, double got, double want, double tolerance) {
+  EXPECT_TRUE(std::abs(got - want) <= tolerance * std::abs(want)) << what << ": " << got << ", on the CPU " << want;
+}
+
+struct Case {
+  const char* name;
+  model::SamformerShape shape;
+  std::function<void(TrainerSettings&)> change;
+  std::vector<std::int32_t> targets = {};
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+using model::Value;
+const Case cases[] = {
+    {"Defaults", {Value::low_rank, 7, 48, 12, 8}, [](TrainerSettings&) {}},
+    {"Full", {Value::full, 3, 33, 9, 5}, [](TrainerSettings&) {}},
+    {"NoSam", {Value::low_rank, 3, 24, 6, 4}, [](TrainerSettings& s) { s.step.rho = 0; }},
+    {"Adaptive", {Value::low_rank, 2, 24, 6, 4}, [](TrainerSettings& s) { s.step.adaptive = true; }},
+    {"Sgd",
+     {Value::low_rank, 2, 24, 6, 4},
+     [](TrainerSettings& s) {
+       s.step.rule.rule = kernels::Rule::sgd;
+       s.step.rule.weight_decay = 0.01;
+     }},
+    {"AdamWKeras",
+     {Value::low_rank, 2, 24, 6, 4},
+     [](TrainerSettings& s) {
+       s.step.rule.rule = kernels::Rule::adamw;
+       s.step.rule.form = kernels::AdamForm::keras;
+       s.step.rule.epsilon = 1e-7;
+       s.step.rule.weight_decay = 0.01;
+     }},
+    {"NoMixingNoAverage",
+     {Value::full, 2, 24, 6, 4},
+     [](TrainerSettings& s) {
+       s.step.stats_mix = 0;
+       s.step.ema = 0;
+     }},
+    {"LastValue", {Value::low_rank, 2, 24, 6, 4}, [](TrainerSettings& s) { s.step.center = kernels::Center::last; }},
+    {"OneTarget", {Value::low_rank, 3, 24, 6, 4}, [](TrainerSettings&) {}, {2}},
+    {"RankedByTheMixedLoss",
+     {Value::low_rank, 2, 24, 6, 4},
+     [](TrainerSettings& s) {
+       s.select_mixed = true;
+       s.step.stats_mix = 1;
+     }},
+};
+
+class GpuTraining : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    device_ = open_device();
+    if (!device_) GTEST_SKIP() << "no GPU here";
+  }
+  std::unique_ptr<Device> device_;
+};
+
+// 20 steps: four epochs of four full batches and a short one.
+TEST_P(GpuTraining, AgreesWithTheCpu) {
+  const Case& c = GetParam();
+  const Bench bench(c.shape, c.targets);
+  TrainerSettings settings = settings_of(4);
+  c.change(settings);
+  const Outcome cpu = run(bench, settings, nullptr), got = run(bench, settings, device_.get());
+  ASSERT_EQ(got.reports.size(), 4u);
+  for (std::size_t e = 0; e < 4; ++e) {
+    expect_near("training loss", got.reports[e].train_loss, cpu.reports[e].train_loss, 1e-5);
+    expect_near("validation MSE", got.reports[e].val_mse, cpu.reports[e].val_mse, 1e-5);
+    expect_near("validation MAE", got.reports[e].val_mae, cpu.reports[e].val_mae, 1e-5);
+    if (settings.select_mixed) expect_near("mixed", got.reports[e].val_mixed, cpu.reports[e].val_mixed, 1e-5);
+    EXPECT_EQ(got.reports[e].selected, cpu.reports[e].selected);
+  }
+  EXPECT_NE(cpu.reports[0].train_loss, cpu.reports[3].train_loss);
+  expect_slab("weights", got.weights, cpu.weights, 1e-4, bench.model);
+  expect_slab("tested", got.tested, cpu.tested, 1e-4, bench.model);
+  ASSERT_EQ(got.forecast.size(), cpu.forecast.size());
+  for (std::size_t i = 0; i < got.forecast.size(); ++i) ASSERT_NEAR(got.forecast[i], cpu.forecast[i], 1e-4);
+  for (std::size_t i = 0; i < cpu.errors.squared.size(); ++i) {
+    ASSERT_NEAR(got.errors.squared[i], cpu.errors.squared[i], 1e-3 * cpu.errors.squared[i] + 1e-6);
+    ASSERT_NEAR(got.errors.absolute[i], cpu.errors.absolute[i], 1e-3 * cpu.errors.absolute[i] + 1e-6);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, GpuTraining, testing::ValuesIn(cases),
+                         [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });
+
+class GpuTrainer : public testing::Test {
+ protected:
+  void SetUp() override {
+    device_ = open_device();
+    if (!device_) GTEST_SKIP() << "no GPU here";
+  }
+  Outcome repeated() { return run(bench_, settings_of(2), device_.get()); }
+  const Bench bench_{{Value::low_rank, 2, 24, 6, 4}};
+  std::unique_ptr<Device> device_;
+};
+
+TEST_F(GpuTrainer, TwoRunsAgreeBitForBit) {
+  const Outcome first = repeated(), second = repeated();
+  EXPECT_EQ(first.weights, second.weights);
+  EXPECT_EQ(first.reports.back().val_mse, second.reports.back().val_mse);
+}
+
+#ifdef SAMFORMER_EMULATED
+TEST_F(GpuTrainer, TheOrderOfThreadsChangesNothing) {
+  namespace simt = kernels::simt;
+  const Outcome forward = repeated();
+  for (const simt::Order order : {simt::Order::reverse, simt::Order::shuffled}) {
+    simt::options() = {order, 11};
+    const Outcome other = repeated();
+    simt::options() = {};
+    EXPECT_EQ(forward.weights, other.weights);
+  }
+}
+#endif
+
+// From the state of an interruption, which takes effect at the end of the epoch's steps, to the same bits.
+TEST_F(GpuTrainer, ResumesToTheSameBits) {
+  const Outcome whole = repeated();
+  const Problem problem = bench_.problem();
+  Trainer first(bench_.model, problem, bench_.train, bench_.val, settings_of(2), device_.get());
+  start(first, bench_);
+  Recorder recorder;
+  recorder.stop_at = 2;
+  try {
+    first.run(recorder);
+    FAIL() << "not interrupted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::interrupted);
+  }
+  EXPECT_EQ(recorder.saves, 1);
+  EXPECT_EQ(first.state().step, first.steps_per_epoch());
+  Trainer second(bench_.model, problem, bench_.train, bench_.val, settings_of(2), device_.get());
+  const auto move = [](std::span<float> from, std::span<float> to) { std::copy(from.begin(), from.end(), to.begin()); };
+  move(first.training().weights(), second.training().weights());
+  move(first.training().first_moment(), second.training().first_moment());
+  move(first.training().second_moment(), second.training().second_moment());
+  move(first.training().averaged(), second.training().averaged());
+  second.training().set_steps(first.training().steps());
+  second.state() = first.state();
+  Recorder again;
+  second.run(again);
+  EXPECT_EQ(copy(second.training().weights()), whole.weights);
+  EXPECT_EQ(copy(second.training().tested()), whole.tested);
+}
+
+// The record of the first non-finite gradient: step, pass and parameter, the weights being those before the step.
+TEST_F(GpuTrainer, ReportsADivergence) {
+  const Problem problem = bench_.problem();
+  TrainerSettings settings = settings_of(1);
+  settings.step.rho = 1e30;  // the second pass overflows
+  for (Device* device : {static_cast<Device*>(nullptr), device_.get()}) {
+    Trainer trainer(bench_.model, problem, bench_.train, bench_.val, settings, device);
+    start(trainer, bench_);
+    const Slab before = copy(trainer.training().weights());
+    Recorder recorder;
+    try {
+      trainer.run(recorder);
+      FAIL() << "not diverged";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::diverged);
+      EXPECT_NE(std::string(e.what()).find("step 1, pass 2"), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find("compute_"), std::string::npos) << e.what();
+    }
+    EXPECT_EQ(copy(trainer.training().weights()), before);
+  }
+}
+
+TEST_F(GpuTrainer, RefusesWhatIsNotThere) {
+  try {
+    open_gpu(1000, false);
+    FAIL() << "opened";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code, Exit::device);
+    EXPECT_NE(std::string(e.what()).find("cuda:1000"), std::string::npos) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace samformer::optim
