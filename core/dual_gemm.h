@@ -23,7 +23,7 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, st
           const Epilogue epilogue = {}) {
   constexpr std::int64_t rows = 64, columns = 32, depth = 64;
   const std::int64_t across = kernels::blocks_of(N, columns);
-  kernels::parallel_for<T>(kernels::blocks_of(M, rows) * across, [=](std::int64_t block) {
+  kernels::parallel_for<T>(kernels::blocks_of(M, rows) * across, [=](std::int64_t block, auto target) {
     const std::int64_t i = block / across * rows, j = block % across * columns;
     const std::int64_t m = std::min(rows, M - i), n = std::min(columns, N - j);
     const std::int64_t filled = kernels::blocks_of(n, 8) * 8;  // whole packs
@@ -47,10 +47,12 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, st
           tangent_b |= x.d != 0;
         }
       }
-      kernels::gemm_tile<T>(m, filled, d, a[0], depth, 1, b[0], columns, c[0], columns, k > 0);
+      kernels::gemm_tile(target, false, m, filled, d, a[0], depth, 1, b[0], columns, c[0], columns, k > 0);
       if (k == 0) std::fill(c[1], c[1] + m * columns, T{});
-      if (tangent_b) kernels::gemm_tile<T>(m, filled, d, a[0], depth, 1, b[1], columns, c[1], columns, true);
-      if (tangent_a) kernels::gemm_tile<T>(m, filled, d, a[1], depth, 1, b[0], columns, c[1], columns, true);
+      if (tangent_b)
+        kernels::gemm_tile(target, false, m, filled, d, a[0], depth, 1, b[1], columns, c[1], columns, true);
+      if (tangent_a)
+        kernels::gemm_tile(target, false, m, filled, d, a[1], depth, 1, b[0], columns, c[1], columns, true);
     }
     for (std::int64_t r = 0; r < m; ++r) {
       Dual<T>* to = C + (i + r) * ldc + j;

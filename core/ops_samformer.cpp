@@ -66,13 +66,13 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
     return halves.rows ? memory.allocate<std::uint32_t>(count) : nullptr;
   };
   const Arena::Mark before = arena.mark();
-  kernels::projection(Z.data, P.data, s.data, X.data, W.data, b.data, gamma.data, beta.data, R, D, O, L, halves,
-                      words(arena, kernels::bf16_panel_words(O, L)));
+  kernels::projection(Z.data, P.data, s.data, X.data, W.data, b.data, gamma.data, beta.data, R, D, O, L,
+                      arena.allocate<T>(O * L), halves, words(arena, kernels::bf16_panel_words(O, L)));
   arena.rewind(before);
   return xhat.tape->record(Z, {weight, bias, affine.gamma, affine.beta}, [=](Var<T> self) {
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
-    T* work = memory.allocate<T>(kernels::projection_backward_work(R, O));
+    T* work = memory.allocate<T>(kernels::projection_backward_work<T>(R, O, L));
     kernels::projection_backward(weight.gradient().data, bias.gradient().data, affine.gamma.gradient().data,
                                  affine.beta.gradient().data, self.gradient().data, X.data, P.data, s.data, gamma.data,
                                  beta.data, R, D, O, L, skip_begin, skip_end, work, halves,
@@ -123,7 +123,12 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
     }
     if (weight.needs_gradient()) {
       const Tensor<T> to = weight.gradient();
-      gemm(true, false, W.rows(), W.cols(), A.rows(), g.data, g.stride, A.data, A.stride, to.data, to.stride, true);
+      Arena& memory = x.tape->arena();
+      const Arena::Mark mark = memory.mark();
+      T* work = memory.allocate<T>(kernels::gemm_parts_work<T>(W.rows(), W.cols(), A.rows()));
+      kernels::gemm_in_parts(W.rows(), W.cols(), A.rows(), g.data, g.stride, A.data, A.stride, to.data, to.stride,
+                             work);
+      memory.rewind(mark);
     }
   });
 }

@@ -1,7 +1,8 @@
 // Threads and instruction sets, in one place: runs a kernel's body over independent blocks, on all OpenMP threads and
 // compiled for the widest vectors of this processor.
 //
-//   parallel_for<T>(blocks, [=](std::int64_t block) { ... });        T: the scalar of the kernel
+//   parallel_for<T>(blocks, [=](std::int64_t block) { ... });               T: the scalar of the kernel
+//   parallel_for<T>(blocks, [=](std::int64_t block, auto target) { ... });  target: the vectors it is compiled for
 //
 // * Determinism: the caller cuts its work into blocks by shape alone and no block reads what another one writes, so the
 //   result does not depend on the number of threads. Reductions go through one slot a block, added up in block order.
@@ -26,19 +27,34 @@ Isa isa();
 // Its name, for people.
 const char* isa_name();
 
+// The vector registers that a body is compiled for: how many, and the bytes of one.
+template <int bytes_, int registers_>
+struct Target {
+  static constexpr int bytes = bytes_, registers = registers_;
+};
+
+template <class Target, class Body>
+inline void call(const Body& body, std::int64_t block) {
+  if constexpr (std::is_invocable_v<const Body&, std::int64_t, Target>) {
+    body(block, Target{});
+  } else {
+    body(block);
+  }
+}
+
 #if defined(__x86_64__) && !defined(SAMFORMER_BASELINE_ONLY)
 #define SAMFORMER_TARGET(name) __attribute__((target(name), flatten, noinline))
 template <class Body>
 SAMFORMER_TARGET("arch=x86-64-v4")
 void run_v4(const Body& body, std::int64_t block) {
   const Body local = body;
-  local(block);
+  call<Target<64, 32>>(local, block);
 }
 template <class Body>
 SAMFORMER_TARGET("arch=x86-64-v3")
 void run_v3(const Body& body, std::int64_t block) {
   const Body local = body;
-  local(block);
+  call<Target<32, 16>>(local, block);
 }
 #undef SAMFORMER_TARGET
 template <class T, class Body>
@@ -48,13 +64,13 @@ void run_block(Isa level, const Body& body, std::int64_t block) {
   } else if (std::is_floating_point_v<T> && level >= Isa::v3) {
     if constexpr (std::is_floating_point_v<T>) run_v3(body, block);
   } else {
-    body(block);
+    call<Target<16, 16>>(body, block);
   }
 }
 #else
 template <class T, class Body>
 void run_block(Isa, const Body& body, std::int64_t block) {
-  body(block);
+  call<Target<16, 16>>(body, block);
 }
 #endif
 

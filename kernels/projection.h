@@ -19,18 +19,18 @@
 
 namespace samformer::kernels {
 
-// Z, P and s. Where no backward follows, or without gamma, P is not needed: pass P = Z. `words`: with halves,
-// bf16_panel_words(O, L).
+// Z, P and s. Where no backward follows, or without gamma, P is not needed: pass P = Z. `work`: O L scalars, for W'.
+// `words`: with halves, bf16_panel_words(O, L).
 template <class T>
 void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta, std::int64_t R,
-                std::int64_t D, std::int64_t O, std::int64_t L, Bf16Windows halves = {},
+                std::int64_t D, std::int64_t O, std::int64_t L, T* work, Bf16Windows halves = {},
                 std::uint32_t* words = nullptr) {
-  if (gamma) {
-    constexpr std::int64_t rows = 32;
-    parallel_for<T>(blocks_of(O, rows), [=](std::int64_t block) {
-      for (std::int64_t o = block * rows; o < std::min(O, (block + 1) * rows); ++o) s[o] = sum(W + o * L, L);
-    });
-  }
+  constexpr std::int64_t rows = 16;
+  parallel_for<T>(blocks_of(O, rows), [=](std::int64_t block, auto target) {
+    const std::int64_t first = block * rows, count = std::min(rows, O - first);
+    for (std::int64_t o = first; gamma && o < first + count; ++o) s[o] = sum(W + o * L, L);
+    if (!halves.rows) transpose<T, target.bytes>(work + first, O, W + first * L, L, count, L);
+  });
   const auto finish = [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
     for (std::int64_t r = i; r < i + m; ++r) {
       const T* p = P + r * O;
@@ -58,13 +58,14 @@ void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T
       return;
     }
   }
-  gemm(false, true, R, O, L, xhat, L, W, L, P, O, false, finish);
+  gemm(false, false, R, O, L, xhat, L, work, O, P, O, false, finish);
 }
 
 inline constexpr std::int64_t projection_backward_rows = 64;
 // Scalars of workspace that projection_backward needs.
-constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O) {
-  return 2 * R + 2 * O * blocks_of(R, projection_backward_rows) + O;
+template <class T>
+constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O, std::int64_t L) {
+  return 2 * R + 2 * O * blocks_of(R, projection_backward_rows) + O + gemm_parts_work<T>(O, L, R);
 }
 
 // Accumulates dW [O][L], db [O], dgamma and dbeta [D]; scales dZ in place. Columns [skip_begin, skip_end) of db stay
@@ -131,7 +132,7 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
       return;
     }
   }
-  gemm(true, false, O, L, R, dZ, O, xhat, L, dW, L, true, finish);
+  gemm_in_parts(O, L, R, dZ, O, xhat, L, dW, L, ds + O, finish);
 }
 
 }  // namespace samformer::kernels

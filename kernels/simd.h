@@ -1,44 +1,95 @@
 // Short vectors and the few vector functions that kernels share, for any scalar T (float, double, dual numbers).
 //
-// Pack<T> is 32 bytes of T where the compiler has such a vector (float 8, double 4), else one T. Loads and stores are
+// Pack<T, bytes> is `bytes` of T where the compiler has such a vector (float, double), else one T. Loads and stores are
 // unaligned. Written with compiler vectors, not intrinsics: the same source serves AVX2, AVX-512, SSE2 and NEON.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace samformer::kernels {
 
-template <class T>
+template <class T, int bytes>
 struct PackOf {
   using type = T;
   static constexpr int lanes = 1;
 };
-template <>
-struct PackOf<float> {
-  typedef float type __attribute__((vector_size(32)));
-  static constexpr int lanes = 8;
+template <int bytes>
+struct PackOf<float, bytes> {
+  typedef float type __attribute__((vector_size(bytes)));
+  static constexpr int lanes = bytes / 4;
 };
-template <>
-struct PackOf<double> {
-  typedef double type __attribute__((vector_size(32)));
-  static constexpr int lanes = 4;
+template <int bytes>
+struct PackOf<double, bytes> {
+  typedef double type __attribute__((vector_size(bytes)));
+  static constexpr int lanes = bytes / 8;
 };
-template <class T>
-using Pack = typename PackOf<T>::type;
-template <class T>
-inline constexpr int lanes = PackOf<T>::lanes;
+template <class T, int bytes>
+using Pack = typename PackOf<T, bytes>::type;
+template <class T, int bytes>
+inline constexpr int lanes = PackOf<T, bytes>::lanes;
 
-template <class T>
-inline void load(Pack<T>& pack, const T* from) {
+template <class Pack, class T>
+inline void load(Pack& pack, const T* from) {
   std::memcpy(&pack, from, sizeof pack);
 }
-template <class T>
-inline void store(T* to, const Pack<T>& pack) {
+template <class Pack, class T>
+inline void store(T* to, const Pack& pack) {
   std::memcpy(to, &pack, sizeof pack);
+}
+
+namespace detail {
+
+// Lanes of a and b in turn, in runs of `run`: the low (half = 0) or the high half of each.
+template <int run, int half, class P, int... lane>
+inline P interleave(const P& a, const P& b, std::integer_sequence<int, lane...>) {
+  constexpr int n = sizeof...(lane);
+  return __builtin_shufflevector(a, b,
+                                 ((lane / run % 2) * n + lane / (2 * run) * (2 * run) + half * run + lane % run)...);
+}
+template <int run, class P, int n>
+inline void transpose_runs(P (&x)[n]) {
+  if constexpr (run < n) {
+    constexpr auto all = std::make_integer_sequence<int, n>();
+    for (int i = 0; i < n; ++i) {
+      if (i & run) continue;
+      const P a = x[i], b = x[i + run];
+      x[i] = interleave<run, 0>(a, b, all);
+      x[i + run] = interleave<run, 1>(a, b, all);
+    }
+    transpose_runs<2 * run>(x);
+  }
+}
+
+}  // namespace detail
+
+// to[n][m] = from[m][n]' (rows ldt and ldf apart), squares of `lanes` in registers.
+template <class T, int bytes>
+inline void transpose(T* to, std::int64_t ldt, const T* from, std::int64_t ldf, std::int64_t m, std::int64_t n) {
+  constexpr int side = lanes<T, bytes>;
+  std::int64_t i = 0;
+  if constexpr (side > 1) {
+    for (; i + side <= m; i += side) {
+      std::int64_t j = 0;
+      for (; j + side <= n; j += side) {
+        Pack<T, bytes> x[side];
+        for (int r = 0; r < side; ++r) load(x[r], from + (i + r) * ldf + j);
+        detail::transpose_runs<1>(x);
+        for (int r = 0; r < side; ++r) store(to + (j + r) * ldt + i, x[r]);
+      }
+      for (; j < n; ++j) {
+        for (int r = 0; r < side; ++r) to[j * ldt + i + r] = from[(i + r) * ldf + j];
+      }
+    }
+  }
+  for (; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) to[j * ldt + i] = from[i * ldf + j];
+  }
 }
 
 // The value without its tangent: what RevIN's statistics are to the gradient. A plain number has none.

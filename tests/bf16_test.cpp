@@ -141,16 +141,17 @@ TEST(Bf16, ProjectionTakesRoundedOperands) {
   const auto room = [](std::int64_t n) { return std::vector<float>(static_cast<std::size_t>(n)); };
   const auto narrow = [](const std::vector<double>& v) { return std::vector<float>(v.begin(), v.end()); };
 
+  std::vector<float> work = room(std::max(O * L, projection_backward_work<float>(R, O, L)));
   std::vector<float> Z = room(R * O), P = Z, s = room(O), expected_Z = Z, expected_P = Z, expected_s = s;
-  projection(Z.data(), P.data(), s.data(), x.data(), W.data(), b.data(), gamma.data(), beta.data(), R, D, O, L, halves,
-             of_W.data());
+  projection(Z.data(), P.data(), s.data(), x.data(), W.data(), b.data(), gamma.data(), beta.data(), R, D, O, L,
+             work.data(), halves, of_W.data());
   const std::vector<float> x_rounded = narrow(rounded(x)), W_rounded = narrow(rounded(W));
   projection(expected_Z.data(), expected_P.data(), expected_s.data(), x_rounded.data(), W_rounded.data(), b.data(),
-             gamma.data(), beta.data(), R, D, O, L);
+             gamma.data(), beta.data(), R, D, O, L, work.data());
   EXPECT_TRUE(error(Z, expected_Z) <= 1e-6) << error(Z, expected_Z);
   EXPECT_TRUE(error(P, expected_P) <= 1e-6) << error(P, expected_P);
 
-  std::vector<float> work = room(projection_backward_work(R, O)), dW = room(O * L), db = room(O), dgamma = room(D);
+  std::vector<float> dW = room(O * L), db = room(O), dgamma = room(D);
   std::vector<float> expected_dW = dW, expected_db = db, expected_dgamma = dgamma, dbeta = room(D), ignored = dbeta;
   std::vector<float> dP = dZ, rounded_dP = dZ;
   projection_backward(dW.data(), db.data(), dgamma.data(), dbeta.data(), dP.data(), x.data(), P.data(), s.data(),

@@ -74,8 +74,15 @@ struct Product {
   float* C;
   int64_t ldc;
   bool accumulate;
+  float* work = nullptr;  // of a weight's gradient, where K may be long
 
-  void run() const { kernels::gemm(transpose_a, transpose_b, M, N, K, A, lda, B, ldb, C, ldc, accumulate); }
+  void run() const {
+    if (work) {
+      kernels::gemm_in_parts(M, N, K, A, lda, B, ldb, C, ldc, work);
+    } else {
+      kernels::gemm(transpose_a, transpose_b, M, N, K, A, lda, B, ldb, C, ldc, accumulate);
+    }
+  }
   Counts counts() const {
     const double m = static_cast<double>(M), n = static_cast<double>(N), k = static_cast<double>(K);
     return {2 * m * n * k, 4 * (m * k + k * n + (accumulate ? 2 : 1) * m * n)};
@@ -190,7 +197,7 @@ class Workbench {
   float *Z_, *dZ_, *P_of_z_, *row_sums_, *bias_, *dbias_;
   Columns V_, dV_;
   float* P_of_v_ = nullptr;
-  float *C_, *dC_, *lse_, *fold_, *dfold_, *work_;
+  float *C_, *dC_, *lse_, *fold_, *dfold_, *work_, *turned_;
   std::vector<double> moments_;  // of forecast_loss
   double* partial_;
 };
@@ -247,15 +254,17 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
   fold_ = floats(H_ * std::max(L_, d_m_)), dfold_ = floats(H_ * std::max(L_, d_m_));
   const kernels::AttentionShape attention{N_, D_, d_m_, d_v_};
   moments_.resize(static_cast<std::size_t>(5 * D_));
-  work_ = floats(std::max({kernels::projection_backward_work(R_, widest), kernels::attention_work<float>(attention),
-                           kernels::attention_backward_work<float>(attention), 2 * R_ + 5 * D_}));
+  work_ = floats(
+      std::max({kernels::projection_backward_work<float>(R_, widest, L_), kernels::attention_work<float>(attention),
+                kernels::attention_backward_work<float>(attention), 2 * R_ + 5 * D_}));
+  turned_ = floats(widest * L_);
   partial_ = arena_.allocate<double>(kernels::blocks_of(P_, kernels::update_block));
 }
 
 void Workbench::project() const {
-  kernels::projection(Z_, P_of_z_, row_sums_, xhat_, w_ + first_, bias_, gamma_, beta_, R_, D_, O_, L_);
+  kernels::projection(Z_, P_of_z_, row_sums_, xhat_, w_ + first_, bias_, gamma_, beta_, R_, D_, O_, L_, turned_);
   if (own_values()) {
-    kernels::projection(V_.data, P_of_v_, row_sums_, xhat_, fold_, bias_, gamma_, beta_, R_, D_, H_, L_);
+    kernels::projection(V_.data, P_of_v_, row_sums_, xhat_, fold_, bias_, gamma_, beta_, R_, D_, H_, L_, turned_);
   }
 }
 
@@ -286,11 +295,11 @@ void Workbench::step(optim::Training<float>& training) {
 
 std::vector<Product> Workbench::projections() const {
   std::vector<Product> list = {
-      {"projection", false, true, R_, O_, L_, xhat_, L_, w_ + first_, L_, P_of_z_, O_, false},
-      {"projection_backward", true, false, O_, L_, R_, dZ_, O_, xhat_, L_, g_ + first_, L_, true}};
+      {"projection", false, false, R_, O_, L_, xhat_, L_, turned_, O_, P_of_z_, O_, false},
+      {"projection_backward", true, false, O_, L_, R_, dZ_, O_, xhat_, L_, g_ + first_, L_, true, work_}};
   if (own_values()) {
-    list.push_back({"values", false, true, R_, H_, L_, xhat_, L_, fold_, L_, P_of_v_, H_, false});
-    list.push_back({"values_backward", true, false, H_, L_, R_, dV_.data, H_, xhat_, L_, dfold_, L_, true});
+    list.push_back({"values", false, false, R_, H_, L_, xhat_, L_, turned_, H_, P_of_v_, H_, false});
+    list.push_back({"values_backward", true, false, H_, L_, R_, dV_.data, H_, xhat_, L_, dfold_, L_, true, work_});
   }
   return list;
 }
@@ -315,7 +324,7 @@ std::vector<Product> Workbench::head_backward() const {
   float* dfolded = low_rank_ ? dfold_ : dF;
   std::vector<Product> list = {
       {"head_backward_context", false, false, R_, d_v_, H_, dz, O_, folded, d_v_, dC_, d_v_, true},
-      {"head_backward_weight", true, false, H_, d_v_, R_, dz, O_, C_, d_v_, dfolded, d_v_, true}};
+      {"head_backward_weight", true, false, H_, d_v_, R_, dz, O_, C_, d_v_, dfolded, d_v_, true, work_}};
   if (low_rank_) {
     const float* W_O = w_ + output_;
     list.push_back({"fold_backward_head", false, true, H_, L_, d_m_, dfold_, d_m_, W_O, d_m_, dF, L_, true});
