@@ -7,9 +7,9 @@ namespace samformer::kernels {
 namespace {
 
 Isa detect() {
+#if defined(__x86_64__)
   const char* limit = std::getenv("SAMFORMER_MAX_ISA");
   const std::string_view most = limit ? limit : "v4";
-#if defined(__x86_64__)
   if (most == "baseline") return Isa::baseline;
   if (most != "v3" && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd")) {

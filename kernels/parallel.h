@@ -42,6 +42,14 @@ inline void call(const Body& body, std::int64_t block) {
   }
 }
 
+// Never inlined: one copy serves the loop of one thread and OpenMP's, or a compiler that fuses multiplications and
+// additions (ARM) might fuse other ones in each, and give other bits.
+template <class Body>
+__attribute__((noinline)) void run_baseline(const Body& body, std::int64_t block) {
+  const Body local = body;
+  call<Target<16, 16>>(local, block);
+}
+
 #if defined(__x86_64__) && !defined(SAMFORMER_BASELINE_ONLY)
 #define SAMFORMER_TARGET(name) __attribute__((target(name), flatten, noinline))
 template <class Body>
@@ -64,13 +72,13 @@ void run_block(Isa level, const Body& body, std::int64_t block) {
   } else if (std::is_floating_point_v<T> && level >= Isa::v3) {
     if constexpr (std::is_floating_point_v<T>) run_v3(body, block);
   } else {
-    call<Target<16, 16>>(body, block);
+    run_baseline(body, block);
   }
 }
 #else
 template <class T, class Body>
 void run_block(Isa, const Body& body, std::int64_t block) {
-  call<Target<16, 16>>(body, block);
+  run_baseline(body, block);
 }
 #endif
 
