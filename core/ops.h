@@ -2,8 +2,7 @@
 // throws Error(Exit::internal) naming the operation, what it expected and what it was given.
 //
 // Matrices are [rows, columns]; a tensor of higher rank counts as [product of leading dimensions, last]. Weights are
-// stored [out, in]. R = N D rows, row r = n D + d. The general operations compute no
-// gradient where none is needed; SAMformer's own want all of their parameters differentiated, or none of them.
+// stored [out, in]. R = N D rows, row r = n D + d. Any input may be a constant.
 // Defined for T = float, double and Dual<double>.
 #pragma once
 

@@ -142,9 +142,9 @@ Var<T> add_bias(Var<T> x, Var<T> bias) {
   kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += b.data[c];
   });
-  return x.tape->record_in_place(x, {bias}, [=](Var<T>) {
+  return x.tape->record_in_place(x, {bias}, [=](Var<T> self) {
     if (!bias.needs_gradient()) return;
-    const Tensor<T> g = x.gradient();
+    const Tensor<T> g = self.gradient();
     kernels::add_column_sums(bias.gradient().data, g.data, g.stride, g.rows(), g.cols());
   });
 }

@@ -47,6 +47,18 @@ void round_to_bf16(Normalised<float>& input) {
   input.halves = {rows, panels};
 }
 
+// v's gradient for a kernel that leaves out what is null.
+template <class T>
+T* gradient_or_null(Var<T> v) {
+  return v.needs_gradient() ? v.gradient().data : nullptr;
+}
+// The same for a kernel that computes every gradient: rows nobody reads where v has none.
+template <class T>
+Tensor<T> gradient_or_scratch(Var<T> v, std::int64_t stride) {
+  if (v.needs_gradient()) return v.gradient();
+  return v.tape->arena().template tensor<T>(Shape{v.value().rows(), stride}).columns(0, v.value().cols());
+}
+
 template <class T>
 Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin,
                std::int64_t skip_end, kernels::Bf16Windows halves) {
@@ -61,7 +73,7 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
   SAMFORMER_CHECK(!xhat.needs_gradient(), "project: the normalised windows are a constant");
   Arena& arena = xhat.tape->arena();
   const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
-  const Tensor<T> P = weight.needs_gradient() ? arena.tensor<T>(Shape{R, O}) : Z;  // only backward asks for P
+  const Tensor<T> P = affine.gamma.needs_gradient() ? arena.tensor<T>(Shape{R, O}) : Z;
   const auto words = [=](Arena& memory, std::int64_t count) {
     return halves.rows ? memory.allocate<std::uint32_t>(count) : nullptr;
   };
@@ -73,9 +85,9 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
     T* work = memory.allocate<T>(kernels::projection_backward_work<T>(R, O, L));
-    kernels::projection_backward(weight.gradient().data, bias.gradient().data, affine.gamma.gradient().data,
-                                 affine.beta.gradient().data, self.gradient().data, X.data, P.data, s.data, gamma.data,
-                                 beta.data, R, D, O, L, skip_begin, skip_end, work, halves,
+    kernels::projection_backward(gradient_or_null(weight), gradient_or_null(bias), gradient_or_null(affine.gamma),
+                                 gradient_or_null(affine.beta), self.gradient().data, X.data, P.data, s.data,
+                                 gamma.data, beta.data, R, D, O, L, skip_begin, skip_end, work, halves,
                                  words(memory, kernels::bf16_pairs(R) * O));
     memory.rewind(mark);
   });
@@ -100,7 +112,10 @@ Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>
     Arena& memory = self.tape->arena();
     const Arena::Mark begin = memory.mark();
     T* work = memory.allocate<T>(kernels::attention_backward_work<T>(shape));
-    const Tensor<T> dQ = q.gradient(), dK = k.gradient(), dV = v.gradient(), dC = self.gradient();
+    const std::int64_t stride =
+        (q.needs_gradient() ? q : k).needs_gradient() ? (q.needs_gradient() ? q : k).gradient().stride : Q.cols();
+    const Tensor<T> dQ = gradient_or_scratch(q, stride), dK = gradient_or_scratch(k, stride);
+    const Tensor<T> dV = gradient_or_scratch(v, V.cols()), dC = self.gradient();
     SAMFORMER_CHECK(dQ.stride == dK.stride, "channel_attention: gradients of q and k in one matrix expected");
     kernels::attention_backward(dQ.data, dK.data, dQ.stride, dV.data, dV.stride, dC.data, dC.stride, C.data, C.stride,
                                 lse.data, Q.data, K.data, Q.stride, V.data, V.stride, shape, work);
@@ -115,8 +130,8 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
                   "add_linear: x [R, O], a [R, K], weight [O, K] expected, found {}, {}, {}", X.shape.to_string(),
                   A.shape.to_string(), W.shape.to_string());
   gemm(false, true, X.rows(), X.cols(), A.cols(), A.data, A.stride, W.data, W.stride, X.data, X.stride, true);
-  return x.tape->record_in_place(x, {a, weight}, [=](Var<T>) {
-    const Tensor<T> g = x.gradient();
+  return x.tape->record_in_place(x, {a, weight}, [=](Var<T> self) {
+    const Tensor<T> g = self.gradient();
     if (a.needs_gradient()) {
       const Tensor<T> to = a.gradient();
       gemm(false, false, A.rows(), A.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride, true);
@@ -141,9 +156,9 @@ Var<T> add_in_place(Var<T> x, Var<T> a) {
   kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
     for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += A(r, c);
   });
-  return x.tape->record_in_place(x, {a}, [=](Var<T>) {
+  return x.tape->record_in_place(x, {a}, [=](Var<T> self) {
     if (!a.needs_gradient()) return;
-    const Tensor<T> to = a.gradient(), g = x.gradient();
+    const Tensor<T> to = a.gradient(), g = self.gradient();
     kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
       for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += g(r, c);
     });
@@ -181,8 +196,8 @@ Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
   return z.tape->record(Y, {z, affine.gamma, affine.beta}, [=](Var<T> self) {
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
-    const Tensor<T> dz = z.gradient(), dy = self.gradient();
-    kernels::revin_inverse_backward(dz.data, dz.stride, affine.gamma.gradient().data, affine.beta.gradient().data,
+    const Tensor<T> dz = gradient_or_scratch(z, H), dy = self.gradient();
+    kernels::revin_inverse_backward(dz.data, dz.stride, gradient_or_null(affine.gamma), gradient_or_null(affine.beta),
                                     dy.data, dy.stride, Z.data, Z.stride, sigma.data, affine.kernel(), R, D, H,
                                     memory.allocate<T>(2 * R));
     memory.rewind(mark);
@@ -214,9 +229,12 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
   T* work = arena.allocate<T>(2 * truth.y.N * truth.target_count);
   out.data[0] = kernels::forecast_loss(loss, work);
   return z.tape->record(out, {z, affine.gamma, affine.beta}, [=](Var<T> self) {
-    const Tensor<T> dz = z.gradient();
-    kernels::forecast_loss_backward(dz.data, dz.stride, affine.gamma.gradient().data, affine.beta.gradient().data,
+    Arena& memory = self.tape->arena();
+    const Arena::Mark mark = memory.mark();
+    const Tensor<T> dz = gradient_or_scratch(z, loss.H);
+    kernels::forecast_loss_backward(dz.data, dz.stride, gradient_or_null(affine.gamma), gradient_or_null(affine.beta),
                                     self.gradient().data[0], loss, work);
+    memory.rewind(mark);
   });
 }
 

@@ -75,13 +75,12 @@ class Tape {
     return push({part, {}, needs_gradient(whole), whole.index, nullptr, nullptr});
   }
   // As record, for an operation that wrote its result over `input` and passes the gradient through unchanged: value
-  // and gradient are input's own. Nothing else may use `input`.
+  // and gradient are input's own (a constant's has none: then it is the node's). Nothing else may use `input`.
   template <class Backward>
   Var<T> record_in_place(Var<T> input, std::initializer_list<Var<T>> others, const Backward& backward) {
     bool needed = needs_gradient(input);
     for (const Var<T>& other : others) needed |= needs_gradient(other);
-    SAMFORMER_CHECK(needed == needs_gradient(input), "an in-place operation's own input needs the gradient");
-    Node node{value(input), {}, needed, input.index, nullptr, nullptr};
+    Node node{value(input), {}, needed, needs_gradient(input) ? input.index : -1, nullptr, nullptr};
     if (needed) attach(node, backward);
     return push(node);
   }

@@ -129,8 +129,8 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
   }
 }
 
-// Accumulates seed * dloss into dz [R][H] (rows lddz apart) and, through the inverse, into dgamma and dbeta [D] (null:
-// none). The moments are those that forecast_loss left. `work`: 2 N target_count scalars.
+// Accumulates seed * dloss into dz [R][H] (rows lddz apart) and, through the inverse, into dgamma and dbeta [D] (each
+// null where not wanted). The moments are those that forecast_loss left. `work`: 2 N target_count scalars.
 template <class T>
 void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T seed, ForecastLoss<T> f, T* work) {
   constexpr std::int64_t rows = 16;
@@ -164,11 +164,10 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
       work[count + i] = weighted;
     }
   });
-  if (!dgamma) return;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int32_t d = f.targets[i % f.target_count];
-    dbeta[d] -= work[i];
-    dgamma[d] -= work[count + i];
+    if (dbeta) dbeta[d] -= work[i];
+    if (dgamma) dgamma[d] -= work[count + i];
   }
 }
 

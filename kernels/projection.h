@@ -7,7 +7,7 @@
 // dP = gamma_d dZ (in place of dZ),  dW = dP' xhat + ds 1',  ds = sum beta_d dZ.
 //
 // Shapes: xhat [R][L], W [O][L], b and s [O], P, Z, dZ [R][O], gamma and beta [D] (null: none), row r = n D + d.
-// Saved for backward: xhat, P, s.
+// Saved for backward: xhat, s and, for dgamma, P.
 // With `halves` (float only) the two products take their operands rounded to bfloat16; the rest stays float.
 #pragma once
 
@@ -19,8 +19,8 @@
 
 namespace samformer::kernels {
 
-// Z, P and s. Where no backward follows, or without gamma, P is not needed: pass P = Z. `work`: O L scalars, for W'.
-// `words`: with halves, bf16_panel_words(O, L).
+// Z, P and s. Where gamma has no gradient, P is not needed: pass P = Z. `work`: O L scalars, for W'. `words`: with
+// halves, bf16_panel_words(O, L).
 template <class T>
 void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta, std::int64_t R,
                 std::int64_t D, std::int64_t O, std::int64_t L, T* work, Bf16Windows halves = {},
@@ -68,8 +68,9 @@ constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O, 
   return 2 * R + 2 * O * blocks_of(R, projection_backward_rows) + O + gemm_parts_work<T>(O, L, R);
 }
 
-// Accumulates dW [O][L], db [O], dgamma and dbeta [D]; scales dZ in place. Columns [skip_begin, skip_end) of db stay
-// untouched: the key bias has no gradient, a softmax row is blind to it. `words`: with halves, bf16_pairs(R) O.
+// Accumulates dW [O][L], db [O], dgamma and dbeta [D], each null where not wanted; scales dZ in place. Columns
+// [skip_begin, skip_end) of db stay untouched: the key bias has no gradient, a softmax row is blind to it. `words`:
+// with halves, bf16_pairs(R) O.
 template <class T>
 void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat, const T* P, const T* s,
                          const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L,
@@ -93,8 +94,8 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
       for (std::int64_t o = 0; o < O; ++o) bias_sum[o] += g[o];
       if (!gamma) continue;
       const T scale = gamma[r % D], shift = beta[r % D];
-      by_p[r] = dot(g, P + r * O, O);
-      by_s[r] = dot(g, s, O);
+      if (dgamma) by_p[r] = dot(g, P + r * O, O);
+      if (dbeta) by_s[r] = dot(g, s, O);
 #pragma omp simd
       for (std::int64_t o = 0; o < O; ++o) {
         ds_sum[o] += shift * g[o];
@@ -110,12 +111,9 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
     }
     for (std::int64_t o = 0; o < O; ++o) ds[o] += sum_part[block * O + o];
   }
-  if (gamma) {
-    for (std::int64_t r = 0; r < R; ++r) {
-      dgamma[r % D] += by_p[r];
-      dbeta[r % D] += by_s[r];
-    }
-  }
+  for (std::int64_t r = 0; dgamma && r < R; ++r) dgamma[r % D] += by_p[r];
+  for (std::int64_t r = 0; dbeta && r < R; ++r) dbeta[r % D] += by_s[r];
+  if (!dW) return;
   const bool shifted = beta != nullptr;
   const auto finish = [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
     if (!shifted) return;

@@ -101,7 +101,7 @@ void revin_inverse(T* y, std::int64_t ldy, const T* z, std::int64_t ldz, const T
   });
 }
 
-// Backward of revin_inverse: dz += dy sigma / scale; dgamma and dbeta [D] (null: none) accumulate.
+// Backward of revin_inverse: dz += dy sigma / scale; dgamma and dbeta [D] (each null where not wanted) accumulate.
 // `work`: 2 R scalars.
 template <class T>
 void revin_inverse_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, const T* dy, std::int64_t ldy, const T* z,
@@ -122,10 +122,9 @@ void revin_inverse_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, const
       work[R + r] = weighted / scale;
     }
   });
-  if (!dgamma) return;
   for (std::int64_t r = 0; r < R; ++r) {
-    dbeta[r % D] -= work[r];
-    dgamma[r % D] -= work[R + r];
+    if (dbeta) dbeta[r % D] -= work[r];
+    if (dgamma) dgamma[r % D] -= work[R + r];
   }
 }
 

@@ -1,5 +1,6 @@
 #include "model/samformer.h"
 
+#include <array>
 #include <cmath>
 #include <string_view>
 
@@ -26,6 +27,26 @@ void fill_uniform(float* to, std::int64_t count, double limit, std::uint64_t see
       to[i + k] = static_cast<float>((2.0 * uniform01(words[static_cast<std::size_t>(k)]) - 1.0) * limit);
     }
   }
+}
+
+// One channel: attention is the identity, so z is linear in gamma, beta and the biases of V, O and F together, and the
+// forecast (z - beta) / gamma does not change when all of them are scaled. Euler's identity gives gamma's gradient from
+// the others'; the direct sums of projection and inverse cancel to less than float can hold. Called before any of them
+// is used, so that its backward comes last.
+void one_channel_scale(AffineVars<float> affine, std::array<Var<float>, 3> biases, std::size_t count) {
+  if (!affine.gamma.needs_gradient()) return;
+  affine.gamma.tape->record(affine.gamma.value(), {affine.gamma}, [=](Var<float>) {
+    const auto along = [](Var<float> v) {
+      double total = 0;
+      for (std::int64_t i = 0; i < v.value().count(); ++i) {
+        total += static_cast<double>(v.value().data[i]) * static_cast<double>(v.gradient().data[i]);
+      }
+      return total;
+    };
+    double total = along(affine.beta);
+    for (std::size_t i = 0; i < count; ++i) total += along(biases[i]);
+    affine.gamma.gradient().data[0] = static_cast<float>(-total / static_cast<double>(affine.gamma.value().data[0]));
+  });
 }
 
 }  // namespace
@@ -100,18 +121,23 @@ Samformer::Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients,
   const AffineVars<T> affine{parameter(gamma_, Shape{D}), parameter(beta_, Shape{D}), low_rank ? 0 : 1e-10};
   const Var<T> head = rows(all_weights, d_v + 2 * d_m, H);
   const Var<T> value_bias = columns(all_biases, 0, d_v);
+  Var<T> output_weight, output_bias;
+  if (low_rank) {
+    output_weight = parameter(output_weight_, Shape{L, d_m});
+    output_bias = parameter(output_bias_, Shape{1, L});
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    const Var<T> head_bias = columns(all_biases, d_v + 2 * d_m, H);
+    if (D == 1)
+      one_channel_scale(affine, {value_bias, head_bias, low_rank ? output_bias : value_bias}, low_rank ? 3 : 2);
+  }
   const bool folded = order == Association::folded;
 
   // z = [V | Q | K | F], without V where the value weights are folded into the head first.
   const bool separate_values = !low_rank && folded;
   const std::int64_t first = separate_values ? d_v : 0, at = d_v - first;  // columns left out, column of Q
   const Var<T> bias_used = columns(all_biases, first, 2 * d_m + H + at);
-  Var<T> output_weight, output_bias, bias = bias_used;
-  if (low_rank) {
-    output_weight = parameter(output_weight_, Shape{L, d_m});
-    output_bias = parameter(output_bias_, Shape{1, L});
-    bias = add_at(bias, linear(output_bias, head), at + 2 * d_m);
-  }
+  const Var<T> bias = low_rank ? add_at(bias_used, linear(output_bias, head), at + 2 * d_m) : bias_used;
   const Var<T> z = project(input.xhat, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m,
                            input.halves);
   Output<T> out{columns(z, at + 2 * d_m, H), affine, columns(z, at, d_m), columns(z, at + d_m, d_m), {}};

@@ -295,14 +295,15 @@ std::vector<std::vector<double>> values_of(const Case& c) {
   return out;
 }
 
-// Inputs as leaves with their own gradients, the result, and the seed u of the backward pass.
+// Inputs as leaves with their own gradients (`only` >= 0: that one alone, the others constants), the result, and the
+// seed u of the backward pass.
 template <class T>
 struct Pass {
   std::vector<std::vector<T>> values, gradients;
   std::vector<T> output, u;
 
   explicit Pass(const Case& c, const std::vector<std::vector<double>>& at,
-                const std::vector<std::vector<double>>* tangents = nullptr) {
+                const std::vector<std::vector<double>>* tangents = nullptr, int only = -1) {
     Arena arena;
     Tape<T> tape(arena);
     Inputs<T> in;
@@ -314,7 +315,9 @@ struct Pass {
       gradients.emplace_back(value.size());
     }
     for (std::size_t i = 0; i < at.size(); ++i) {
-      in.push_back(tape.leaf({values[i].data(), c.inputs[i]}, {gradients[i].data(), c.inputs[i]}));
+      const Tensor<T> value{values[i].data(), c.inputs[i]};
+      const bool leaf = only < 0 || static_cast<std::size_t>(only) == i;
+      in.push_back(leaf ? tape.leaf(value, {gradients[i].data(), c.inputs[i]}) : tape.constant(value));
     }
     const Var<T> result = c.apply(tape, in);
     const Tensor<T> y = result.value();
@@ -371,6 +374,19 @@ TEST(Gradients, AdjointIdentityAndPlantedErrors) {
       if (!p.dead) continue;
       const auto first = run.gradients[p.input].begin() + p.first;
       EXPECT_TRUE(std::all_of(first, first + p.count, [](double g) { return g == 0; })) << p.name << " has a gradient";
+    }
+  }
+}
+
+TEST(Gradients, EachInputAloneHasTheSameGradient) {
+  for (const Case& c : table()) {
+    const auto at = values_of(c);
+    const Pass<float> all(c, at);
+    for (std::size_t i = 0; c.inputs.size() > 1 && i < c.inputs.size(); ++i) {
+      SCOPED_TRACE(fmt::format("{}, input {} (seed {})", c.name, i, seed));
+      const Pass<float> alone(c, at, nullptr, static_cast<int>(i));
+      EXPECT_TRUE(numeric::same_bits(alone.output, all.output));
+      EXPECT_TRUE(numeric::same_bits(alone.gradients[i], all.gradients[i]));
     }
   }
 }
