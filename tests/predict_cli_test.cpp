@@ -311,6 +311,14 @@ TEST_F(Predict, EvalOnOtherData) {
   EXPECT_EQ(document({"eval", path("run"), "--data", brief, "--part", "all"})["windows"], 3);
   fails(3, {"eval", path("run"), "--data", series("briefer.csv", 29, 3), "--part", "all"}, {"briefer.csv"});
   fails(2, {"eval", path("run"), "--part", "tset"}, {"test"});
+  // A rule of fixed rows that the other file is too short for: only the whole of it can be asked for.
+  document(small("fixed", {"--split", "rows:280,40,80"}));
+  fails(3, {"eval", path("fixed"), "--data", brief}, {"brief.csv"});
+  const Json whole = document({"eval", path("fixed"), "--data", brief, "--part", "all"});
+  EXPECT_EQ(whole["windows"], 3);
+  EXPECT_TRUE(whole["splits"].is_null());
+  EXPECT_TRUE(whole["test_windows"].is_null());
+  EXPECT_EQ(run({"eval", path("fixed"), "--data", brief, "--part", "all"}).code, 0);
 }
 
 TEST_F(Predict, DamagedCheckpoints) {

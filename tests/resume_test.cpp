@@ -1,8 +1,10 @@
 // Interrupted trainings: killed, signalled, extended, damaged; what --resume then gives is what an undisturbed training
 // gives, bit for bit.
 #include <random>
+#include <set>
 
 #include "tests/cli_fixture.h"
+#include "tools/run_folder.h"
 
 namespace samformer {
 namespace {
@@ -156,6 +158,44 @@ TEST_F(Resume, SignalsSaveTheState) {
   resume("run");
   same_run("run", "whole");
   EXPECT_EQ(logged("run", "resumed"), stopped);
+}
+
+// A clock that moves `pace` seconds at each look: what is stored inside an epoch, and that it resumes to the same run.
+TEST_F(Resume, AStateEverySixtySecondsInsideAnEpoch) {
+  document(small("whole"));
+  const tools::Settings settings = tools::read_run_settings(path("whole"));
+  tools::Console console(stderr, false, true, false);
+  const tools::Experiment experiment = tools::load_experiment(settings, console);
+  const model::Samformer net(tools::samformer_shape(settings, experiment.D()));
+  const auto starts = [&](model::Span rows) { return model::window_starts(rows, settings.lookback, settings.horizon); };
+  const auto train_starts = starts(experiment.splits.train);
+  const auto val_starts = starts(model::with_lookback(experiment.splits.val, settings.lookback));
+  for (const double pace : {0.0, 25.0}) {
+    const std::string folder = fmt::format("pace-{}", pace);
+    fs::create_directory(path(folder));
+    fs::copy_file(path("whole/config.toml"), path(folder + "/config.toml"));
+    double now = 0;
+    std::set<std::pair<int, int>> inside;  // epoch and step of the states seen
+    const tools::Clock clock = [&] {
+      if (exists(folder + "/state.safetensors")) {
+        const auto state = model::Safetensors::open(path(folder + "/state.safetensors"));
+        const Json at = Json::parse(state.metadata("counters"))["train"];
+        if (at["step"] > 0) inside.emplace(at["epoch"], at["step"]);
+        if (at["step"] > 0 && !exists("cut")) fs::copy(path(folder), path("cut"), fs::copy_options::recursive);
+      }
+      return now += pace;
+    };
+    const optim::Problem problem = experiment.problem();
+    optim::Trainer trainer(net, problem, train_starts, val_starts, tools::trainer_settings(settings));
+    tools::initialise(trainer.training(), net, settings);
+    tools::RunFolder writer(path(folder), settings, experiment, net, console, false, clock);
+    writer.train(trainer);
+    EXPECT_EQ(hash_of(folder + "/best.safetensors"), hash_of("whole/best.safetensors"));
+    EXPECT_LE(60.0 * static_cast<double>(inside.size()), now);
+    EXPECT_EQ(inside.empty(), pace == 0);
+  }
+  resume("cut");
+  same_run("cut", "whole");
 }
 
 TEST_F(Resume, ASecondSignalEndsAtOnce) {

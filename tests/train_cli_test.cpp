@@ -157,6 +157,14 @@ TEST_F(Train, TableAndNextCommand) {
                                  "naive (last value)", "seasonal naive (24 steps)", "samformer predict"}) {
     EXPECT_NE(o.out.find(part), std::string::npos) << part << "\n" << o.out;
   }
+  // One table (one rule under a heading), then the next command.
+  int rules = 0;
+  std::string line, last;
+  for (std::istringstream text(o.out); std::getline(text, line); last = line) {
+    rules += !line.empty() && line.find_first_not_of("- ") == std::string::npos;
+  }
+  EXPECT_EQ(rules, 1) << o.out;
+  EXPECT_EQ(last, fmt::format("next: samformer predict {} --out forecast.csv", path("run")));
   EXPECT_NE(o.err.find("epoch 1/4"), std::string::npos);
   EXPECT_NE(o.err.find("epoch 4/4"), std::string::npos);
   const Outcome quiet = run(small("quiet", {"--quiet"}));
@@ -165,6 +173,31 @@ TEST_F(Train, TableAndNextCommand) {
   const Outcome eval = run({"eval", path("run")});
   EXPECT_EQ(eval.code, 0) << eval.err;
   EXPECT_NE(eval.out.find("seasonal naive (24 steps)"), std::string::npos);
+}
+
+TEST_F(Train, TheNextCommandCanBePasted) {
+  const Outcome o = run(small("my run"));
+  EXPECT_NE(o.out.find(fmt::format("samformer predict '{}' --out", path("my run"))), std::string::npos) << o.out;
+}
+
+TEST_F(Train, WarningsOfTheDataReachTheLog) {
+  std::string text = "date,a,b\n";
+  for (int t = 0; t < 400; ++t) text += fmt::format("{},{},7\n", hourly(t), t % 24);
+  const std::string file = write("constant.csv", text);
+  const Words words{"train", "--data", file, "--lookback", "24", "--horizon", "6", "--epochs", "1", "--quiet"};
+  const Outcome one = run(words + Words{"--out", path("run")});
+  EXPECT_EQ(one.code, 0) << one.err;
+  EXPECT_NE(one.err.find("warning: "), std::string::npos);
+  EXPECT_NE(read("run/log.txt").find("warning: "), std::string::npos) << read("run/log.txt");
+  EXPECT_EQ(run(words + Words{"--out", path("two"), "--seeds", "1,2"}).code, 0);
+  for (const std::string log : {"two/log.txt", "two/seed-1/log.txt", "two/seed-2/log.txt"}) {
+    EXPECT_NE(read(log).find("warning: "), std::string::npos) << log;
+  }
+}
+
+TEST_F(Train, PeakMemoryIsTheProcessesOwn) {
+  const std::vector<char> large(std::size_t{1} << 29, 1);  // resident here, where the program is started from
+  EXPECT_LT(document(small("run"))["peak_memory_bytes"], std::int64_t{1} << 28) << large.back();
 }
 
 TEST_F(Train, NegativeSkillIsSaidInWords) {
@@ -258,6 +291,7 @@ TEST_F(Train, DryRunWritesNothing) {
   EXPECT_FALSE(d.contains("test_mse"));
   const Outcome table = run(small("run", {"--dry-run"}));
   EXPECT_NE(table.out.find("400 rows"), std::string::npos);
+  EXPECT_NE(table.out.find("next: "), std::string::npos);
 }
 
 TEST_F(Train, AFolderThatHoldsARunIsRefused) {

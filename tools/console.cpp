@@ -71,8 +71,16 @@ void Console::error(std::string_view text) {
   write("error: ", "31", text);
 }
 
+void Console::set_log(std::function<void(std::string_view)> log) {
+  log_ = std::move(log);
+  if (!log_) return;
+  logged_ = true;
+  for (const std::string& line : before_) log_(line);
+}
+
 void Console::log(std::string_view text) {
   if (log_) log_(text);
+  if (!logged_) before_.emplace_back(text);
 }
 
 void Console::status(std::string_view text) {

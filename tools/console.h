@@ -21,8 +21,9 @@ class Console {
   // stderr as it is: a terminal or not, NO_COLOR and TERM=dumb honoured.
   static Console standard(bool quiet);
 
-  // Receives each message as one line without its newline; an empty function ends it.
-  void set_log(std::function<void(std::string_view)> log) { log_ = std::move(log); }
+  // Receives each message as one line without its newline, those from before the first log too; an empty function
+  // ends it.
+  void set_log(std::function<void(std::string_view)> log);
 
   void set_quiet(bool quiet) { quiet_ = quiet; }
 
@@ -41,6 +42,8 @@ class Console {
   bool quiet_;
   bool colour_;
   std::function<void(std::string_view)> log_;
+  bool logged_ = false;              // there was a log
+  std::vector<std::string> before_;  // the messages until then
 };
 
 // Seconds of a monotonic clock.

@@ -137,32 +137,23 @@ Json to_json(const Report& report, const Settings& settings) {
   return result;
 }
 
-// A word as a shell reads it back.
-std::string quoted(const std::string& word) {
-  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+=@%-";
-  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string result = "'";
-  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return result + "'";
-}
-
 // The training that was asked about, with the same flags.
 std::string train_command(const Invocation& invocation, const std::string& file) {
   const Settings& settings = invocation.settings;
-  std::string command = fmt::format("samformer train --data {}", quoted(file));
+  std::string command = fmt::format("samformer train --data {}", shell_quoted(file));
   for (const Option& option : options()) {
     const bool shared = option.stored && (option.takes & kTrain) != 0 && (option.takes & kCheck) != 0;
     if (!shared || invocation.resolved.origin(option.name).layer != Layer::flag) continue;
     command += fmt::format(" --{}", option.name);
     if (const auto* text = std::get_if<std::string Settings::*>(&option.member)) {
-      command += fmt::format(" {}", quoted(settings.*(*text)));
+      command += fmt::format(" {}", shell_quoted(settings.*(*text)));
     } else if (const auto* number = std::get_if<std::int64_t Settings::*>(&option.member)) {
       command += fmt::format(" {}", settings.*(*number));
     } else if (const auto* list = std::get_if<std::vector<std::string> Settings::*>(&option.member)) {
-      command += fmt::format(" {}", quoted(join(settings.*(*list), ",")));
+      command += fmt::format(" {}", shell_quoted(join(settings.*(*list), ",")));
     }
   }
-  if (!settings.config.empty()) command += fmt::format(" --config {}", quoted(settings.config));
+  if (!settings.config.empty()) command += fmt::format(" --config {}", shell_quoted(settings.config));
   return command;
 }
 
@@ -261,7 +252,7 @@ int data_synth(const Invocation& invocation) {
   if (!settings.json) {
     fmt::print(invocation.out, "{}\n{} rows, {} channels, SHA-256 {}\n\nsamformer train --data {}\n", settings.out,
                series.rows, series.width(), hash,
-               quoted(settings.out.find('/') == std::string::npos ? "./" + settings.out : settings.out));
+               shell_quoted(settings.out.find('/') == std::string::npos ? "./" + settings.out : settings.out));
     return 0;
   }
   Json floors = Json::array();

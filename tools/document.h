@@ -20,6 +20,8 @@ Json error_json(const Error& error);
 // File names need not be UTF-8, JSON must be: other bytes become U+FFFD.
 void print(const Json& document, std::ostream& out);
 
+// A word as a shell reads it back.
+std::string shell_quoted(const std::string& word);
 // Text of a cell that may hold commas or quotes.
 std::string csv_field(const std::string& text);
 // Shortest decimal that reads back as the same double, in every locale.

@@ -9,7 +9,7 @@
 namespace samformer::tools {
 namespace fs = std::filesystem;
 
-Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console) {
+Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console, bool all_rows) {
   model::CsvOptions options = csv_options(settings);
   options.columns = run.columns;
   options.drop.clear();
@@ -20,7 +20,11 @@ Experiment experiment_of(const Checkpoint& run, const Settings& settings, Consol
   model::require_clean(e.series);
   for (const model::Finding& f : e.series.findings) console.warning(fmt::format("{}: {}", f.file, f.message));
   e.targets = run.targets;
-  e.splits = model::split_rows(settings.split, e.series);
+  try {
+    e.splits = model::split_rows(settings.split, e.series);
+  } catch (const Error&) {
+    if (!all_rows) throw;
+  }
   e.scaler = run.scaler;
   e.values = model::standardise(e.series, e.scaler);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
@@ -80,7 +84,7 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenD
     settings.data = asked.data;
     settings.data_sha256.clear();
   }
-  const Experiment e = experiment_of(run, settings, invocation.console);
+  const Experiment e = experiment_of(run, settings, invocation.console, asked.part == "all");
   const model::Span rows = rows_of(asked.part, e, settings.lookback);
   if (rows.first < 0 || model::window_count(rows, settings.lookback, settings.horizon) == 0) {
     throw Error(Exit::data, fmt::format("no window of {} + {} steps for the {} part (split {}) of {} rows",
@@ -91,7 +95,7 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenD
   const auto starts = model::window_starts(rows, settings.lookback, settings.horizon);
   settings.data = e.series.path;
   Json document = describe("eval", settings, e, run.model, device);
-  document["run_dir"] = run.path.parent_path().string();
+  document["run_dir"] = run.path.has_parent_path() ? run.path.parent_path().string() : ".";
   document["weights"] = run.path.filename().string();
   document["part"] = asked.part;
   document["windows"] = starts.size();
@@ -122,7 +126,7 @@ int eval(const Invocation& invocation) {
   const Json document =
       runs.size() == 1 ? documents[0] : summarise("eval", invocation.arguments[0], std::move(documents));
   if (settings.json) {
-    invocation.out << document.dump(2) << '\n';
+    print(document, invocation.out);
   } else {
     print_result(invocation.out, document);
   }

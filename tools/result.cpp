@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <cmath>
+#include <fstream>
 
 namespace samformer::tools {
 namespace {
@@ -20,7 +21,7 @@ std::string fixed(const Json& value, int digits = 4) {
   return value.is_number() ? fmt::format("{:.{}f}", value.get<double>(), digits) : std::string("-");
 }
 
-std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
 Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
   return {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}, {"season", season}};
@@ -31,6 +32,12 @@ Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
 Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 std::int64_t peak_memory_bytes() {
+  // ru_maxrss outlives exec: it may be the launching process's.
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    std::int64_t kib = 0;
+    if (word == "VmHWM:" && status >> kib) return kib * 1024;
+  }
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return std::int64_t{usage.ru_maxrss} * 1024;
@@ -55,9 +62,11 @@ Scores score(const model::Samformer& model, std::span<const float> slab, const E
 
 Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Samformer& model,
               const ChosenDevice& device) {
-  // Of a part that begins too early for its look-back (eval on a short file) there are none.
+  // eval on another file: a part may begin too early for its look-back, the run's rule may not fit at all.
+  const bool split = e.splits.test.last > 0;
   const auto windows = [&](model::Span span) {
-    return span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon);
+    if (!split) return Json();
+    return Json(span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon));
   };
   return {{"schema_version", schema_version},
           {"version", SAMFORMER_VERSION},
@@ -70,7 +79,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
           {"step", e.series.step.name()},
           {"channels", e.D()},
           {"targets", e.target_names()},
-          {"splits", splits_json(e)},
+          {"splits", split ? splits_json(e) : Json()},
           {"model", s.model},
           {"value", s.value},
           {"preset", s.preset},
@@ -153,66 +162,64 @@ Json summarise(const std::string& command, const std::string& folder, std::vecto
 void print_result(std::ostream& out, const Json& document) {
   const bool several = document.contains("runs");
   const Json& d = several ? document["runs"][0] : document;
-  const auto dates = [&](const char* part) {
-    const Json& s = d["splits"][part];
-    if (s["first_date"].is_null()) {
-      return fmt::format("rows {}..{}", s["first_row"].get<std::int64_t>(), s["last_row"].get<std::int64_t>());
-    }
-    return fmt::format("{} .. {}", text_of(s["first_date"]), text_of(s["last_date"]));
+  Table table("ll", {"what", "value"});
+  const auto part = [&](const char* title, const char* name) {
+    if (d["splits"].is_null()) return;
+    const Json& s = d["splits"][name];
+    const std::string span = s["first_date"].is_null()
+                                 ? fmt::format("rows {}..{}", s["first_row"].dump(), s["last_row"].dump())
+                                 : fmt::format("{} .. {}", plain(s["first_date"]), plain(s["last_date"]));
+    table.row({title, fmt::format("{}, {} windows", span, d[fmt::format("{}_windows", name)].dump())});
   };
-  Table about("ll", {"what", "value"});
-  about.row({"data", fmt::format("{}, {} rows, {} channels, step {}", text_of(d["dataset"]), d["rows"].dump(),
-                                 d["channels"].dump(), text_of(d["step"]))});
-  about.row({"train", fmt::format("{}, {} windows", dates("train"), d["train_windows"].dump())});
-  about.row({"validation", fmt::format("{}, {} windows", dates("val"), d["val_windows"].dump())});
-  about.row({"test", fmt::format("{}, {} windows", dates("test"), d["test_windows"].dump())});
-  about.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", text_of(d["model"]), text_of(d["value"]),
+  table.row({"data", fmt::format("{}, {} rows, {} channels, step {}", plain(d["dataset"]), d["rows"].dump(),
+                                 d["channels"].dump(), plain(d["step"]))});
+  part("train", "train");
+  part("validation", "val");
+  part("test", "test");
+  table.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", plain(d["model"]), plain(d["value"]),
                                   d["parameters"].dump(), d["lookback"].dump(), d["horizon"].dump())});
-  const bool sam = d["rho"].get<double>() > 0;
-  about.row(
-      {"objective",
-       fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}",
-                   sam ? fmt::format("{} rho {} over ", d["adaptive"].get<bool>() ? "ASAM" : "SAM", d["rho"].dump())
-                       : std::string(),
-                   text_of(d["optimizer"]), d["stats_mix"].dump(), text_of(d["center"]), d["ema"].dump())});
-  about.row({"device",
-             fmt::format("{}, {} threads, {}", text_of(d["device"]), d["threads"].dump(), text_of(d["precision"]))});
-  if (d.contains("epochs_run") && d["epochs_run"].is_number() && !several) {
-    about.row({"trained", fmt::format("{} epochs (best {}, stopped by {}), {} s, {} s an epoch", d["epochs_run"].dump(),
-                                      d["best_epoch"].dump(), text_of(d["stopped_by"]), fixed(d["seconds_training"], 1),
+  const std::string sam =
+      d["rho"].get<double>() > 0
+          ? fmt::format("{} rho {} over ", d["adaptive"].get<bool>() ? "ASAM" : "SAM", d["rho"].dump())
+          : "";
+  table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]),
+                                      d["stats_mix"].dump(), plain(d["center"]), d["ema"].dump())});
+  table.row(
+      {"device", fmt::format("{}, {} threads, {}", plain(d["device"]), d["threads"].dump(), plain(d["precision"]))});
+  if (!several && d.contains("epochs_run") && d["epochs_run"].is_number()) {
+    table.row({"trained", fmt::format("{} epochs (best {}, stopped by {}), {} s, {} s an epoch", d["epochs_run"].dump(),
+                                      d["best_epoch"].dump(), plain(d["stopped_by"]), fixed(d["seconds_training"], 1),
                                       fixed(d["seconds_per_epoch"], 3))});
   }
-  out << about.str();
-  if (!d.contains("test_mse")) return;  // a dry run
-  const std::string part = d.value("part", "test");
-  Table errors("lrr", {part + " errors (standardised)", "mse", "mae"});
-  if (several) {
-    for (const Json& run : document["runs"]) {
-      errors.row({"seed " + run["seed"].dump(), fixed(run["test_mse"]), fixed(run["test_mae"])});
+  if (d.contains("test_mse")) {
+    const auto errors = [&](const std::string& name, const Json& of) {
+      table.row({name, fmt::format("mse {}  mae {}", fixed(of["test_mse"]), fixed(of["test_mae"]))});
+    };
+    const std::string rows = d.value("part", "test") + " error";
+    if (several) {
+      for (const Json& run : document["runs"]) errors(fmt::format("{}, seed {}", rows, run["seed"].dump()), run);
+      errors(rows + ", mean", document["mean"]);
+      errors(rows + ", std", document["std"]);
+    } else {
+      errors(rows, d);
     }
-    errors.row({"mean", fixed(document["mean"]["test_mse"]), fixed(document["mean"]["test_mae"])});
-    errors.row({"std", fixed(document["std"]["test_mse"]), fixed(document["std"]["test_mae"])});
-  } else {
-    errors.row({text_of(d["model"]), fixed(d["test_mse"]), fixed(d["test_mae"])});
+    const Json& seasonal = d["baselines"]["seasonal_naive"];
+    errors("naive (last value)", d["baselines"]["naive"]);
+    if (seasonal.is_object()) errors(fmt::format("seasonal naive ({} steps)", seasonal["season"].dump()), seasonal);
+    const Json& skill = several ? document["mean"]["skill"] : d["skill"];
+    if (skill.is_number()) {
+      const double percent = 100 * skill.get<double>();
+      table.row(
+          {"skill", percent >= 0
+                        ? fmt::format("{:.1f} % lower error than the better baseline", percent)
+                        : fmt::format("the better baseline beats the model: its error is {:.1f} % higher", -percent)});
+    }
   }
-  const Json &naive = d["baselines"]["naive"], &seasonal = d["baselines"]["seasonal_naive"];
-  errors.row({"naive (last value)", fixed(naive["test_mse"]), fixed(naive["test_mae"])});
-  if (seasonal.is_object()) {
-    errors.row({fmt::format("seasonal naive ({} steps)", seasonal["season"].dump()), fixed(seasonal["test_mse"]),
-                fixed(seasonal["test_mae"])});
-  }
-  out << '\n' << errors.str();
-  const Json& skill = several ? document["mean"]["skill"] : d["skill"];
-  if (skill.is_number()) {
-    const double percent = 100 * skill.get<double>();
-    out << (percent >= 0
-                ? fmt::format("\n{:.1f} % lower error than the better baseline\n", percent)
-                : fmt::format("\nthe better baseline beats the model: its error is {:.1f} % higher\n", -percent));
-  }
+  out << table.str();
   const Json& folder = document["run_dir"];
-  if (folder.is_string()) {
-    out << fmt::format("\nnext: samformer predict {} --out forecast.csv\n", folder.get<std::string>());
-  }
+  out << (folder.is_string() ? fmt::format("\nnext: samformer predict {} --out forecast.csv\n",
+                                           shell_quoted(folder.get<std::string>()))
+                             : "\nnext: the same command without --dry-run\n");
 }
 
 }  // namespace samformer::tools

@@ -19,10 +19,12 @@ echo "building (a few minutes the first time)" >&2
 samformer=$root/build/release/samformer
 
 run=
+forecast=yes
 previous=
 for argument; do
   case $previous,$argument in
     --out,* | --resume,*) run=$argument ;;
+    *,--dry-run | *,--print-config | *,--help | *,-h) forecast= ;;
     *,--out=* | *,--resume=*) run=${argument#*=} ;;
   esac
   previous=$argument
@@ -32,6 +34,7 @@ if [ -z "$run" ]; then
   set -- --out "$run" "$@"
 fi
 "$samformer" train "$@"
+[ "$forecast" ] || exit 0
 "$samformer" predict "$run" --out "$run/forecast.csv"
 echo
 echo "program   $samformer"

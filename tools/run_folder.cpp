@@ -310,13 +310,14 @@ std::string weights_sha256(const model::Samformer& model, std::span<const float>
 }
 
 RunFolder::RunFolder(fs::path folder, const Settings& settings, const Experiment& experiment,
-                     const model::Samformer& model, Console& console, bool resume)
+                     const model::Samformer& model, Console& console, bool resume, Clock clock)
     : folder_(std::move(folder)),
       settings_(settings),
       experiment_(&experiment),
       model_(model),
       console_(console),
-      progress_(console) {
+      clock_(std::move(clock)),
+      progress_(console, clock_) {
   if (!resume || !fs::exists(folder_ / "state.safetensors")) {
     open_logs({{"metrics_bytes", 0}, {"log_bytes", 0}});
   } else {
@@ -389,13 +390,13 @@ void RunFolder::run(optim::Trainer& trainer) {
     train_end_ = nullptr;
     partial_epoch_ = 0;
   }
-  resumed_ = last_save_ = monotonic_seconds();
+  resumed_ = last_save_ = clock_();
   trainer.run(*this);
-  if (!refitting) seconds_ += monotonic_seconds() - resumed_;
+  if (!refitting) seconds_ += clock_() - resumed_;
 }
 
 void RunFolder::epoch_begins(std::int64_t epoch, std::int64_t steps) {
-  epoch_started_ = monotonic_seconds();
+  epoch_started_ = clock_();
   const std::int64_t epochs = phase_ == Phase::refit ? trainer_->epochs() : settings_.epochs;
   progress_.epoch_begin(static_cast<int>(epoch), static_cast<int>(epochs), steps);
 }
@@ -403,11 +404,11 @@ void RunFolder::epoch_begins(std::int64_t epoch, std::int64_t steps) {
 optim::Action RunFolder::step_done(std::int64_t step) {
   progress_.step(step);
   if (interrupted()) return optim::Action::stop;
-  return monotonic_seconds() - last_save_ >= save_every ? optim::Action::save : optim::Action::go_on;
+  return clock_() - last_save_ >= save_every ? optim::Action::save : optim::Action::go_on;
 }
 
 void RunFolder::steps_done() {
-  const double now = monotonic_seconds();
+  const double now = clock_();
   if (phase_ == Phase::train) epoch_seconds_.push_back(partial_epoch_ + now - epoch_started_);
   partial_epoch_ = 0;
   epoch_started_ = now;
@@ -442,7 +443,7 @@ void RunFolder::epoch_ends(const optim::EpochReport& report) {
 void RunFolder::save_state() {
   metrics_->sync();
   log_->sync();
-  const double now = monotonic_seconds();
+  const double now = clock_();
   const bool refitting = phase_ == Phase::refit;
   std::vector<model::TensorSource> tensors;
   Json counters = Json::object();
@@ -455,7 +456,7 @@ void RunFolder::save_state() {
                         {"epoch_seconds", epoch_seconds_}};
   model::write_safetensors(folder_ / "state.safetensors", tensors,
                            {{"counters", counters.dump()}, {"session", session.dump()}});
-  last_save_ = monotonic_seconds();
+  last_save_ = clock_();
 }
 
 }  // namespace samformer::tools

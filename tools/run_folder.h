@@ -61,7 +61,7 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which);
 
 // The series of `settings` with a checkpoint's columns, in its scale.
-Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console);
+Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console, bool all_rows = false);
 
 // SHA-256 over the little-endian float32 bytes of the weights in name order.
 std::string weights_sha256(const model::Samformer& model, std::span<const float> slab);
@@ -78,7 +78,7 @@ class RunFolder final : public optim::Observer {
   // Without `resume` the folder must be fresh. All arguments outlive this object; the console logs to log.txt
   // meanwhile.
   RunFolder(std::filesystem::path folder, const Settings& settings, const Experiment& experiment,
-            const model::Samformer& model, Console& console, bool resume);
+            const model::Samformer& model, Console& console, bool resume, Clock clock = monotonic_seconds);
   ~RunFolder() override;
 
   // Training proper: takes up the stored state if there is one, trains, leaves best.safetensors.
@@ -107,6 +107,7 @@ class RunFolder final : public optim::Observer {
   const Experiment* experiment_;
   const model::Samformer& model_;
   Console& console_;
+  Clock clock_;
   Progress progress_;
   optim::Trainer* trainer_ = nullptr;   // of this phase
   optim::Trainer* training_ = nullptr;  // of the training proper: its state is kept through the refit

@@ -151,7 +151,7 @@ int train(const Invocation& invocation) {
   const bool resume = !settings.resume.empty();
   const auto report = [&](const Json& document) {
     if (settings.json) {
-      invocation.out << document.dump(2) << '\n';
+      print(document, invocation.out);
     } else {
       print_result(invocation.out, document);
     }
@@ -185,6 +185,8 @@ int train(const Invocation& invocation) {
   fs::remove(folder / "result.json");
   write_config(folder, settings);
   AppendFile log(folder / "log.txt");
+  console.set_log([&](std::string_view text) { log_line(log, text); });  // what was said of the data
+  console.set_log({});
   std::vector<Json> runs;
   for (const std::uint64_t seed : settings.seeds) {
     Settings one = settings;
