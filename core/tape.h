@@ -20,6 +20,7 @@
 
 #include "core/arena.h"
 #include "core/tensor.h"
+#include "kernels/elementwise.h"
 
 namespace samformer {
 
@@ -144,13 +145,9 @@ class Tape {
     node.run = [](const void* saved, Var<T> self) { (*static_cast<const Backward*>(saved))(self); };
   }
   static void clear_rows(Tensor<T> t) {
-    if (t.contiguous()) {
-      std::memset(static_cast<void*>(t.data), 0, static_cast<std::size_t>(t.count()) * sizeof(T));
-      return;
-    }
-    for (std::int64_t r = 0; r < t.rows(); ++r) {
+    kernels::for_rows<T>(t.rows(), t.cols(), [=](std::int64_t r) {
       std::memset(static_cast<void*>(t.row(r)), 0, static_cast<std::size_t>(t.cols()) * sizeof(T));
-    }
+    });
   }
   Var<T> push(const Node& node) {
     nodes_.push_back(node);

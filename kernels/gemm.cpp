@@ -1,11 +1,8 @@
 #include "kernels/gemm.h"
 
-#include <dnnl.h>
 #include <omp.h>
 
-#include <new>
-#include <stdexcept>
-#include <string>
+#include "kernels/library.h"
 
 namespace samformer::kernels {
 
@@ -25,7 +22,9 @@ GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K) {
   while (block.rows > longest) block.rows = half(block.rows);
   while (block.columns > longest) block.columns = half(block.columns);
   while (worth_halving()) {
-    (block.rows >= block.columns ? block.rows : block.columns) = half(std::max(block.rows, block.columns));
+    // Rows first: a thread's rows of a gradient are then the part of the slab that it clears and updates.
+    std::int64_t& side = block.rows >= 64 || block.rows >= block.columns ? block.rows : block.columns;
+    side = half(side);
   }
   return block;
 }
@@ -37,14 +36,8 @@ void library_block(bool transpose_a, bool transpose_b, std::int64_t M, std::int6
   // Outside a parallel region (a product of one block) the library would use every thread, and other bits.
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
-  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', M, N, K, 1.0f, A, lda, B,
-                                          ldb, accumulate ? 1.0f : 0.0f, C, ldc);
+  library_product(transpose_a, transpose_b, M, N, K, A, lda, B, ldb, C, ldc, accumulate);
   omp_set_num_threads(threads);
-  if (status == dnnl_out_of_memory) throw std::bad_alloc();
-  if (status != dnnl_success) {
-    throw std::logic_error("dnnl_sgemm: status " + std::to_string(status) + " for C[" + std::to_string(M) + "][" +
-                           std::to_string(N) + "], K " + std::to_string(K));
-  }
 }
 
 }  // namespace

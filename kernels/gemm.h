@@ -91,6 +91,10 @@ template <class T, class Target>
 inline void gemm_tile(Target, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const T* A,
                       std::int64_t a_row, std::int64_t a_column, const T* B, std::int64_t ldb, T* C, std::int64_t ldc,
                       bool accumulate) {
+  if (M == 1 && transpose_b && a_column == 1) {  // a row: turning B would cost more than the product
+    for (std::int64_t j = 0; j < N; ++j) C[j] = accumulate ? C[j] + dot(A, B + j * ldb, K) : dot(A, B + j * ldb, K);
+    return;
+  }
   constexpr int width = lanes<T, Target::bytes>, most = detail::most_packs<Target>;
   constexpr std::int64_t depth = 256, height = 240;  // of a pass over C; a multiple of all tiles
   T panel[depth * most * width];

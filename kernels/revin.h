@@ -45,13 +45,7 @@ void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, 
       T* to = xhat + r * L;
       const T mean = detach(sum(from, L) / static_cast<T>(L));
       const T reference = center == Center::mean ? mean : detach(from[L - 1]);
-      T squares{};
-      if constexpr (std::is_floating_point_v<T>) {
-#pragma omp simd reduction(+ : squares)
-        for (std::int64_t t = 0; t < L; ++t) squares += (from[t] - mean) * (from[t] - mean);
-      } else {
-        for (std::int64_t t = 0; t < L; ++t) squares += (from[t] - mean) * (from[t] - mean);
-      }
+      const T squares = sum_of<T>(L, [=](std::int64_t t) { return (from[t] - mean) * (from[t] - mean); });
       const T deviation = detach(sqrt(squares / static_cast<T>(L) + static_cast<T>(revin_epsilon)));
       const T scale = static_cast<T>(1) / deviation;
 #pragma omp simd

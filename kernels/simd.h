@@ -97,9 +97,10 @@ inline float detach(float x) { return x; }
 inline double detach(double x) { return x; }
 
 // e^x. For float a branch-free form that vectorises: x = n ln2 + r, polynomial of degree 6 on |r| <= ln2 / 2 (Cephes),
-// relative error below 2e-7; results under 2^-126 are flushed to 0; above 88.37 the result is 2^127 e^r at most.
+// relative error below 2e-7; below -88 the power of two, and so the result, is 0; above 88.37 the result is 2^127 e^r
+// at most. A NaN stays one through r.
 inline float exponential(float x) {
-  const float bounded = x < -87.3f ? -87.3f : (x > 88.37f ? 88.37f : x);
+  const float above = x < -88.0f ? -88.0f : x, bounded = above > 88.37f ? 88.37f : above;
   const float shifted = bounded * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the integer part lands in the low bits
   const float n = shifted - 12582912.0f;
   const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -110,33 +111,40 @@ inline float exponential(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const float scale = std::bit_cast<float>((std::bit_cast<std::int32_t>(shifted) - 0x4b400000 + 127) << 23);
-  return x < -87.3f ? 0.0f : (x == x ? p * scale : x);
+  return p * std::bit_cast<float>((std::bit_cast<std::int32_t>(shifted) - 0x4b400000 + 127) << 23);
 }
 inline double exponential(double x) { return std::exp(x); }
 
+// The sum of element(0) ... element(n - 1), in four chains that do not wait for each other.
+template <class T, class Element>
+inline T sum_of(std::int64_t n, const Element& element) {
+  if constexpr (std::is_floating_point_v<T>) {
+    const std::int64_t quarter = n / 4;
+    T a{}, b{}, c{}, d{};
+#pragma omp simd reduction(+ : a, b, c, d)
+    for (std::int64_t i = 0; i < quarter; ++i) {
+      a += element(i);
+      b += element(quarter + i);
+      c += element(2 * quarter + i);
+      d += element(3 * quarter + i);
+    }
+    for (std::int64_t i = 4 * quarter; i < n; ++i) a += element(i);
+    return (a + b) + (c + d);
+  } else {
+    T total{};
+    for (std::int64_t i = 0; i < n; ++i) total += element(i);
+    return total;
+  }
+}
+
 template <class T>
 inline T sum(const T* x, std::int64_t n) {
-  T total{};
-  if constexpr (std::is_floating_point_v<T>) {
-#pragma omp simd reduction(+ : total)
-    for (std::int64_t i = 0; i < n; ++i) total += x[i];
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) total += x[i];
-  }
-  return total;
+  return sum_of<T>(n, [=](std::int64_t i) { return x[i]; });
 }
 
 template <class T>
 inline T dot(const T* x, const T* y, std::int64_t n) {
-  T total{};
-  if constexpr (std::is_floating_point_v<T>) {
-#pragma omp simd reduction(+ : total)
-    for (std::int64_t i = 0; i < n; ++i) total += x[i] * y[i];
-  } else {
-    for (std::int64_t i = 0; i < n; ++i) total += x[i] * y[i];
-  }
-  return total;
+  return sum_of<T>(n, [=](std::int64_t i) { return x[i] * y[i]; });
 }
 
 }  // namespace samformer::kernels

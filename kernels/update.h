@@ -10,7 +10,7 @@
 //
 // Adam's two published forms differ in two scalars: PyTorch rate = lr/(1 - b1^t), root = 1/sqrt(1 - b2^t); Keras rate =
 // lr sqrt(1 - b2^t)/(1 - b1^t), root = 1. Restoring copies `saved` back: subtracting the perturbation would drift.
-// All arrays have n elements. Sums: double, per block of 8192, added up in block order.
+// All arrays have n elements. Sums: double, per block of 2048, added up in block order.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 
 namespace samformer::kernels {
 
-inline constexpr std::int64_t update_block = 8192;
+inline constexpr std::int64_t update_block = 2048;
 
 // sum (a g)^2; w null: a = 1, else a = |w|. `work`: blocks_of(n, update_block) doubles.
 template <class T>

@@ -110,6 +110,8 @@ void check_shape(const Json& document, int D, int H, bool full, bool folded) {
     EXPECT_NEAR(row.at("floor_seconds"), floor, 1e-9 * floor);
     const double efficiency = row.at("floor_seconds").get<double>() / row.at("seconds").get<double>();
     EXPECT_NEAR(row.at("efficiency"), efficiency, 1e-9 * efficiency);
+    const double over = row.at("seconds").get<double>() / row.at("library_seconds").get<double>();
+    EXPECT_NEAR(row.at("over_library"), over, 1e-9 * over);
   }
   EXPECT_EQ(steps, 1);
   std::vector<int> threads;

@@ -23,6 +23,8 @@
 // Floor of a step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
 // nothing recomputed) at the fastest product's speed + the compulsory bytes at the copy's speed: revin once, in each
 // pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update. efficiency = floor / time.
+// Beside it the same large products (the windows with the weights, forward and backward) as dnnl_sgemm alone computes
+// them on all threads: library_seconds, and time / library_seconds.
 // Where the CPU has AVX512-BF16, the same step with --precision bf16; a series of each shape as CSV text, read by one
 // thread (parsing and checks, not the disk).
 #include <omp.h>
@@ -89,7 +91,7 @@ struct Product {
   }
 };
 
-enum class Kind { product, copy, operation, step, csv };
+enum class Kind { product, library, copy, operation, step, csv };
 
 struct Item {
   Kind kind;
@@ -354,6 +356,12 @@ std::vector<Item> Workbench::items() {
     return total;
   };
   add_products(projections());
+  for (const Product& p : projections()) {
+    add(Kind::library, p.name, p.counts(), [p] {
+      kernels::library_product(p.transpose_a, p.transpose_b, p.M, p.N, p.K, p.A, p.lda, p.B, p.ldb, p.C, p.ldc,
+                               p.accumulate);
+    });
+  }
   const Counts head_counts = add_products(head()) + (own_values() ? Counts{R * H, 12 * R * H} : Counts{});
   const Counts head_backward_counts =
       add_products(head_backward()) + (own_values() ? Counts{R * H, 12 * R * H} : Counts{});
@@ -445,6 +453,7 @@ struct Measured {
   std::vector<Item> items;
   double flops_peak = 0, bytes_peak = 0;  // a second
   double floor_seconds = 0;
+  double library_seconds = 0;  // of a step's large products
 
   double share(const Item& item) const {
     return std::max(item.counts.flops / flops_peak, item.counts.bytes / bytes_peak) / item.seconds;
@@ -464,6 +473,7 @@ Measured measure_shape(Settings settings, Shape shape, int threads) {
       result.flops_peak = std::max(result.flops_peak, item.counts.flops / item.seconds);
       products += 2 * item.seconds;
     }
+    if (item.kind == Kind::library) result.library_seconds += 2 * item.seconds;
     if (item.kind == Kind::copy) result.bytes_peak = item.counts.bytes / item.seconds;
   }
   const Counts rest = bench.floor_counts();
@@ -522,7 +532,9 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
                    {"value", "value"},
                    {"ms", "seconds", 1e3, 3},
                    {"floor ms", "floor_seconds", 1e3, 3},
-                   {"efficiency", "efficiency", 1, 2}}};
+                   {"efficiency", "efficiency", 1, 2},
+                   {"oneDNN's large products ms", "library_seconds", 1e3, 3},
+                   {"ms / these", "over_library", 1, 2}}};
   report.scaling = {
       "Threads",
       {{"D", "D"}, {"H", "H"}, {"threads", "threads"}, {"ms", "seconds", 1e3, 3}, {"speed-up", "speedup", 1, 2}}};
@@ -554,6 +566,8 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
           timed("median_seconds");
           counted(true, true);
           report.products.rows.push_back(row);
+          break;
+        case Kind::library:
           break;
         case Kind::copy:
           place();
@@ -592,7 +606,10 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
           report.scaling.rows.push_back(row);
           if (item.threads != threads) break;
           row.erase("speedup");
-          row.update({{"floor_seconds", m.floor_seconds}, {"efficiency", m.floor_seconds / item.seconds}});
+          row.update({{"floor_seconds", m.floor_seconds},
+                      {"efficiency", m.floor_seconds / item.seconds},
+                      {"library_seconds", m.library_seconds},
+                      {"over_library", item.seconds / m.library_seconds}});
           report.steps.rows.push_back(row);
           break;
       }
@@ -659,8 +676,8 @@ void print_tables(std::ostream& out, const Report& report, bool markdown) {
 void print_csv(std::ostream& out, const Report& report) {
   constexpr std::string_view names[] = {"product", "copy", "operation", "step", "scaling", "precision", "csv"};
   constexpr std::string_view keys[] = {
-      "D", "H", "batch", "value",         "threads",       "seconds",    "flops",   "bytes",
-      "M", "N", "K",     "floor_seconds", "share_of_peak", "efficiency", "speedup", "precision"};
+      "D", "H", "batch",         "value",         "threads",    "seconds", "flops",     "bytes",          "M",
+      "N", "K", "floor_seconds", "share_of_peak", "efficiency", "speedup", "precision", "library_seconds"};
   out << "kind,name";
   for (const std::string_view key : keys) out << ',' << key;
   out << '\n';
