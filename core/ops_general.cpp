@@ -100,6 +100,8 @@ Var<T> matmul(Var<T> a, Var<T> b) {
   const Tensor<T> A = a.value(), B = b.value();
   SAMFORMER_CHECK(A.cols() == B.rows(), "matmul: [M, K] [K, N] expected, found {} and {}", A.shape.to_string(),
                   B.shape.to_string());
+  const Cost once = product_cost(A.rows(), B.cols(), A.cols());
+  const Operation<T> operation(*a.tape, "matmul", once, {2 * once.flops, 2 * once.bytes});
   const Tensor<T> C = a.tape->arena().template tensor<T>(Shape{A.rows(), B.cols()});
   gemm(false, false, C.rows(), C.cols(), A.cols(), A.data, A.stride, B.data, B.stride, C.data, C.stride, false);
   return a.tape->record(C, {a, b}, [=](Var<T> self) {
@@ -120,6 +122,8 @@ Var<T> linear(Var<T> x, Var<T> weight) {
   const Tensor<T> X = x.value(), W = weight.value();
   SAMFORMER_CHECK(X.cols() == W.cols(), "linear: x [rows, in] and weight [out, in] expected, found {} and {}",
                   X.shape.to_string(), W.shape.to_string());
+  const Cost once = product_cost(X.rows(), W.rows(), X.cols());
+  const Operation<T> operation(*x.tape, "linear", once, {2 * once.flops, 2 * once.bytes});
   const Tensor<T> Y = x.tape->arena().template tensor<T>(Shape{X.rows(), W.rows()});
   gemm(false, true, Y.rows(), Y.cols(), X.cols(), X.data, X.stride, W.data, W.stride, Y.data, Y.stride, false);
   return x.tape->record(Y, {x, weight}, [=](Var<T> self) {

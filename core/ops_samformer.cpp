@@ -11,6 +11,7 @@ template <class T>
 Normalised<T> revin(Tape<T>& tape, kernels::Windows<T> x, std::int64_t L, kernels::Center center) {
   Arena& arena = tape.arena();
   const std::int64_t R = x.N * x.D;
+  const Operation<T> operation(tape, "revin", float_cost(6 * R * L, 2 * R * L + 2 * R), {});
   const Tensor<T> xhat = arena.tensor<T>(Shape{x.N, x.D, L});
   const Tensor<T> level = arena.tensor<T>(Shape{R}), sigma = arena.tensor<T>(Shape{R});
   kernels::revin_normalise(xhat.data, level.data, sigma.data, x, L, center);
@@ -72,6 +73,9 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
       X.shape.to_string(), W.shape.to_string(), b.shape.to_string(), gamma.shape.to_string(), beta.shape.to_string());
   SAMFORMER_CHECK(!xhat.needs_gradient(), "project: the normalised windows are a constant");
   Arena& arena = xhat.tape->arena();
+  const Operation<T> operation(*xhat.tape, "projection",
+                               float_cost(2 * R * O * L + 4 * R * O + O * L, R * L + O * L + 2 * R * O),
+                               float_cost(2 * R * O * L + 8 * R * O + O * L, R * L + 2 * O * L + 3 * R * O));
   const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
   const Tensor<T> P = affine.gamma.needs_gradient() ? arena.tensor<T>(Shape{R, O}) : Z;
   const auto words = [=](Arena& memory, std::int64_t count) {
@@ -101,6 +105,10 @@ Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>
                   "expected, found {}, {}, {}",
                   D, Q.shape.to_string(), K.shape.to_string(), V.shape.to_string());
   const kernels::AttentionShape shape{Q.rows() / D, D, Q.cols(), V.cols()};
+  const std::int64_t R = Q.rows(), d_m = Q.cols(), d_v = V.cols();
+  const Operation<T> operation(*q.tape, "attention",
+                               float_cost(R * D * (2 * d_m + 2 * d_v + 4), R * (2 * d_m + 2 * d_v + 1)),
+                               float_cost(R * D * (6 * d_m + 4 * d_v + 5), R * (6 * d_m + 5 * d_v + 1)));
   Arena& arena = q.tape->arena();
   const Tensor<T> C = arena.tensor<T>(Shape{Q.rows(), V.cols()}), lse = arena.tensor<T>(Shape{Q.rows()});
   const Arena::Mark mark = arena.mark();
@@ -129,6 +137,8 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
   SAMFORMER_CHECK(X.rows() == A.rows() && X.cols() == W.rows() && A.cols() == W.cols(),
                   "add_linear: x [R, O], a [R, K], weight [O, K] expected, found {}, {}, {}", X.shape.to_string(),
                   A.shape.to_string(), W.shape.to_string());
+  const Cost once = product_cost(X.rows(), X.cols(), A.cols());
+  const Operation<T> operation(*x.tape, "add_linear", once, {2 * once.flops, 2 * once.bytes});
   gemm(false, true, X.rows(), X.cols(), A.cols(), A.data, A.stride, W.data, W.stride, X.data, X.stride, true);
   return x.tape->record_in_place(x, {a, weight}, [=](Var<T> self) {
     const Tensor<T> g = self.gradient();
@@ -212,6 +222,9 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
                       affine.gamma.value().count() == truth.y.D,
                   "forecast_loss: z [N D, H], level and sigma [N D] for N = {}, D = {} expected, found {}, {}, {}",
                   truth.y.N, truth.y.D, Z.shape.to_string(), level.shape.to_string(), sigma.shape.to_string());
+  const std::int64_t elements = Z.rows() * Z.cols();
+  const Operation<T> operation(*z.tape, "loss", float_cost(16 * elements, 2 * elements),
+                               float_cost(11 * elements, 4 * elements));
   Arena& arena = z.tape->arena();
   const kernels::ForecastLoss<T> loss{Z.data,
                                       Z.stride,

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/profile.h"
 #include "core/tensor.h"
 #include "kernels/elementwise.h"
 
@@ -47,6 +48,8 @@ class Tape {
 
   Arena& arena() { return *arena_; }
   std::size_t size() const { return nodes_.size(); }
+  // Operations add what they cost, forward and backward; null: no more.
+  void set_profile(Profile* profile) { profile_ = profile; }
   // Forgets every value (the caller rewinds the arena); keeps its own capacity.
   void clear() { nodes_.clear(); }
 
@@ -113,7 +116,10 @@ class Tape {
       for (std::int64_t c = 0; c < top.cols(); ++c) top(r, c) += seed(r, c);
     }
     for (std::size_t i = nodes_.size(); i-- > 0;) {
-      if (nodes_[i].run) nodes_[i].run(nodes_[i].saved, {this, static_cast<std::int32_t>(i)});
+      const Node& node = nodes_[i];
+      if (!node.run) continue;
+      const Stopwatch watch(node.operation ? profile_ : nullptr, node.operation, node.backward_cost, "_backward");
+      node.run(node.saved, {this, static_cast<std::int32_t>(i)});
     }
   }
 
@@ -135,6 +141,8 @@ class Tape {
     std::int32_t whole;  // index of the value whose memory and gradient this one shares, or -1
     void (*run)(const void*, Var<T> self);
     const void* saved;
+    const char* operation = nullptr;  // of a named operation
+    Cost backward_cost = {};
   };
 
   template <class Backward>
@@ -151,6 +159,10 @@ class Tape {
   }
   Var<T> push(const Node& node) {
     nodes_.push_back(node);
+    if (operation_ && node.run) {
+      nodes_.back().operation = operation_;
+      nodes_.back().backward_cost = backward_cost_;
+    }
     return {this, static_cast<std::int32_t>(nodes_.size() - 1)};
   }
   std::size_t check(Var<T> v) const {
@@ -159,8 +171,30 @@ class Tape {
     return static_cast<std::size_t>(v.index);
   }
 
+  template <class U>
+  friend class Operation;
+
   Arena* arena_;
   std::vector<Node> nodes_;
+  Profile* profile_ = nullptr;
+  const char* operation_ = nullptr;  // that runs
+  Cost backward_cost_;
+};
+
+// While it lives, what the tape records is this operation; its own time is the operation's forward.
+template <class T>
+class Operation {
+ public:
+  Operation(Tape<T>& tape, const char* name, Cost forward, Cost backward)
+      : tape_(tape), watch_(tape.profile_, name, forward) {
+    tape_.operation_ = name;
+    tape_.backward_cost_ = backward;
+  }
+  ~Operation() { tape_.operation_ = nullptr; }
+
+ private:
+  Tape<T>& tape_;
+  Stopwatch watch_;
 };
 
 }  // namespace samformer

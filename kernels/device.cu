@@ -106,7 +106,10 @@ std::vector<DeviceInfo> devices(std::string& why_none) {
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
     cudaGetLastError();
-    why_none = cudaGetErrorString(status);
+    why_none = status == cudaErrorInsufficientDriver
+                   ? "no NVIDIA driver, or one that is too old for CUDA " + std::to_string(CUDART_VERSION / 1000) +
+                         "." + std::to_string(CUDART_VERSION / 10 % 100)
+                   : std::string(cudaGetErrorString(status));
     return {};
   }
   if (count == 0) why_none = "the driver reports no device";
@@ -114,7 +117,18 @@ std::vector<DeviceInfo> devices(std::string& why_none) {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties;
     check(cudaGetDeviceProperties(&properties, i), "cudaGetDeviceProperties(" + std::to_string(i) + ")");
-    all.push_back({properties.name, properties.major, properties.minor, properties.totalGlobalMem});
+    const auto attribute = [&](cudaDeviceAttr which) {
+      int value = 0;
+      check(cudaDeviceGetAttribute(&value, which, i), "cudaDeviceGetAttribute");
+      return static_cast<double>(value);
+    };
+    // Turing's and the A100's multiprocessors have 64 float32 units, the others 128; clocks are in kHz.
+    const int capability = properties.major * 10 + properties.minor;
+    const double units = capability <= 80 ? 64 : 128;
+    const double flops = 2 * units * attribute(cudaDevAttrMultiProcessorCount) * attribute(cudaDevAttrClockRate) * 1e3;
+    const double bytes =
+        2 * attribute(cudaDevAttrMemoryClockRate) * 1e3 * attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
+    all.push_back({properties.name, properties.major, properties.minor, properties.totalGlobalMem, flops, bytes});
   }
   return all;
 }
@@ -233,7 +247,7 @@ void range_end() { nvtxRangePop(); }
 
 namespace gpu {
 inline namespace emulated {
-std::vector<DeviceInfo> devices(std::string&) { return {{"SIMT emulator", 8, 0, std::size_t{1} << 30}}; }
+std::vector<DeviceInfo> devices(std::string&) { return {{"SIMT emulator", 8, 0, std::size_t{1} << 30, 0, 0}}; }
 void select_device(int) {}
 
 void* device_allocate(std::size_t bytes, const char* name) {

@@ -42,6 +42,7 @@ struct DeviceInfo {
   std::string name;
   int major, minor;  // compute capability
   std::size_t memory_bytes;
+  double flops, bytes;  // a second at most: float32 products and sums, device memory; 0: unknown
 };
 // All devices; `why_none` says why there are none. The first call loads the driver's library, where there is one.
 std::vector<DeviceInfo> devices(std::string& why_none);

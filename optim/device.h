@@ -37,14 +37,16 @@ class DeviceModel {
   // first passes' losses. Throws Error(Exit::diverged) as Training::step does, with the weights from before that step.
   virtual double train(Training<float>& training, std::span<const std::int32_t> order, std::int64_t first_step,
                        std::int64_t batch, double lr, const std::function<void(std::int64_t)>& queued) = 0;
-  // From now on steps run operation by operation, each timed by the device and added here; null: as graphs again.
-  virtual void set_profile(Profile* profile) = 0;
+  // From now on the device's times are added here: of each step, or, with `operations`, of each operation, the steps
+  // then being queued operation by operation and not as graphs. Null: no more.
+  virtual void set_profile(Profile* profile, bool operations) = 0;
 };
 
 class Device {
  public:
   virtual ~Device() = default;
   virtual std::string name() const = 0;         // "cuda:0"
+  virtual Cost peaks() const = 0;               // a second, of float32 and of the memory; 0: unknown
   virtual std::string description() const = 0;  // "NVIDIA H100, compute capability 9.0, 80.0 GB"
   // All arguments outlive the result, which must not outlive the device.
   virtual std::unique_ptr<DeviceModel> load(const model::Samformer& model, const Problem& problem,

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "core/gpu.h"
 #include "optim/device.h"
@@ -241,8 +242,9 @@ class GpuModel final : public DeviceModel {
         transfer(training, true);
       };
       const auto step_of = [&](int N) { queue_step(training.settings(), N, static_cast<int>(batch)); };
-      if (profile_ == nullptr && !training_->captured) {
+      if (!by_operation_ && !training_->captured) {
         // The library of products loads its kernels at their first use, which a capture does not allow.
+        Profile* const profile = std::exchange(profile_, nullptr);
         for (const auto& [N, at, graph] : {std::tuple(static_cast<int>(batch), int64_t{0}, &training_->full),
                                            std::tuple(short_batch, full_steps, &training_->last)}) {
           if (N == 0 || (graph == &training_->full && full_steps == 0)) continue;
@@ -251,17 +253,17 @@ class GpuModel final : public DeviceModel {
           *graph = captured(stream_, [&, N = N] { step_of(N); });
         }
         training_->captured = true;
+        profile_ = profile;
       }
       start(first_step);
       for (int64_t step = first_step; step < steps; ++step) {
         const bool full = step < full_steps;
-        gpu::range_begin("SAM step");
-        if (profile_ != nullptr) {
+        if (by_operation_) {
           step_of(full ? static_cast<int>(batch) : short_batch);
         } else {
-          gpu::graph_launch((full ? training_->full : training_->last).get(), stream_.get());
+          timed("SAM step", {}, profile_ != nullptr,
+                [&] { gpu::graph_launch((full ? training_->full : training_->last).get(), stream_.get()); });
         }
-        gpu::range_end();
         queued(step + 1);
       }
       gpu::Progress progress;
@@ -278,7 +280,10 @@ class GpuModel final : public DeviceModel {
     });
   }
 
-  void set_profile(Profile* profile) override { profile_ = profile; }
+  void set_profile(Profile* profile, bool operations) override {
+    profile_ = profile;
+    by_operation_ = profile != nullptr && operations;
+  }
 
  private:
   // What training needs beside the weights.
@@ -292,11 +297,11 @@ class GpuModel final : public DeviceModel {
     bool captured = false;
   };
 
-  // An operation of the step: on the stream, and, where a profile is kept, between two events.
+  // What `f` queues, as a named range, and, where it is to be timed, between two events.
   template <class F>
-  void operation(const char* name, Cost cost, const F& f) {
+  void timed(const char* name, Cost cost, bool with_events, const F& f) {
     gpu::range_begin(name);
-    if (profile_ == nullptr) {
+    if (!with_events) {
       f();
     } else {
       const auto event = [&] {
@@ -310,10 +315,12 @@ class GpuModel final : public DeviceModel {
     }
     gpu::range_end();
   }
+  template <class F>
+  void operation(const char* name, Cost cost, const F& f) {
+    timed(name, cost, by_operation_, f);
+  }
   void multiply(const char* name, gpu::Product p) {
-    const double m = static_cast<double>(p.M), n = static_cast<double>(p.N), k = static_cast<double>(p.K);
-    operation(name, {2 * m * n * k, 4 * (m * k + k * n + (p.accumulate ? 2 : 1) * m * n)},
-              [&] { gpu::product(blas_.get(), p); });
+    operation(name, product_cost(p.M, p.N, p.K), [&] { gpu::product(blas_.get(), p); });
   }
   void collect_times() {
     for (const Timed& t : times_) {
@@ -590,6 +597,7 @@ class GpuModel final : public DeviceModel {
     DeviceEvent begin, end;
   };
   Profile* profile_ = nullptr;
+  bool by_operation_ = false;
   std::vector<Timed> times_;
 };
 
@@ -598,11 +606,13 @@ class GpuDevice final : public Device {
   GpuDevice(int index, const gpu::DeviceInfo& info, bool tf32)
       : name_(fmt::format("cuda:{}", index)),
         description_(described(info)),
+        peaks_{info.flops, info.bytes},
         tf32_(tf32),
         stream_(gpu::stream_create()),
         blas_(gpu::blas_create(stream_.get(), tf32)) {}
   std::string name() const override { return name_; }
   std::string description() const override { return description_; }
+  Cost peaks() const override { return peaks_; }
   std::unique_ptr<DeviceModel> load(const model::Samformer& model, const Problem& problem,
                                     kernels::Center center) override {
     return on_device([&] { return std::make_unique<GpuModel>(model, problem, center, tf32_, stream_, blas_); });
@@ -610,6 +620,7 @@ class GpuDevice final : public Device {
 
  private:
   std::string name_, description_;
+  Cost peaks_;
   bool tf32_;
   DeviceStream stream_;
   DeviceBlas blas_;

@@ -53,16 +53,23 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
   Losses losses{};
   losses.first = losses.second = pass(input, truth);
   const T* scale = settings_.adaptive ? weights_.data() : nullptr;
-  const double squares = kernels::squared_norm(gradient_.data(), scale, n, partial_.data());
+  const auto squared_norm = [&](const T* by) {
+    const Stopwatch watch(profile_, "gradient_norm", float_cost(2 * n, by ? 2 * n : n));
+    return kernels::squared_norm(gradient_.data(), by, n, partial_.data());
+  };
+  const double squares = squared_norm(scale);
   check_finite(losses.first, squares, 1);
   if (settings_.rho > 0) {
     const double norm = std::sqrt(squares);
-    kernels::sam_perturb(weights_.data(), saved_.data(), gradient_.data(), n, settings_.rho / (norm + 1e-12),
-                         settings_.adaptive);
+    {
+      const Stopwatch watch(profile_, "perturb", float_cost(2 * n, 4 * n));
+      kernels::sam_perturb(weights_.data(), saved_.data(), gradient_.data(), n, settings_.rho / (norm + 1e-12),
+                           settings_.adaptive);
+    }
     tape_.clear();
     losses.second = pass({tape_.constant(xhat), input.level, input.sigma, input.halves}, truth);
     try {
-      check_finite(losses.second, kernels::squared_norm<T>(gradient_.data(), nullptr, n, partial_.data()), 2);
+      check_finite(losses.second, squared_norm(nullptr), 2);
     } catch (const Error&) {
       std::copy(saved_.begin(), saved_.end(), weights_.begin());
       throw;
@@ -70,6 +77,7 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
   }
   ++steps_;
   const double t = static_cast<double>(steps_ - 1);
+  const Stopwatch watch(profile_, "update", float_cost(19 * n, 9 * n));
   kernels::restore_and_step(weights_.data(), settings_.rho > 0 ? saved_.data() : weights_.data(), gradient_.data(),
                             first_moment_.data(), second_moment_.data(), averaged_.empty() ? nullptr : averaged_.data(),
                             n, settings_.rule, lr, steps_, std::min(settings_.ema, (1 + t) / (10 + t)));

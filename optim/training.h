@@ -47,6 +47,11 @@ class Training {
   std::span<T> averaged() { return averaged_; }
   // The weights that validation, test and forecasts use.
   std::span<const T> tested() const { return averaged_.empty() ? std::span<const T>(weights_) : averaged_; }
+  // Steps add what their operations cost; null: no more.
+  void set_profile(Profile* profile) {
+    profile_ = profile;
+    tape_.set_profile(profile);
+  }
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
   // Starts the average at the current weights: call after filling them in.
@@ -78,6 +83,7 @@ class Training {
   std::vector<double> partial_;
   Arena arena_;
   Tape<T> tape_{arena_};
+  Profile* profile_ = nullptr;
 };
 
 }  // namespace samformer::optim

@@ -6,7 +6,7 @@ for file in "$source"/kernels/*.cu; do
   "$nvcc" -std=c++17 -O3 --expt-relaxed-constexpr -gencode "arch=compute_$arch,code=sm_$arch" -Xptxas -v -I"$source" \
     -cubin -o /dev/null "$file" 2>&1 || echo "error: $file does not compile"
 done | awk '
-  /error/ { print; bad = 1 }
+  /error *:/ { print; bad = 1 }
   /Compiling entry function/ { kernel = $0; sub(/.*function ./, "", kernel); sub(/. for .*/, "", kernel); kernels++ }
   /bytes stack frame/ { if ($1 + 0 > 0 || $5 + 0 > 0 || $9 + 0 > 0) { print kernel ": " $0; bad = 1 } }
   /Used [0-9]+ registers/ {

@@ -7,10 +7,11 @@
 #include <functional>
 #include <numbers>
 
-#include "kernels/gpu.h"
 #include "optim/trainer.h"
 #ifdef SAMFORMER_EMULATED
 #include "kernels/simt.h"
+#else
+#include <dlfcn.h>
 #endif
 
 namespace samformer::optim {
@@ -59,11 +60,16 @@ TrainerSettings settings_of(std::int64_t epochs) {
 class Recorder final : public Observer {
  public:
   void epoch_begins(std::int64_t, std::int64_t) override {}
-  Action step_done(std::int64_t) override { return ++steps == stop_at ? Action::stop : Action::go_on; }
+  Action step_done(std::int64_t) override {
+    ++steps;
+    if (at_step) at_step(steps);
+    return steps == stop_at ? Action::stop : Action::go_on;
+  }
   void steps_done() override {}
   void epoch_ends(const EpochReport& report) override { reports.push_back(report); }
   void save_state() override { ++saves; }
   std::int64_t steps = 0, stop_at = -1, saves = 0;
+  std::function<void(std::int64_t)> at_step;
   std::vector<EpochReport> reports;
 };
 
@@ -229,6 +235,46 @@ TEST_F(GpuTrainer, TheOrderOfThreadsChangesNothing) {
     const Outcome other = repeated();
     simt::options() = {};
     EXPECT_EQ(forward.weights, other.weights);
+  }
+}
+#endif
+
+#ifndef SAMFORMER_EMULATED
+// Counted by the PTX simulator, where one is preloaded: between the first step of an epoch and its last nothing but
+// one launch of a graph a step.
+TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
+  const auto counter = reinterpret_cast<double (*)(const char*, const char*)>(dlsym(RTLD_DEFAULT, "cudasim_counter"));
+  const auto mark = reinterpret_cast<void (*)(const char*)>(dlsym(RTLD_DEFAULT, "cudasim_mark"));
+  if (counter == nullptr || mark == nullptr) GTEST_SKIP() << "no PTX simulator is preloaded";
+  for (const Value value : {Value::low_rank, Value::full}) {
+    const Bench bench({value, 7, 48, 12, 8});
+    const Problem problem = bench.problem();
+    Trainer trainer(bench.model, problem, bench.train, {}, settings_of(1), device_.get());
+    start(trainer, bench);
+    const double findings = counter("", "findings");
+    Recorder recorder;
+    double graphs = -1, nodes = 0, others = 0, copies = 0, allocations = 0, waits = 0;
+    const std::int64_t last = trainer.steps_per_epoch();
+    recorder.at_step = [&](std::int64_t step) {
+      if (step == 1) mark(value == Value::full ? "steady full" : "steady low-rank");
+      if (step != last) return;
+      graphs = counter("", "graph_launches");
+      nodes = counter("", "graph_kernel_nodes");
+      others = counter("", "kernel_launches");
+      allocations = counter("", "device_allocations") + counter("", "host_allocations");
+      waits = counter("", "synchronisations");
+      copies = counter("", "memsets") + counter("", "copy_bytes_host_to_device");
+    };
+    trainer.run(recorder);
+    EXPECT_EQ(graphs, static_cast<double>(last - 1));
+    EXPECT_LE(nodes / graphs, 40);
+    std::printf("kernel nodes a step: %.0f\n", nodes / graphs);
+    EXPECT_EQ(others, 0);
+    EXPECT_EQ(allocations, 0);
+    EXPECT_EQ(waits, 0);
+    EXPECT_EQ(copies, 0) << "memsets and copies";
+    EXPECT_EQ(counter("", "findings"), findings);
+    EXPECT_EQ(findings, 0);
   }
 }
 #endif

@@ -91,6 +91,11 @@ const std::vector<Command>& commands() {
        .takes = kBench,
        .summary = "measures every operation and the training step against this machine's own limits",
        .example = "samformer bench --shapes 7x96,321x96 --format md"},
+      {.name = "profile",
+       .handler = profile,
+       .takes = kTrain | kProfile,
+       .summary = "times the operations of training steps on the CPU or a GPU, beside the machine's limits",
+       .example = "samformer profile --data ETTh1.csv --device cuda --steps 20 --trace steps.json"},
   };
   return rows;
 }

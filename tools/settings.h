@@ -102,6 +102,8 @@ struct Settings {
   std::string metric = "val_mse";
   std::string format = "text";      // bench
   std::vector<std::string> shapes;  // DxH; empty: all
+  std::int64_t steps = 20;          // profile
+  std::string trace;
 
   bool operator==(const Settings&) const = default;
 };
@@ -121,6 +123,7 @@ enum Takes : unsigned {
   kAttention = 1024,
   kLandscape = 2048,
   kSweep = 4096,
+  kProfile = 8192,
   kEvery = ~0u,
 };
 

@@ -1,0 +1,115 @@
+// --device from outside. Without a GPU: no CUDA library is in the program, `auto` takes the CPU. With a PTX simulator's
+// library in CUDASIM and a build that it can be preloaded into (preset ptx): training, resuming, evaluation and
+// forecasts on `cuda` beside the CPU's.
+#include <cstdlib>
+
+#include "tests/cli_fixture.h"
+
+namespace samformer {
+namespace {
+
+class DeviceCli : public ProgramTest {
+ protected:
+  // Where the program runs on the simulator.
+  Surroundings simulated() const {
+    return {.environment = {{"LD_PRELOAD", std::getenv("CUDASIM")}, {"CUDASIM_STRICT", "1"}, {"CUDASIM_QUIET", "1"}}};
+  }
+  // What the program says of its GPUs there.
+  bool simulator() {
+    if (std::getenv("CUDASIM") == nullptr) return false;
+    for (const Json& line : run({"doctor", "--json"}, simulated()).json().value("lines", Json::array())) {
+      if (line.value("name", "") == "cuda:0") return line.value("status", "") == "OK";
+    }
+    return false;
+  }
+};
+
+TEST_F(DeviceCli, AStartWithoutAGpuMapsNoCudaLibrary) {
+  if (std::filesystem::exists("/dev/nvidiactl") || std::filesystem::exists("/dev/dxg")) {
+    GTEST_SKIP() << "this machine has an NVIDIA driver";
+  }
+  const pid_t child = start(small("run", {"--epochs", "100000"}));
+  for (int i = 0; i < 60000 && !exists("run/state.safetensors"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  const std::string maps = read_file(fmt::format("/proc/{}/maps", child));
+  kill(child, SIGTERM);
+  const Outcome o = finish(child);
+  EXPECT_EQ(o.code, 130);
+  EXPECT_NE(o.err.find("device cpu"), std::string::npos) << o.err;
+  ASSERT_NE(maps.find("libdnnl"), std::string::npos) << maps;
+  for (const char* library : {"libcuda.so", "libcublas", "libnvidia"}) {
+    EXPECT_EQ(maps.find(library), std::string::npos) << maps;
+  }
+}
+
+TEST_F(DeviceCli, TrainsOnTheSimulatorAsOnTheCpu) {
+  if (!simulator()) GTEST_SKIP() << "CUDASIM names no PTX simulator, or the program cannot be run on it";
+  for (const std::string value : {"low-rank", "full"}) {
+    SCOPED_TRACE(value);
+    const Words kind = {"--value", value, "--refit"};
+    const Json cpu = document(small("cpu-" + value, kind + Words{"--device", "cpu"}));
+    const Json gpu = document(small("gpu-" + value, kind), simulated());  // auto
+    EXPECT_EQ(gpu["device"], "cuda:0");
+    const auto near = [&](const Json& a, const Json& b, double tolerance) {
+      const double x = a, y = b;
+      EXPECT_TRUE(std::abs(x - y) <= tolerance * std::abs(y)) << x << ' ' << y;
+    };
+    for (const char* what : {"train_loss", "val_mse", "test_mse", "test_mae"}) near(gpu[what], cpu[what], 1e-4);
+    EXPECT_EQ(gpu["best_epoch"], cpu["best_epoch"]);
+    // The same weights, evaluated here and there.
+    const Json there = document({"eval", path("gpu-" + value), "--device", "cuda:0"}, simulated());
+    const Json here = document({"eval", path("gpu-" + value), "--device", "cpu"});
+    EXPECT_EQ(there["test_mse"], gpu["test_mse"]);
+    near(there["test_mse"], here["test_mse"], 1e-5);
+    const Json forecast = document({"predict", path("gpu-" + value), "--device", "cuda"}, simulated());
+    const Json expected = document({"predict", path("gpu-" + value), "--device", "cpu"});
+    ASSERT_EQ(forecast["forecast"].size(), 6u);
+    for (std::size_t h = 0; h < 6; ++h) {
+      EXPECT_EQ(forecast["forecast"][h]["date"], expected["forecast"][h]["date"]);
+      for (std::size_t d = 0; d < 3; ++d) {
+        near(forecast["forecast"][h]["values"][d], expected["forecast"][h]["values"][d], 1e-5);
+      }
+    }
+    // Interrupted after two epochs, taken up there, the same bits.
+    document(small("part-" + value, kind + Words{"--epochs", "2"}), simulated());
+    const Json resumed = document({"train", "--resume", path("part-" + value), "--epochs", "4"}, simulated());
+    EXPECT_EQ(resumed["weights_sha256"], gpu["weights_sha256"]);
+  }
+}
+
+TEST_F(DeviceCli, ProfileOnTheSimulator) {
+  if (!simulator()) GTEST_SKIP() << "CUDASIM names no PTX simulator, or the program cannot be run on it";
+  for (const std::string value : {"low-rank", "full"}) {
+    Words words = small("unused", {"--device", "cuda", "--steps", "2", "--value", value});
+    words[0] = "profile";
+    const Json d = document(words, simulated());
+    double calls = 0;
+    for (const Json& row : d.at("operations")) {
+      calls += row.at("calls").get<double>();
+      EXPECT_GT(row.at("seconds"), 0) << row;  // of the simulator's model
+    }
+    EXPECT_EQ(calls, 2 * 36);
+    EXPECT_GT(d.at("seconds_per_step"), 0);
+    EXPECT_LT(d.at("seconds_per_step"), d.at("seconds_per_step_of_operations"));
+  }
+}
+
+TEST_F(DeviceCli, RefusalsOnTheSimulator) {
+  if (!simulator()) GTEST_SKIP() << "CUDASIM names no PTX simulator, or the program cannot be run on it";
+  fails(4, small("x", {"--device", "cuda:1"}), {"cuda:1", "1 device"}, simulated());
+  fails(4, small("x", {"--precision", "bf16", "--device", "cuda"}), {"bf16"}, simulated());
+  Surroundings turing = simulated();
+  turing.environment["CUDASIM_CC"] = "75";
+  fails(4, small("x", {"--precision", "tf32", "--device", "cuda"}), {"TF32", "7.5"}, turing);
+  Surroundings little = simulated();
+  little.environment["CUDASIM_MEMORY_MB"] = "16";  // half of cuBLAS's workspace
+  fails(4, small("x", {"--device", "cuda"}), {"cudaMalloc of 33554432 bytes", "bytes free"}, little);
+  fails(5, small("y", {"--device", "cuda", "--rho", "1e30", "--overwrite"}), {"step 1, pass 2", "compute_"},
+        simulated());
+  const Json tf32 = document(small("z", {"--precision", "tf32"}), simulated());
+  EXPECT_EQ(tf32["precision"], "tf32");
+}
+
+}  // namespace
+}  // namespace samformer
