@@ -68,7 +68,7 @@ class Evaluator {
 
  private:
   struct Forward {
-    model::Samformer::Output<float> output;
+    model::Output<float> output;
     Normalised<float> input;
   };
   Forward forward(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
