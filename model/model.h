@@ -35,6 +35,13 @@ class Model {
   bool has_revin() const {
     return std::visit([](const auto& n) { return n.has_revin(); }, network_);
   }
+  // Between channels: the output's q, k and lse are there.
+  bool has_attention() const {
+    if (const auto* transformer = std::get_if<Transformer>(&network_)) {
+      return transformer->shape().attention != Attention::identity;
+    }
+    return std::holds_alternative<Samformer>(network_);
+  }
   // How the network's windows are normalised, `center` being what was asked for.
   kernels::Center center(kernels::Center center) const { return has_revin() ? center : kernels::Center::none; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
