@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <numbers>
 
 namespace samformer {
 
@@ -39,6 +40,7 @@ struct Dual {
     const T t = std::tanh(a.v);
     return {t, a.d * (1 - t * t)};
   }
+  friend Dual erf(Dual a) { return {std::erf(a.v), a.d * (2 * std::numbers::inv_sqrtpi_v<T> * std::exp(-a.v * a.v))}; }
   friend Dual exponential(Dual a) {
     const T e = std::exp(a.v);
     return {e, a.d * e};

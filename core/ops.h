@@ -34,6 +34,10 @@ Var<T> relu(Var<T> x);
 template <class T>
 Var<T> tanh(Var<T> x);
 
+// x Phi(x), Phi the normal distribution function: the exact form, with erf.
+template <class T>
+Var<T> gelu(Var<T> x);
+
 // C = A B for A [M, K] and B [K, N].
 template <class T>
 Var<T> matmul(Var<T> a, Var<T> b);
@@ -139,5 +143,46 @@ struct Truth {
 template <class T>
 Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda,
                      kernels::Moment<T>* moments = nullptr);
+
+// ---- Operations of SAMformer's relatives --------------------------------------------------------------------------
+
+// u = gamma_d xhat + beta_d, shape of xhat [N, D, L], which must be a constant.
+template <class T>
+Var<T> revin_affine(Var<T> xhat, AffineVars<T> affine);
+
+// Each of N samples transposed: [N A, B] -> [N B, A].
+template <class T>
+Var<T> transpose(Var<T> x, std::int64_t N);
+
+// Running averages of a batch norm [M]; `update`: this pass moves them.
+template <class T>
+struct Running {
+  Tensor<T> mean;
+  Tensor<T> var;
+  bool training = false;  // normalise with the batch's own statistics
+  bool update = false;
+};
+// Samples [N, ...] of M = D L positions; weight and bias [D, L] (kernels/normalise.h).
+template <class T>
+Var<T> batch_norm(Var<T> x, Var<T> weight, Var<T> bias, Running<T> running);
+
+template <class T>
+Var<T> layer_norm(Var<T> x, Var<T> weight, Var<T> bias);
+
+// Where in the random numbers (core/philox.h, stream 2) a dropout mask lies: a training step's pass, and which of the
+// model's dropouts it is.
+struct DropoutAddress {
+  std::uint64_t seed = 0;
+  std::int64_t step = 0;
+  int pass = 0;
+  int site = 0;
+};
+// Each element is 0 with probability `rate` (0 <= rate < 1), else divided by 1 - rate.
+template <class T>
+Var<T> dropout(Var<T> x, double rate, DropoutAddress address);
+
+// gamma W / |W|_2 (kernels/spectral.h); W [out, in], gamma [1].
+template <class T>
+Var<T> spectral_reparam(Var<T> weight, Var<T> gamma);
 
 }  // namespace samformer

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <numbers>
 
 #include "core/dual.h"
 #include "core/dual_gemm.h"
@@ -93,6 +94,22 @@ Var<T> tanh(Var<T> x) {
         return tanh(v);
       },
       [](T, T y) { return static_cast<T>(1) - y * y; });
+}
+
+template <class T>
+Var<T> gelu(Var<T> x) {
+  const auto distribution = [](T v) {
+    using std::erf;
+    return static_cast<T>(0.5) * (static_cast<T>(1) + erf(v * static_cast<T>(std::numbers::sqrt2 / 2)));
+  };
+  return elementwise(
+      x, [=](T v) { return v * distribution(v); },
+      [=](T v, T) {
+        using kernels::exponential;
+        const T density = static_cast<T>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2) *
+                          exponential(static_cast<T>(-0.5) * v * v);
+        return distribution(v) + v * density;
+      });
 }
 
 template <class T>
@@ -208,6 +225,7 @@ Var<T> mae(Var<T> prediction, Var<T> target) {
   template Var<T> operator*(Var<T> a, Var<T> b);                \
   template Var<T> relu(Var<T> x);                               \
   template Var<T> tanh(Var<T> x);                               \
+  template Var<T> gelu(Var<T> x);                               \
   template Var<T> matmul(Var<T> a, Var<T> b);                   \
   template Var<T> linear(Var<T> x, Var<T> weight);              \
   template Var<T> add_bias(Var<T> x, Var<T> bias);              \

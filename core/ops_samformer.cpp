@@ -48,11 +48,6 @@ void round_to_bf16(Normalised<float>& input) {
   input.halves = {rows, panels};
 }
 
-// v's gradient for a kernel that leaves out what is null.
-template <class T>
-T* gradient_or_null(Var<T> v) {
-  return v.needs_gradient() ? v.gradient().data : nullptr;
-}
 // The same for a kernel that computes every gradient: rows nobody reads where v has none.
 template <class T>
 Tensor<T> gradient_or_scratch(Var<T> v, std::int64_t stride) {
@@ -89,8 +84,8 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
     T* work = memory.allocate<T>(kernels::projection_backward_work<T>(R, O, L));
-    kernels::projection_backward(gradient_or_null(weight), gradient_or_null(bias), gradient_or_null(affine.gamma),
-                                 gradient_or_null(affine.beta), self.gradient().data, X.data, P.data, s.data,
+    kernels::projection_backward(weight.gradient_or_null(), bias.gradient_or_null(), affine.gamma.gradient_or_null(),
+                                 affine.beta.gradient_or_null(), self.gradient().data, X.data, P.data, s.data,
                                  gamma.data, beta.data, R, D, O, L, skip_begin, skip_end, work, halves,
                                  words(memory, kernels::bf16_pairs(R) * O));
     memory.rewind(mark);
@@ -207,7 +202,7 @@ Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
     const Tensor<T> dz = gradient_or_scratch(z, H), dy = self.gradient();
-    kernels::revin_inverse_backward(dz.data, dz.stride, gradient_or_null(affine.gamma), gradient_or_null(affine.beta),
+    kernels::revin_inverse_backward(dz.data, dz.stride, affine.gamma.gradient_or_null(), affine.beta.gradient_or_null(),
                                     dy.data, dy.stride, Z.data, Z.stride, sigma.data, affine.kernel(), R, D, H,
                                     memory.allocate<T>(2 * R));
     memory.rewind(mark);
@@ -245,7 +240,7 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
     const Tensor<T> dz = gradient_or_scratch(z, loss.H);
-    kernels::forecast_loss_backward(dz.data, dz.stride, gradient_or_null(affine.gamma), gradient_or_null(affine.beta),
+    kernels::forecast_loss_backward(dz.data, dz.stride, affine.gamma.gradient_or_null(), affine.beta.gradient_or_null(),
                                     self.gradient().data[0], loss, work);
     memory.rewind(mark);
   });

@@ -1,7 +1,7 @@
 // Philox4x32-10, a counter-based random generator: block(counter, key) is a pure function, so every number has an
 // address and is the same on every device, in any order and after a resume.
 // Addresses: key = seed; counter = {index low, index high, sub, stream}. Streams: 0 initialisation, 1 shuffle,
-// 2 dropout, 3 the built-in series.
+// 2 dropout, 3 the built-in series, 4 Lanczos, 5 landscape, 6 the toy data.
 // Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (known answers from Random123).
 #pragma once
 

@@ -37,6 +37,8 @@ struct Var {
   Tensor<T> value() const { return tape->value(*this); }
   Tensor<T> gradient() const { return tape->gradient(*this); }
   bool needs_gradient() const { return tape->needs_gradient(*this); }
+  // What a kernel takes that can do without.
+  T* gradient_or_null() const { return needs_gradient() ? gradient().data : nullptr; }
 };
 
 template <class T>

@@ -31,6 +31,17 @@ void add_column_sums(T* to, const T* from, std::int64_t ld, std::int64_t rows, s
   });
 }
 
+// to [N][B][A] (+)= from [N][A][B], each sample transposed.
+template <class T>
+void transpose(T* to, const T* from, std::int64_t N, std::int64_t A, std::int64_t B, bool accumulate) {
+  for_rows<T>(N * B, A, [=](std::int64_t r) {
+    const T* column = from + r / B * A * B + r % B;
+    for (std::int64_t a = 0; a < A; ++a) {
+      to[r * A + a] = accumulate ? to[r * A + a] + column[a * B] : column[a * B];
+    }
+  });
+}
+
 // sum (a - b)^2 / count and sum |a - b| / count over [rows][n]; row sums first (`work`: rows scalars), in row order.
 template <class T, class Measure>
 T mean_difference(const T* a, std::int64_t lda, const T* b, std::int64_t ldb, std::int64_t rows, std::int64_t n,

@@ -1,11 +1,12 @@
 // RevIN (Kim et al. 2022; SAMformer, section 3): per window row r = (n, d),
 //
 //   xhat = (x - level) / sigma,   sigma = sqrt(var(x) + 1e-5) (biased, around the mean),   level = mean or last value
-//   inverse: y = (z - beta_d) / (gamma_d + guard) sigma + level
+//   u = gamma_d xhat + beta_d;   inverse: y = (z - beta_d) / (gamma_d + guard) sigma + level
 //
-// The scale and shift u = gamma xhat + beta are applied after the projection (projection.h), so that xhat is a constant
-// of the whole SAM step. level and sigma are constants of differentiation: their tangents are dropped (`detach`).
-// Shapes: xhat [R][L], level and sigma [R], R = N D rows, row r = n D + d; y, z [R][H].
+// SAMformer applies the scale and shift after its projection (projection.h), so that xhat is a constant of the whole
+// SAM step; revin_affine is for the models that need u itself. level and sigma are constants of differentiation: their
+// tangents are dropped (`detach`). Shapes: xhat [R][L], level and sigma [R], R = N D rows, row r = n D + d; y, z
+// [R][H].
 #pragma once
 
 #include <algorithm>
@@ -29,7 +30,8 @@ struct Windows {
   const T* row(std::int64_t n, std::int64_t d) const { return base + d * channel_stride + starts[n]; }
 };
 
-enum class Center { mean, last };
+// none: no RevIN, level 0 and sigma 1.
+enum class Center { mean, last, none };
 
 inline constexpr double revin_epsilon = 1e-5;
 
@@ -43,6 +45,12 @@ void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, 
       using std::sqrt;
       const T* from = x.row(r / x.D, r % x.D);
       T* to = xhat + r * L;
+      if (center == Center::none) {
+        for (std::int64_t t = 0; t < L; ++t) to[t] = from[t];
+        level[r] = T{};
+        sigma[r] = static_cast<T>(1);
+        continue;
+      }
       const T mean = detach(sum(from, L) / static_cast<T>(L));
       const T reference = center == Center::mean ? mean : detach(from[L - 1]);
       const T squares = sum_of<T>(L, [=](std::int64_t t) { return (from[t] - mean) * (from[t] - mean); });
@@ -68,6 +76,36 @@ void revin_normalise_backward(T* dx, const T* dxhat, const T* sigma, std::int64_
       for (std::int64_t t = 0; t < L; ++t) dx[r * L + t] += dxhat[r * L + t] * scale;
     }
   });
+}
+
+// u [R][L] = gamma_d xhat + beta_d.
+template <class T>
+void revin_affine(T* u, const T* xhat, const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t L) {
+  constexpr std::int64_t rows = 16;
+  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      const T scale = gamma[r % D], shift = beta[r % D];
+#pragma omp simd
+      for (std::int64_t t = 0; t < L; ++t) u[r * L + t] = scale * xhat[r * L + t] + shift;
+    }
+  });
+}
+
+// Backward of revin_affine for constant xhat: dgamma and dbeta [D] accumulate. `work`: 2 R scalars.
+template <class T>
+void revin_affine_backward(T* dgamma, T* dbeta, const T* du, const T* xhat, std::int64_t R, std::int64_t D,
+                           std::int64_t L, T* work) {
+  constexpr std::int64_t rows = 16;
+  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
+    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
+      work[r] = dot(du + r * L, xhat + r * L, L);
+      work[R + r] = sum(du + r * L, L);
+    }
+  });
+  for (std::int64_t r = 0; r < R; ++r) {
+    dgamma[r % D] += work[r];
+    dbeta[r % D] += work[R + r];
+  }
 }
 
 // RevIN's learned scale and shift, [D] each, as the inverse uses them; null pointers: none.

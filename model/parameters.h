@@ -1,5 +1,7 @@
 // A model's parameters: named tensors at fixed offsets of one slab, so that a pass over all of them is one loop and
 // gradients, moments and saved copies share the same offsets. Gaps (alignment to 64 bytes) hold zeros for ever.
+// Tensors that are not trained (frozen weights, running averages) lie behind those that are: optimisers see the slab's
+// beginning alone, checkpoints all of it.
 #pragma once
 
 #include <cstdint>
@@ -15,25 +17,28 @@ struct Parameter {
   std::string name;  // that of the official PyTorch module
   Shape shape;       // weights [out, in]
   std::int64_t offset;
+  bool trained;
 };
 
 class ParameterTable {
  public:
-  // Appends a tensor; `adjacent`: right behind the previous one, without a gap.
+  // Appends a trained tensor; `adjacent`: right behind the previous one, without a gap.
   std::int64_t add(std::string name, Shape shape, bool adjacent = false) {
-    if (!adjacent) size_ = (size_ + 15) / 16 * 16;
-    const std::int64_t offset = size_;
-    size_ += shape.count();
-    parameters_.push_back({std::move(name), shape, offset});
+    SAMFORMER_CHECK(trained_size_ == size_, "'{}' is added behind tensors that are not trained", name);
+    const std::int64_t offset = append(std::move(name), shape, adjacent, true);
+    trained_size_ = size_;
     return offset;
   }
+  // Appends one that is not trained; none that is may follow.
+  std::int64_t add_untrained(std::string name, Shape shape) { return append(std::move(name), shape, false, false); }
   const std::vector<Parameter>& all() const { return parameters_; }
-  // Elements of a slab, gaps included.
-  std::int64_t slab_size() const { return (size_ + 15) / 16 * 16; }
-  // Trainable numbers, gaps not included.
+  // Elements of a slab, gaps included, and of its trained beginning.
+  std::int64_t slab_size() const { return aligned(size_); }
+  std::int64_t trained_size() const { return aligned(trained_size_); }
+  // Trained numbers, gaps not included.
   std::int64_t count() const {
     std::int64_t total = 0;
-    for (const Parameter& p : parameters_) total += p.shape.count();
+    for (const Parameter& p : parameters_) total += p.trained ? p.shape.count() : 0;
     return total;
   }
   const Parameter& find(std::string_view name) const {
@@ -44,8 +49,18 @@ class ParameterTable {
   }
 
  private:
+  static std::int64_t aligned(std::int64_t size) { return (size + 15) / 16 * 16; }
+  std::int64_t append(std::string name, Shape shape, bool adjacent, bool trained) {
+    if (!adjacent) size_ = aligned(size_);
+    const std::int64_t offset = size_;
+    size_ += shape.count();
+    parameters_.push_back({std::move(name), shape, offset, trained});
+    return offset;
+  }
+
   std::vector<Parameter> parameters_;
   std::int64_t size_ = 0;
+  std::int64_t trained_size_ = 0;
 };
 
 }  // namespace samformer::model

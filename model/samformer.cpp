@@ -1,33 +1,12 @@
 #include "model/samformer.h"
 
+#include <algorithm>
 #include <array>
-#include <cmath>
-#include <string_view>
 
 #include "core/dual.h"
-#include "core/philox.h"
 
 namespace samformer::model {
 namespace {
-
-constexpr std::uint32_t initialisation_stream = 0;
-
-// FNV-1a, so that a tensor's numbers follow from its name and not from the order of creation.
-std::uint32_t name_hash(std::string_view name) {
-  std::uint32_t hash = 2166136261u;
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
-  return hash;
-}
-
-void fill_uniform(float* to, std::int64_t count, double limit, std::uint64_t seed, std::string_view name) {
-  const std::uint32_t sub = name_hash(name);
-  for (std::int64_t i = 0; i < count; i += 4) {
-    const PhiloxBlock words = random_block(seed, initialisation_stream, sub, static_cast<std::uint64_t>(i / 4));
-    for (std::int64_t k = 0; k < 4 && i + k < count; ++k) {
-      to[i + k] = static_cast<float>((2.0 * uniform01(words[static_cast<std::size_t>(k)]) - 1.0) * limit);
-    }
-  }
-}
 
 // One channel: attention is the identity, so z is linear in gamma, beta and the biases of V, O and F together, and the
 // forecast (z - beta) / gamma does not change when all of them are scaled. Euler's identity gives gamma's gradient from
@@ -76,22 +55,12 @@ Samformer::Samformer(SamformerShape shape) : shape_(shape) {
 
 void Samformer::initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
   std::fill(weights, weights + table_.slab_size(), 0.0f);
-  const double L = static_cast<double>(shape_.L), d_m = static_cast<double>(shape_.d_m);
-  for (const std::string_view layer :
-       {"compute_values", "compute_queries", "compute_keys", "output_projection", "linear_forecaster"}) {
-    const bool is_output = layer == "output_projection", is_head = layer == "linear_forecaster";
-    if (is_output && shape_.value == Value::full) continue;
-    if (is_head && head == HeadInit::zero) continue;
-    const Parameter& weight = table_.find(std::string(layer) + ".weight");
-    const Parameter& bias = table_.find(std::string(layer) + ".bias");
-    const double out = static_cast<double>(weight.shape.rows());
-    const double fan_in = static_cast<double>(weight.shape.cols());
-    double limit = std::sqrt(6.0 / (fan_in + out));
-    if (init == Init::pytorch) limit = 1.0 / std::sqrt(fan_in);
-    if (init == Init::keras && !is_output && !is_head) limit = std::sqrt(6.0 / (L + L * d_m));
-    fill_uniform(weights + weight.offset, weight.shape.count(), limit, seed, weight.name);
-    if (init == Init::pytorch) fill_uniform(weights + bias.offset, bias.shape.count(), limit, seed, bias.name);
+  const double keras = keras_attention_limit(shape_.L, shape_.d_m);
+  for (const char* layer : {"compute_values", "compute_queries", "compute_keys"}) {
+    draw_dense(weights, table_, layer, seed, init, keras);
   }
+  if (shape_.value == Value::low_rank) draw_dense(weights, table_, "output_projection", seed, init);
+  if (head == HeadInit::as_init) draw_dense(weights, table_, "linear_forecaster", seed, init);
   std::fill_n(weights + gamma_, shape_.D, 1.0f);
 }
 
@@ -104,8 +73,8 @@ Association Samformer::association(std::int64_t R) const {
 }
 
 template <class T>
-Samformer::Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input,
-                                        Association order) const {
+Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input,
+                             Association order) const {
   const auto [value, D, L, H, d_m] = shape_;
   const Tensor<T> x = input.xhat.value();
   SAMFORMER_CHECK(x.shape.rank() == 3 && x.shape[1] == D && x.shape[2] == L,
@@ -157,11 +126,10 @@ Samformer::Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients,
   return out;
 }
 
-template Samformer::Output<float> Samformer::forward(Tape<float>&, float*, float*, const Normalised<float>&,
-                                                     Association) const;
-template Samformer::Output<double> Samformer::forward(Tape<double>&, double*, double*, const Normalised<double>&,
-                                                      Association) const;
-template Samformer::Output<Dual<double>> Samformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
-                                                            const Normalised<Dual<double>>&, Association) const;
+template Output<float> Samformer::forward(Tape<float>&, float*, float*, const Normalised<float>&, Association) const;
+template Output<double> Samformer::forward(Tape<double>&, double*, double*, const Normalised<double>&,
+                                           Association) const;
+template Output<Dual<double>> Samformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
+                                                 const Normalised<Dual<double>>&, Association) const;
 
 }  // namespace samformer::model

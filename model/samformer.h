@@ -14,14 +14,11 @@
 
 #include <cstdint>
 
-#include "core/ops.h"
-#include "model/parameters.h"
+#include "model/network.h"
 
 namespace samformer::model {
 
 enum class Value { low_rank, full };
-enum class Init { glorot, keras, pytorch };
-enum class HeadInit { zero, as_init };
 
 struct SamformerShape {
   Value value = Value::low_rank;
@@ -40,27 +37,22 @@ class Samformer {
 
   const SamformerShape& shape() const { return shape_; }
   const ParameterTable& parameters() const { return table_; }
+  static constexpr bool has_revin() { return true; }
 
-  // Fills a slab (gaps zero). Random numbers depend on the seed, a tensor's name and an element's index alone.
-  // glorot: +-sqrt(6 / (in + out)); keras: for W_Q, W_K, W_V sqrt(6 / (L + L d_m)), what the authors' TensorFlow code
-  // gets; pytorch: +-1/sqrt(in) for weights and biases (nn.Linear). Otherwise biases are zero.
+  // Fills a slab (gaps zero). keras: sqrt(6 / (L + L d_m)) for W_Q, W_K, W_V, what the authors' TensorFlow code gets.
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
 
   // The order with fewer multiplications for R rows, forward and backward.
   Association association(std::int64_t R) const;
 
-  // What the forecast's loss and inverse need besides z.
-  template <class T>
-  struct Output {
-    Var<T> z;  // [R, H], before RevIN's inverse
-    AffineVars<T> affine;
-    Var<T> q, k;    // [R, d_m]
-    Tensor<T> lse;  // [R]: with q and k, the attention map
-  };
   // T: float, double, Dual<double>. `gradients` null: nothing is differentiated. Both slabs have
   // parameters().slab_size() elements.
   template <class T>
   Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, Association order) const;
+  template <class T>
+  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass&) const {
+    return forward(tape, weights, gradients, input, association(input.xhat.value().rows()));
+  }
 
  private:
   SamformerShape shape_;

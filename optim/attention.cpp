@@ -6,14 +6,16 @@
 
 namespace samformer::optim {
 
-AttentionSummary attention_summary(const model::Samformer& model, kernels::Center center,
-                                   std::span<const float> weights, const Problem& problem,
-                                   std::span<const std::int32_t> starts, std::int64_t most_norms,
-                                   const std::function<void()>& before_batch) {
+AttentionSummary attention_summary(const model::Model& model, kernels::Center center, std::span<const float> weights,
+                                   const Problem& problem, std::span<const std::int32_t> starts,
+                                   std::int64_t most_norms, const std::function<void()>& before_batch) {
   constexpr std::int64_t batch_rows = 2048;
-  const std::int64_t D = problem.D, d_m = model.shape().d_m;
+  if (!model.has_attention()) {
+    throw Error(Exit::usage, "this model has no attention between channels")
+        .hint("samformer, transformer, random-transformer and sigma-reparam have");
+  }
+  const std::int64_t D = problem.D;
   const auto windows = static_cast<std::int64_t>(starts.size());
-  const double scale = 1 / std::sqrt(static_cast<double>(d_m));
   const std::size_t most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_rows / D));
   AttentionSummary out;
   out.map.resize(static_cast<std::size_t>(D * D));
@@ -26,11 +28,12 @@ AttentionSummary attention_summary(const model::Samformer& model, kernels::Cente
     const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
     arena.rewind({});
     tape.clear();
-    const Normalised<float> input = revin(tape, problem.windows(batch), model.shape().L, center);
+    const Normalised<float> input = revin(tape, problem.windows(batch), model.shape().L, model.center(center));
     // Without gradients the model only reads its weights.
-    const auto f = model.forward<float>(tape, const_cast<float*>(weights.data()), nullptr, input,
-                                        model.association(static_cast<std::int64_t>(batch.size()) * D));
+    const auto f = model.forward<float>(tape, const_cast<float*>(weights.data()), nullptr, input, model::Pass{});
     const Tensor<float> q = f.q.value(), k = f.k.value();
+    const std::int64_t d_m = q.cols();
+    const double scale = 1 / std::sqrt(static_cast<double>(d_m));
     for (std::int64_t n = 0; n < static_cast<std::int64_t>(batch.size()); ++n) {
       for (std::int64_t i = 0; i < D; ++i) {
         const float* row = q.row(n * D + i);

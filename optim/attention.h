@@ -26,7 +26,7 @@ struct AttentionSummary {
 };
 // `before_batch` is called before each batch of windows and may throw (a signal).
 AttentionSummary attention_summary(
-    const model::Samformer& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
+    const model::Model& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
     std::span<const std::int32_t> starts, std::int64_t most_norms, const std::function<void()>& before_batch = [] {});
 
 }  // namespace samformer::optim

@@ -48,8 +48,9 @@ class Device {
   virtual std::string name() const = 0;         // "cuda:0"
   virtual Cost peaks() const = 0;               // a second, of float32 and of the memory; 0: unknown
   virtual std::string description() const = 0;  // "NVIDIA H100, compute capability 9.0, 80.0 GB"
-  // All arguments outlive the result, which must not outlive the device.
-  virtual std::unique_ptr<DeviceModel> load(const model::Samformer& model, const Problem& problem,
+  // Throws Error(Exit::device) for a network that devices do not compute: all but SAMformer's own. The problem outlives
+  // the result, which must not outlive the device.
+  virtual std::unique_ptr<DeviceModel> load(const model::Model& model, const Problem& problem,
                                             kernels::Center center) = 0;
 };
 

@@ -26,11 +26,10 @@ Evaluator::Forward Evaluator::forward(std::span<const float> weights, const Prob
                                       std::span<const std::int32_t> starts) {
   arena_.rewind({});
   tape_.clear();
-  const Normalised<float> input = revin(tape_, problem.windows(starts), model_->shape().L, center_);
-  // Without gradients the model only reads its weights.
+  const Normalised<float> input = revin(tape_, problem.windows(starts), model_.shape().L, center_);
+  // Outside training and without gradients the model only reads its weights.
   float* slab = const_cast<float*>(weights.data());
-  const auto order = model_->association(static_cast<std::int64_t>(starts.size()) * problem.D);
-  return {model_->forward<float>(tape_, slab, nullptr, input, order), input};
+  return {model_.forward<float>(tape_, slab, nullptr, input, model::Pass{}), input};
 }
 
 template <class Body>
@@ -47,11 +46,11 @@ void Evaluator::for_batches(std::span<const float> weights, const Problem& probl
 ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& problem,
                             std::span<const std::int32_t> starts) {
   if (device_) return device_->errors(weights, starts);
-  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), model_->shape().H);
+  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), model_.shape().H);
   sums.windows = static_cast<std::int64_t>(starts.size());
   for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {
     kernels::error_sums(sums.squared.data(), sums.absolute.data(), y.data, y.stride,
-                        problem.windows(batch, model_->shape().L), sums.H, problem.targets.data(), sums.targets);
+                        problem.windows(batch, model_.shape().L), sums.H, problem.targets.data(), sums.targets);
   });
   return sums;
 }
@@ -64,7 +63,7 @@ double Evaluator::mixed_loss(std::span<const float> weights, const Problem& prob
     const auto part = starts.subspan(first, std::min(static_cast<std::size_t>(batch), starts.size() - first));
     const Forward f = forward(weights, problem, part);
     const Var<float> loss = forecast_loss(f.output.z, f.output.affine, f.input.level, f.input.sigma,
-                                          problem.truth(part, model_->shape().L), lambda);
+                                          problem.truth(part, model_.shape().L), lambda);
     total += static_cast<double>(loss.value().data[0]) * static_cast<double>(part.size());
   }
   return total / static_cast<double>(starts.size());
@@ -73,7 +72,7 @@ double Evaluator::mixed_loss(std::span<const float> weights, const Problem& prob
 std::vector<float> Evaluator::forecast(std::span<const float> weights, const Problem& problem,
                                        std::span<const std::int32_t> starts) {
   if (device_) return device_->forecast(weights, starts);
-  const std::int64_t H = model_->shape().H;
+  const std::int64_t H = model_.shape().H;
   std::vector<float> all;
   all.reserve(starts.size() * problem.targets.size() * static_cast<std::size_t>(H));
   for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {

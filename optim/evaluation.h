@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "model/samformer.h"
+#include "model/model.h"
 
 namespace samformer::optim {
 
@@ -52,10 +52,10 @@ class DeviceModel;
 
 class Evaluator {
  public:
-  // `model` must outlive this object. `device`: where it is computed instead of on the CPU; the problem must then be
-  // the one that the device was loaded with.
-  Evaluator(const model::Samformer& model, kernels::Center center, DeviceModel* device = nullptr)
-      : model_(&model), center_(center), device_(device) {}
+  // `device`: where it is computed instead of on the CPU; the problem must then be the one that the device was loaded
+  // with.
+  Evaluator(const model::Model& model, kernels::Center center, DeviceModel* device = nullptr)
+      : model_(model), center_(model.center(center)), device_(device) {}
 
   // `weights`: a slab of the model.
   ErrorSums errors(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
@@ -68,7 +68,7 @@ class Evaluator {
 
  private:
   struct Forward {
-    model::Samformer::Output<float> output;
+    model::Output<float> output;
     Normalised<float> input;
   };
   Forward forward(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
@@ -77,7 +77,7 @@ class Evaluator {
   void for_batches(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
                    const Body& body);
 
-  const model::Samformer* model_;
+  model::Model model_;
   kernels::Center center_;
   DeviceModel* device_;
   Arena arena_;

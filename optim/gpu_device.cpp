@@ -140,7 +140,7 @@ class GpuModel final : public DeviceModel {
  public:
   GpuModel(const model::Samformer& model, const Problem& problem, kernels::Center center, bool tf32,
            const DeviceStream& stream, const DeviceBlas& blas)
-      : model_(&model),
+      : model_(model),
         layout_(model),
         rows_(problem.rows),
         targets_(problem.targets.begin(), problem.targets.end()),
@@ -361,7 +361,7 @@ class GpuModel final : public DeviceModel {
     one(training_->averaged, t.averaged());
   }
   const model::Parameter* parameter_at(int64_t element) const {
-    for (const model::Parameter& p : model_->parameters().all()) {
+    for (const model::Parameter& p : model_.parameters().all()) {
       if (element >= p.offset && element < p.offset + p.shape.count()) return &p;
     }
     return nullptr;
@@ -575,7 +575,7 @@ class GpuModel final : public DeviceModel {
     }
   }
 
-  const model::Samformer* model_;
+  const model::Samformer model_;
   const Layout layout_;
   const int64_t rows_;
   const std::vector<std::int32_t> targets_;
@@ -613,9 +613,14 @@ class GpuDevice final : public Device {
   std::string name() const override { return name_; }
   std::string description() const override { return description_; }
   Cost peaks() const override { return peaks_; }
-  std::unique_ptr<DeviceModel> load(const model::Samformer& model, const Problem& problem,
+  std::unique_ptr<DeviceModel> load(const model::Model& model, const Problem& problem,
                                     kernels::Center center) override {
-    return on_device([&] { return std::make_unique<GpuModel>(model, problem, center, tf32_, stream_, blas_); });
+    const auto* network = std::get_if<model::Samformer>(&model.network());
+    if (!network) {
+      throw Error(Exit::device, fmt::format("{}: this model is computed on the CPU alone", name_))
+          .hint("use --device cpu");
+    }
+    return on_device([&] { return std::make_unique<GpuModel>(*network, problem, center, tf32_, stream_, blas_); });
   }
 
  private:

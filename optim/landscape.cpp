@@ -17,11 +17,11 @@ std::vector<double> offsets(double reach, int points) {
 
 }  // namespace
 
-std::vector<float> filter_normalised_direction(const model::Samformer& model, std::span<const float> weights,
+std::vector<float> filter_normalised_direction(const model::Model& model, std::span<const float> weights,
                                                std::uint64_t seed, std::uint32_t which) {
   std::vector<float> direction(weights.size());
   for (const model::Parameter& p : model.parameters().all()) {
-    if (p.shape.rank() < 2) continue;  // biases, RevIN
+    if (p.shape.rank() < 2 || !p.trained) continue;  // biases, RevIN
     for (std::int64_t r = 0; r < p.shape.rows(); ++r) {
       const std::int64_t first = p.offset + r * p.shape.cols();
       std::vector<double> row;
@@ -41,7 +41,7 @@ std::vector<float> filter_normalised_direction(const model::Samformer& model, st
   return direction;
 }
 
-LossSlices loss_slices(const model::Samformer& model, kernels::Center center, std::span<const float> weights,
+LossSlices loss_slices(const model::Model& model, kernels::Center center, std::span<const float> weights,
                        const Problem& problem, std::span<const std::int32_t> starts, std::uint64_t seed, double reach,
                        int points, int side, const std::function<void()>& before_point) {
   SAMFORMER_CHECK(points % 2 == 1 && side % 2 == 1 && points > 1 && side > 1, "slices have an odd number of points");

@@ -17,7 +17,7 @@
 namespace samformer::optim {
 
 // A slab.
-std::vector<float> filter_normalised_direction(const model::Samformer& model, std::span<const float> weights,
+std::vector<float> filter_normalised_direction(const model::Model& model, std::span<const float> weights,
                                                std::uint64_t seed, std::uint32_t which);
 
 struct LossSlices {
@@ -28,7 +28,7 @@ struct LossSlices {
 };
 // Offsets -reach .. reach, `points` and `side` of them (odd). `before_point` may throw (a signal).
 LossSlices loss_slices(
-    const model::Samformer& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
+    const model::Model& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
     std::span<const std::int32_t> starts, std::uint64_t seed, double reach, int points, int side,
     const std::function<void()>& before_point = [] {});
 

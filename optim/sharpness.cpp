@@ -11,17 +11,18 @@ constexpr std::int64_t batch_rows = 2048;
 
 }  // namespace
 
-TrainingLoss::TrainingLoss(const model::Samformer& model, kernels::Center center, const Problem& problem,
+TrainingLoss::TrainingLoss(const model::Model& model, kernels::Center center, const Problem& problem,
                            std::span<const std::int32_t> starts, double stats_mix, std::function<void()> before_batch)
-    : model_(&model),
-      center_(center),
+    : model_(model),
+      center_(model.center(center)),
       problem_(&problem),
       starts_(starts),
       stats_mix_(stats_mix),
       before_batch_(std::move(before_batch)) {
   SAMFORMER_CHECK(!starts.empty(), "the training loss needs a window");
   for (const model::Parameter& p : model.parameters().all()) {
-    for (std::int64_t i = 0; i < p.shape.count(); ++i) places_.push_back(static_cast<std::size_t>(p.offset + i));
+    for (std::int64_t i = 0; p.trained && i < p.shape.count(); ++i)
+      places_.push_back(static_cast<std::size_t>(p.offset + i));
   }
   const auto slab = static_cast<std::size_t>(model.parameters().slab_size());
   real_.weights.resize(slab);
@@ -35,7 +36,7 @@ TrainingLoss::TrainingLoss(const model::Samformer& model, kernels::Center center
     const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
     real_.arena.rewind({});
     real_.tape.clear();
-    const Normalised<double> n = revin(real_.tape, load(real_, batch), model.shape().L, center);
+    const Normalised<double> n = revin(real_.tape, load(real_, batch), model.shape().L, center_);
     kernels::add_moments(moments_.data(), n.level.data, n.sigma.data, static_cast<std::int64_t>(batch.size()),
                          problem.D);
   }
@@ -44,7 +45,9 @@ TrainingLoss::TrainingLoss(const model::Samformer& model, kernels::Center center
   dual_.moments.assign(moments_.begin(), moments_.end());
 }
 
-std::vector<double> TrainingLoss::compact(std::span<const float> slab) const {
+std::vector<double> TrainingLoss::compact(std::span<const float> slab) {
+  std::copy(slab.begin(), slab.end(), real_.weights.begin());
+  std::copy(slab.begin(), slab.end(), dual_.weights.begin());
   std::vector<double> out;
   for (const std::size_t place : places_) out.push_back(static_cast<double>(slab[place]));
   return out;
@@ -56,7 +59,7 @@ void TrainingLoss::scatter(std::span<const double> v, std::span<double> slab) co
 
 template <class T>
 kernels::Windows<T> TrainingLoss::load(Pass<T>& pass, std::span<const std::int32_t> batch) const {
-  const std::int64_t D = problem_->D, length = model_->shape().L + model_->shape().H;
+  const std::int64_t D = problem_->D, length = model_.shape().L + model_.shape().H;
   const auto N = static_cast<std::int64_t>(batch.size());
   pass.windows.resize(std::max(pass.windows.size(), static_cast<std::size_t>(N * D * length)));
   pass.starts.clear();
@@ -72,7 +75,7 @@ kernels::Windows<T> TrainingLoss::load(Pass<T>& pass, std::span<const std::int32
 
 template <class T>
 T TrainingLoss::evaluate(Pass<T>& pass, std::span<const std::int32_t> starts, std::span<T> total) {
-  const std::int64_t D = problem_->D, L = model_->shape().L;
+  const std::int64_t D = problem_->D, L = model_.shape().L;
   const std::size_t most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_rows / D));
   T loss{};
   for (std::size_t first = 0; first < starts.size(); first += most) {
@@ -85,8 +88,8 @@ T TrainingLoss::evaluate(Pass<T>& pass, std::span<const std::int32_t> starts, st
     kernels::Windows<T> y = x;
     y.base += L;
     const Normalised<T> input = revin(pass.tape, x, L, center_);
-    const auto output = model_->forward(pass.tape, pass.weights.data(), total.empty() ? nullptr : pass.gradient.data(),
-                                        input, model_->association(x.N * D));
+    const auto output = model_.forward(pass.tape, pass.weights.data(), total.empty() ? nullptr : pass.gradient.data(),
+                                       input, model::Pass{});
     const Var<T> mean =
         forecast_loss(output.z, output.affine, input.level, input.sigma,
                       Truth<T>{y, problem_->targets.data(), static_cast<std::int64_t>(problem_->targets.size())},

@@ -22,14 +22,16 @@ namespace samformer::optim {
 
 class TrainingLoss {
  public:
-  // All arguments outlive this object. `before_batch` is called before each batch of windows and may throw (a signal).
+  // All arguments but the model outlive this object. `before_batch` is called before each batch of windows and may
+  // throw (a signal).
   TrainingLoss(
-      const model::Samformer& model, kernels::Center center, const Problem& problem,
-      std::span<const std::int32_t> starts, double stats_mix, std::function<void()> before_batch = [] {});
+      const model::Model& model, kernels::Center center, const Problem& problem, std::span<const std::int32_t> starts,
+      double stats_mix, std::function<void()> before_batch = [] {});
 
   std::int64_t size() const { return static_cast<std::int64_t>(places_.size()); }
-  // A slab's numbers without its gaps.
-  std::vector<double> compact(std::span<const float> slab) const;
+  // A slab's trained numbers without its gaps. Its others (running averages, frozen weights) are taken over: from now
+  // on the loss is with these.
+  std::vector<double> compact(std::span<const float> slab);
 
   double value(std::span<const double> weights);
   double gradient(std::span<const double> weights, std::span<double> gradient);
@@ -58,7 +60,7 @@ class TrainingLoss {
   T evaluate(Pass<T>& pass, std::span<const std::int32_t> starts, std::span<T> total);
   void scatter(std::span<const double> v, std::span<double> slab) const;
 
-  const model::Samformer* model_;
+  model::Model model_;
   kernels::Center center_;
   const Problem* problem_;
   std::span<const std::int32_t> starts_;

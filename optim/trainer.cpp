@@ -46,15 +46,15 @@ bool done(const State& state, const TrainerSettings& settings) {
   return state.epoch >= settings.epochs || stops_early(state, settings);
 }
 
-Trainer::Trainer(const model::Samformer& model, const Problem& problem, std::span<const std::int32_t> train_starts,
+Trainer::Trainer(const model::Model& model, const Problem& problem, std::span<const std::int32_t> train_starts,
                  std::span<const std::int32_t> val_starts, const TrainerSettings& settings, Device* device)
-    : model_(&model),
+    : model_(model),
       problem_(&problem),
       train_starts_(train_starts),
       val_starts_(val_starts),
       settings_(settings),
       training_(model, settings.step),
-      device_(device ? device->load(model, problem, settings.step.center) : nullptr),
+      device_(device ? device->load(model_, problem, settings.step.center) : nullptr),
       evaluator_(model, settings.step.center, device_.get()),
       order_(train_starts.size()) {}
 
@@ -77,7 +77,7 @@ void Trainer::run(Observer& observer) {
 
 void Trainer::run_epoch(Observer& observer) {
   std::copy(train_starts_.begin(), train_starts_.end(), order_.begin());
-  shuffle(order_, settings_.seed, state_.epoch);
+  if (settings_.shuffle) shuffle(order_, settings_.seed, state_.epoch);
   const std::int64_t steps = steps_per_epoch();
   const double lr = learning_rate(settings_.schedule, settings_.lr, state_.epoch);
   observer.epoch_begins(state_.epoch + 1, steps);
@@ -94,7 +94,7 @@ void Trainer::run_epoch(Observer& observer) {
 
 // The epoch's next steps, until its end or until the observer wants something done.
 Action Trainer::run_steps(Observer& observer, double lr) {
-  const std::int64_t L = model_->shape().L, steps = steps_per_epoch();
+  const std::int64_t L = model_.shape().L, steps = steps_per_epoch();
   while (state_.step < steps) {
     const std::size_t first = static_cast<std::size_t>(state_.step * settings_.batch);
     const auto batch = std::span<const std::int32_t>(order_).subspan(

@@ -25,6 +25,7 @@ struct TrainerSettings {
   Schedule schedule = Schedule::cosine_restart;
   double lr = 1e-3;
   std::int64_t batch = 32;
+  bool shuffle = true;  // the windows, each epoch
   std::int64_t epochs = 100;
   std::int64_t patience = 5;  // epochs without improvement before stopping; 0: never
   bool select_last = false;   // test the last epoch's weights, not the best one's
@@ -73,9 +74,9 @@ class Observer {
 
 class Trainer {
  public:
-  // `starts` of the training and validation windows (the latter may be empty). All arguments outlive this object.
-  // `device`: where to compute; null: on the CPU.
-  Trainer(const model::Samformer& model, const Problem& problem, std::span<const std::int32_t> train_starts,
+  // `starts` of the training and validation windows (the latter may be empty). All arguments but the model outlive this
+  // object. `device`: where to compute; null: on the CPU.
+  Trainer(const model::Model& model, const Problem& problem, std::span<const std::int32_t> train_starts,
           std::span<const std::int32_t> val_starts, const TrainerSettings& settings, Device* device = nullptr);
 
   Training<float>& training() { return training_; }
@@ -95,7 +96,7 @@ class Trainer {
   Action run_steps_on_device(Observer& observer, double lr);
   EpochReport validate();
 
-  const model::Samformer* model_;
+  model::Model model_;
   const Problem* problem_;
   std::span<const std::int32_t> train_starts_, val_starts_;
   TrainerSettings settings_;

@@ -15,24 +15,22 @@ Error diverged(std::int64_t step, int pass, std::optional<double> loss, const mo
 }
 
 template <class T>
-Training<T>::Training(const model::Samformer& model, const StepSettings& settings)
-    : model_(&model), settings_(settings) {
-  const auto n = static_cast<std::size_t>(model.parameters().slab_size());
-  weights_.resize(n);
+Training<T>::Training(const model::Model& model, const StepSettings& settings) : model_(model), settings_(settings) {
+  const auto n = static_cast<std::size_t>(model.parameters().trained_size());
+  weights_.resize(static_cast<std::size_t>(model.parameters().slab_size()));
   gradient_.resize(n);
   first_moment_.resize(n);
   if (settings.rule.rule != kernels::Rule::sgd) second_moment_.resize(n);
   if (settings.rho > 0) saved_.resize(n);
-  if (settings.ema > 0) averaged_.resize(n);
+  if (settings.ema > 0) averaged_.resize(weights_.size());
   partial_.resize(static_cast<std::size_t>(kernels::blocks_of(static_cast<std::int64_t>(n), kernels::update_block)));
 }
 
 template <class T>
-double Training<T>::pass(const Normalised<T>& input, Truth<T> truth) {
+double Training<T>::pass(const Normalised<T>& input, Truth<T> truth, int number) {
   const Arena::Mark mark = arena_.mark();
-  const auto& shape = model_->shape();
-  const auto order = model_->association(truth.y.N * shape.D);
-  const auto output = model_->forward(tape_, weights_.data(), gradient_.data(), input, order);
+  const auto output = model_.forward(tape_, weights_.data(), gradient_.data(), input,
+                                     model::Pass{true, settings_.seed, steps_, number});
   const Var<T> loss = forecast_loss(output.z, output.affine, input.level, input.sigma, truth, settings_.stats_mix);
   tape_.backward(loss);
   const double value = static_cast<double>(loss.value().data[0]);
@@ -42,16 +40,16 @@ double Training<T>::pass(const Normalised<T>& input, Truth<T> truth) {
 
 template <class T>
 typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> truth, double lr) {
-  const auto n = static_cast<std::int64_t>(weights_.size());
+  const auto n = static_cast<std::int64_t>(gradient_.size());
   arena_.rewind({});
   tape_.clear();
-  Normalised<T> input = revin(tape_, x, model_->shape().L, settings_.center);
+  Normalised<T> input = revin(tape_, x, model_.shape().L, model_.center(settings_.center));
   if constexpr (std::is_same_v<T, float>) {
     if (settings_.bf16) round_to_bf16(input);
   }
   const Tensor<T> xhat = input.xhat.value();
   Losses losses{};
-  losses.first = losses.second = pass(input, truth);
+  losses.first = losses.second = pass(input, truth, 0);
   const T* scale = settings_.adaptive ? weights_.data() : nullptr;
   const auto squared_norm = [&](const T* by) {
     const Stopwatch watch(profile_, "gradient_norm", float_cost(2 * n, by ? 2 * n : n));
@@ -67,7 +65,7 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
                            settings_.adaptive);
     }
     tape_.clear();
-    losses.second = pass({tape_.constant(xhat), input.level, input.sigma, input.halves}, truth);
+    losses.second = pass({tape_.constant(xhat), input.level, input.sigma, input.halves}, truth, 1);
     try {
       check_finite(losses.second, squared_norm(nullptr), 2);
     } catch (const Error&) {
@@ -81,6 +79,7 @@ typename Training<T>::Losses Training<T>::step(kernels::Windows<T> x, Truth<T> t
   kernels::restore_and_step(weights_.data(), settings_.rho > 0 ? saved_.data() : weights_.data(), gradient_.data(),
                             first_moment_.data(), second_moment_.data(), averaged_.empty() ? nullptr : averaged_.data(),
                             n, settings_.rule, lr, steps_, std::min(settings_.ema, (1 + t) / (10 + t)));
+  if (!averaged_.empty()) std::copy(weights_.begin() + n, weights_.end(), averaged_.begin() + n);
   return losses;
 }
 
@@ -103,7 +102,8 @@ void Training<T>::check_weights() const {
 
 template <class T>
 const model::Parameter* Training<T>::not_finite(std::span<const T> slab) const {
-  for (const model::Parameter& p : model_->parameters().all()) {
+  for (const model::Parameter& p : model_.parameters().all()) {
+    if (p.offset >= static_cast<std::int64_t>(slab.size())) continue;  // not trained
     const T* values = slab.data() + p.offset;
     if (!std::all_of(values, values + p.shape.count(), [](T value) { return std::isfinite(value); })) return &p;
   }

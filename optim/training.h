@@ -4,8 +4,9 @@
 //
 // One norm over all parameters. ASAM (`adaptive`): e = rho w^2 g / (| |w| g | + 1e-12). The windows are normalised once
 // a step, both passes read the same copy. Slabs (model/parameters.h) hold weights, gradients, the saved copy, the
-// optimiser's moments and the averaged weights; after the first step nothing is allocated.
-// T is float (training) or double (the reference).
+// optimiser's moments and the averaged weights. The optimiser works on the trained beginning of a slab; what lies
+// behind it (running averages) is the forward pass's, and the averaged copy has it as it is. After the first step
+// nothing is allocated. T is float (training) or double (the reference).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,7 @@
 
 #include "core/ops.h"
 #include "kernels/update.h"
-#include "model/samformer.h"
+#include "model/model.h"
 
 namespace samformer::optim {
 
@@ -25,8 +26,9 @@ struct StepSettings {
   bool adaptive = false;
   double stats_mix = 0.5;  // lambda of kernels/loss.h
   kernels::Center center = kernels::Center::mean;
-  double ema = 0.998;  // decay of the averaged weights; 0: none are kept
-  bool bf16 = false;   // float only: products with the windows in bfloat16 (kernels/bf16.h)
+  double ema = 0.998;      // decay of the averaged weights; 0: none are kept
+  bool bf16 = false;       // float only: products with the windows in bfloat16 (kernels/bf16.h)
+  std::uint64_t seed = 1;  // of dropout
 };
 
 // The error of a pass whose loss (where it is known) or gradient is not finite; `where` null: no parameter's.
@@ -35,8 +37,8 @@ Error diverged(std::int64_t step, int pass, std::optional<double> loss, const mo
 template <class T>
 class Training {
  public:
-  // `model` must outlive this object; the weights are zero until they are filled in.
-  Training(const model::Samformer& model, const StepSettings& settings);
+  // The weights are zero until they are filled in.
+  Training(const model::Model& model, const StepSettings& settings);
 
   const StepSettings& settings() const { return settings_; }
   // One slab of each kind; `averaged` is empty without ema.
@@ -64,19 +66,19 @@ class Training {
     double second;  // at w + e; the same as `first` without SAM
   };
   // One step on the windows x (length L) and their truth (length H). Throws Error(Exit::diverged) naming step (from 1),
-  // pass and the first parameter whose gradient is not finite; the weights are then those before the step.
+  // pass and the first parameter whose gradient is not finite; the trained weights are then those before the step.
   Losses step(kernels::Windows<T> x, Truth<T> truth, double lr);
   // Throws Error(Exit::diverged) naming the step and the parameter unless all weights are finite: the last step's
   // update is followed by no pass that would find out.
   void check_weights() const;
 
  private:
-  double pass(const Normalised<T>& input, Truth<T> truth);
+  double pass(const Normalised<T>& input, Truth<T> truth, int number);
   void check_finite(double loss, double norm_squared, int pass) const;
   // The first parameter with a value in `slab` that is not finite; nullptr: none.
   const model::Parameter* not_finite(std::span<const T> slab) const;
 
-  const model::Samformer* model_;
+  model::Model model_;
   StepSettings settings_;
   std::int64_t steps_ = 0;
   std::vector<T> weights_, gradient_, saved_, first_moment_, second_moment_, averaged_;

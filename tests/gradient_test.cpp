@@ -10,13 +10,14 @@
 #include <omp.h>
 
 #include <functional>
+#include <map>
 #include <numeric>
 #include <string>
 #include <vector>
 
 #include "core/dual.h"
 #include "core/ops.h"
-#include "model/samformer.h"
+#include "model/model.h"
 #include "tests/numeric.h"
 
 namespace samformer {
@@ -214,6 +215,102 @@ std::vector<ModelRun> model_runs() {
   return out;
 }
 
+// Operations of SAMformer's relatives.
+template <class T>
+Running<T> running(Tape<T>& tape, std::int64_t M, bool training, bool update = false) {
+  const Tensor<T> mean = constant(tape, Shape{M}, 530), var = constant(tape, Shape{M}, 531, 0, 1);
+  for (std::int64_t i = 0; i < M; ++i) var.data[i] = static_cast<T>(0.5) + var.data[i] * var.data[i];
+  return {mean, var, training, update};
+}
+std::vector<Case> relative_ops() {
+  std::vector<Case> out{
+      with_part(op("revin_affine", {{3}, {3}},
+                   [](auto& tape, const auto& in) {
+                     return revin_affine(tape.constant(constant(tape, Shape{4, 3, 12}, 500)), {in[0], in[1], 0});
+                   }),
+                0, 1, 0.3),
+      op("transpose", {{15, 4}}, [](auto&, const auto& in) { return transpose(in[0], 3); }),
+      op("batch_norm, inference", {{12, 5}, {3, 5}, {3, 5}},
+         [](auto& tape, const auto& in) { return batch_norm(in[0], in[1], in[2], running(tape, 15, false)); }),
+      op("batch_norm of one sample", {{3, 5}, {3, 5}},
+         [](auto& tape, const auto& in) {
+           return batch_norm(tape.constant(constant(tape, Shape{3, 5}, 500)), in[0], in[1], running(tape, 15, true));
+         }),
+      with_noise(op("layer_norm", {{12, 70}, {3, 70}, {3, 70}},
+                    [](auto&, const auto& in) { return layer_norm(in[0], in[1], in[2]); }),
+                 3.7e-7),
+      op("dropout", {{12, 5}},
+         [](auto&, const auto& in) {
+           return dropout(in[0], 0.6, {7, 3, 1, 2});
+         }),
+  };
+  out[3].parts[0].dead = true;  // a batch of one normalises to the bias: the weight has no gradient
+  for (const std::int64_t N : {2, 4, 40}) {
+    out.push_back(with_noise(
+        op(fmt::format("batch_norm of {} samples", N), {{N * 3, 70}, {3, 70}, {3, 70}},
+           [](auto& tape, const auto& in) { return batch_norm(in[0], in[1], in[2], running(tape, 210, true, true)); }),
+        3.7e-7));
+  }
+  for (const auto& [rows, cols] : {std::pair(4, 30), std::pair(30, 4), std::pair(1, 6), std::pair(16, 512)}) {
+    out.push_back(with_part(op(fmt::format("spectral_reparam {} x {}", rows, cols), {{rows, cols}, {1}},
+                               [](auto&, const auto& in) { return spectral_reparam(in[0], in[1]); }),
+                            1, 1, 0.2));
+  }
+  return out;
+}
+
+// A relative of SAMformer: its one input is the slab of parameters; the forecast in a training pass.
+struct Relative {
+  std::string name;
+  model::Model net;
+  std::int64_t count;  // of trained parameters
+};
+std::vector<Relative> relatives() {
+  using model::Activation, model::Attention, model::Norm, model::TransformerShape, model::TsMixerShape;
+  std::vector<Relative> out;
+  const std::int64_t D = 3, L = 12, H = 5, d_m = 4;
+  const std::int64_t qkv = 3 * (L * d_m + d_m), back = d_m * L + L, head = (L + 1) * H;
+  const auto transformer = [&](std::string name, Attention attention, bool revin, std::int64_t count) {
+    out.push_back({std::move(name), model::Transformer(TransformerShape{D, L, H, d_m, attention, revin}), count});
+  };
+  transformer("transformer", Attention::learned, true, qkv + back + head + 2 * D);
+  transformer("transformer without RevIN", Attention::learned, false, qkv + back + head);
+  transformer("random transformer", Attention::frozen, true, head + 2 * D);
+  transformer("random transformer without RevIN", Attention::frozen, false, head);
+  transformer("identity attention", Attention::identity, true, qkv / 3 + back + head + 2 * D);
+  transformer("sigma-reparam", Attention::sigma_reparam, true, qkv + back + head + 2 * D + 4);
+  out.push_back({"temporal", model::Temporal({D, L, H, d_m}), 4 * d_m * D + 3 * d_m + D + head + 2 * D});
+  out.push_back({"linear", model::Linear({D, L, H}), head + 2 * D});
+  const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
+  out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
+  out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
+                 mix + 2 * D * L + head + 2 * D});
+  out.push_back({"tsmixer, layer norm, no dropout", model::TsMixer({D, L, H, 3, ff, 0, Norm::layer}),
+                 3 * (mix + 4 * D * L) + head + 2 * D});
+  return out;
+}
+template <class T>
+Var<T> apply_relative(const model::Model& net, Tape<T>& tape, T* weights, T* gradients, const model::Pass& pass) {
+  const auto [D, L, H] = net.shape();
+  const Normalised<T> input = revin(tape, windows(tape, 4, D, L, 520), L, net.center(Center::mean));
+  const auto out = net.forward(tape, weights, gradients, input, pass);
+  return revin_inverse(out.z, out.affine, input.level, input.sigma);
+}
+constexpr model::Pass second_pass{.training = true, .seed = 5, .step = 3, .number = 1};
+
+Case relative_case(const Relative& r) {
+  Case c{r.name, 3.1e-6, {{r.net.parameters().slab_size()}}, {}, [net = r.net](auto& tape, const auto& in) {
+           return apply_relative(net, tape, in[0].value().data, in[0].gradient().data, second_pass);
+         }};
+  for (const model::Parameter& p : r.net.parameters().all()) {
+    const bool scale = p.name == "revin.affine_weight" || p.name.ends_with("norm.weight") ||
+                       p.name.ends_with(".gamma") || p.name.ends_with("running_var");
+    c.parts.push_back({p.name, 0, p.offset, p.shape.count(), scale ? 1.0 : 0.0, scale ? 0.1 : 0.4,
+                       !p.trained || p.name == "compute_keys.bias"});
+  }
+  return c;
+}
+
 std::vector<Case> table() {
   std::vector<Case> out{
       op("add", {{7, 5}, {7, 5}}, [](auto&, const auto& in) { return in[0] + in[1]; }),
@@ -222,6 +319,7 @@ std::vector<Case> table() {
       op("multiply, many rows", {{3000, 40}, {3000, 40}}, [](auto&, const auto& in) { return in[0] * in[1]; }),
       op("relu", {{9, 11}}, [](auto&, const auto& in) { return relu(in[0]); }),
       op("tanh", {{9, 11}}, [](auto&, const auto& in) { return tanh(in[0]); }),
+      op("gelu", {{9, 11}}, [](auto&, const auto& in) { return gelu(in[0]); }),
       op("matmul", {{9, 6}, {6, 11}}, [](auto&, const auto& in) { return matmul(in[0], in[1]); }),
       with_noise(op("matmul, several blocks", {{600, 70}, {70, 90}},
                     [](auto&, const auto& in) { return matmul(in[0], in[1]); }),
@@ -273,12 +371,14 @@ std::vector<Case> table() {
                    }),
                 1, 1, 0.2),
   };
+  for (Case& c : relative_ops()) out.push_back(std::move(c));
   for (const double lambda : {0.0, 0.3, 1.0}) {
     out.push_back(loss_case(5, {0, 1, 2, 3}, lambda));
     out.push_back(loss_case(5, {3, 1}, lambda));
     out.push_back(loss_case(1, {0, 2}, lambda));
   }
   for (const ModelRun& m : model_runs()) out.push_back(model_case(m));
+  for (const Relative& r : relatives()) out.push_back(relative_case(r));
   return out;
 }
 
@@ -485,6 +585,50 @@ TEST(Model, TheKeyBiasChangesNothing) {
     }
     EXPECT_TRUE(numeric::error(Pass<double>(c, at).output, before.output) <= 1e-13);
   }
+}
+
+TEST(Model, RelativesHaveTheirNumberOfParameters) {
+  for (const Relative& r : relatives()) EXPECT_EQ(r.net.parameters().count(), r.count) << r.name;
+  EXPECT_EQ(model::TsMixer({.shared = true}).parameters().count(), 320053);
+  EXPECT_EQ(model::TsMixer(model::TsMixerShape{}).parameters().count(), 605180);
+  const std::int64_t attention = 33328, head = 513 * 96;
+  const auto count = [](model::Attention kind, bool revin) {
+    return model::Transformer({.attention = kind, .revin = revin}).parameters().count();
+  };
+  EXPECT_EQ(count(model::Attention::learned, true), attention + head + 14);
+  EXPECT_EQ(count(model::Attention::frozen, false), head);
+  EXPECT_EQ(count(model::Attention::identity, true), 16912 + head + 14);
+  EXPECT_EQ(count(model::Attention::sigma_reparam, true), attention + 4 + head + 14);
+  EXPECT_EQ(model::Linear(model::LinearShape{}).parameters().count(), head + 14);
+  EXPECT_EQ(model::Temporal(model::TemporalShape{}).parameters().count(), 4 * 16 * 7 + 3 * 16 + 7 + head + 14);
+}
+
+// SAMformer's fused computation against the formula, on the same weights: forecasts and gradients.
+TEST(Model, SamformerIsTheTransformer) {
+  const Samformer fused({Value::low_rank, 3, 12, 5, 4});
+  const model::Transformer plain({3, 12, 5, 4});
+  const auto run = [](const model::Model& net) {
+    const std::int64_t n = net.parameters().slab_size();
+    std::vector<double> weights(static_cast<std::size_t>(n)), gradients(weights.size());
+    for (const model::Parameter& p : net.parameters().all()) {
+      const auto drawn = float_normals(p.shape.count(), static_cast<std::uint32_t>(p.name.size()), 0.3, 0.4);
+      std::copy(drawn.begin(), drawn.end(), weights.begin() + p.offset);
+    }
+    Arena arena;
+    Tape<double> tape(arena);
+    const Var<double> y = apply_relative(net, tape, weights.data(), gradients.data(), second_pass);
+    const auto u = float_normals(y.value().count(), 700);
+    tape.backward(y, {const_cast<double*>(u.data()), y.value().shape});
+    std::map<std::string, std::vector<double>> out;
+    out["y"].assign(y.value().data, y.value().data + y.value().count());
+    for (const model::Parameter& p : net.parameters().all()) {
+      out[p.name].assign(gradients.begin() + p.offset, gradients.begin() + p.offset + p.shape.count());
+    }
+    return out;
+  };
+  const auto a = run(fused), b = run(plain);
+  ASSERT_EQ(a.size(), b.size());
+  for (const auto& [name, values] : a) EXPECT_TRUE(numeric::error(values, b.at(name)) <= 1e-12) << name;
 }
 
 // The statistics are constants of differentiation: no tangent, whatever the windows' own.

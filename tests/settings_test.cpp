@@ -190,6 +190,47 @@ TEST(Settings, TransformerIsSamformerWithoutSam) {
   EXPECT_EQ(flag_error("model", "tsmxer").code, Exit::usage);
 }
 
+TEST(Settings, ModelsHaveTheirOwnDefaultsAndRefuseWhatTheyLack) {
+  for (const std::string model : {"random-transformer", "sigma-reparam", "tsmixer"}) {
+    const Settings s = from_flags({{"model", model}}).settings;
+    EXPECT_EQ(s.rho, 0) << model;
+    EXPECT_EQ(s.stats_mix, 0) << model;
+    EXPECT_EQ(from_flags({{"model", model}, {"rho", "0.5"}}).settings.rho, 0.5) << model;
+  }
+  for (const std::string model : {"identity", "temporal", "linear"}) {
+    EXPECT_EQ(from_flags({{"model", model}}).settings.rho, 0.7) << model;
+  }
+  const auto refused = [](const std::string& model, const std::string& flag, const std::string& value) {
+    const Error error = error_of([&] { from_flags({{"model", model}, {flag, value}}); });
+    EXPECT_EQ(error.code, Exit::usage) << model;
+    EXPECT_TRUE(contains(error.what(), "flag --" + flag)) << error.what();
+  };
+  refused("random-transformer", "stats-mix", "0.5");  // it has no RevIN
+  refused("random-transformer", "center", "last");
+  refused("temporal", "value", "full");
+  refused("tsmixer", "d-model", "8");
+  refused("linear", "d-model", "8");
+  refused("samformer", "blocks", "3");
+  refused("sigma-reparam", "shared", "true");
+  refused("tsmixer", "precision", "bf16");
+}
+
+TEST(Settings, TsMixerFollowsTheSeries) {
+  const auto check = [](const std::string& data, std::int64_t blocks, std::int64_t ff, double dropout) {
+    const Settings s = from_flags({{"model", "tsmixer"}, {"data", data}}).settings;
+    EXPECT_EQ(s.blocks, blocks) << data;
+    EXPECT_EQ(s.ff, ff) << data;
+    EXPECT_EQ(s.dropout, dropout) << data;
+  };
+  check("ETTh1.csv", 2, 64, 0.9);
+  check("some/Weather.csv", 4, 32, 0.3);
+  check("electricity.csv", 4, 64, 0.7);
+  check("traffic.csv", 8, 64, 0.7);
+  check("exchange_rate.csv", 8, 64, 0.7);
+  EXPECT_EQ(from_flags({{"model", "tsmixer"}, {"data", "weather.csv"}, {"blocks", "2"}}).settings.blocks, 2);
+  EXPECT_EQ(from_flags({{"data", "weather.csv"}}).settings.blocks, 2);
+}
+
 TEST_F(SettingsFile, LaterLayersWinAndOriginsAreKept) {
   const std::string path = write("preset = \"paper\"\nema = 0.5\nbatch = 8\nlr = 0.5\nhorizon = 24\n");
   const Environment environment{{"SAMFORMER_CONFIG", path},

@@ -213,7 +213,7 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
       d_m_(settings.d_model),
       N_(settings.batch),
       R_(N_ * D_),
-      model_(samformer_shape(settings, D_)),
+      model_({settings.value == "full" ? model::Value::full : model::Value::low_rank, D_, L_, H_, d_m_}),
       low_rank_(model_.shape().value == model::Value::low_rank),
       folded_(model_.association(R_) == model::Association::folded),
       d_v_(low_rank_ ? d_m_ : (folded_ ? H_ : L_)),

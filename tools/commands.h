@@ -31,6 +31,7 @@ int data_fetch(const Invocation& invocation);
 int doctor(const Invocation& invocation);
 int bench(const Invocation& invocation);
 int profile(const Invocation& invocation);
+int toy(const Invocation& invocation);
 int sharpness(const Invocation& invocation);
 int attention(const Invocation& invocation);
 int landscape(const Invocation& invocation);

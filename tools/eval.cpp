@@ -118,9 +118,9 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenD
 
 int eval(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
-  const ChosenDevice device = select_device(settings);
   const std::vector<Checkpoint> runs =
       read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
+  const ChosenDevice device = select_device(settings, runs[0].settings.model);
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) documents.push_back(evaluate(run, invocation, device));
   const Json document =

@@ -97,9 +97,22 @@ void scale(Experiment& e, model::Span rows) {
   e.values = model::standardise(e.series, e.scaler);
 }
 
-model::SamformerShape samformer_shape(const Settings& settings, std::int64_t D) {
-  return {settings.value == "full" ? model::Value::full : model::Value::low_rank, D, settings.lookback,
-          settings.horizon, settings.d_model};
+model::Model make_model(const Settings& s, std::int64_t D) {
+  const std::int64_t L = s.lookback, H = s.horizon;
+  const auto transformer = [&](model::Attention attention, bool revin) {
+    return model::Transformer({D, L, H, s.d_model, attention, revin});
+  };
+  if (s.model == "random-transformer") return transformer(model::Attention::frozen, false);
+  if (s.model == "identity") return transformer(model::Attention::identity, true);
+  if (s.model == "sigma-reparam") return transformer(model::Attention::sigma_reparam, true);
+  if (s.model == "temporal") return model::Temporal({D, L, H, s.d_model});
+  if (s.model == "linear") return model::Linear({D, L, H});
+  if (s.model == "tsmixer") {
+    return model::TsMixer({D, L, H, s.blocks, s.ff, s.dropout,
+                           s.norm == "layer" ? model::Norm::layer : model::Norm::batch,
+                           s.activation == "gelu" ? model::Activation::gelu : model::Activation::relu, s.shared});
+  }
+  return model::Samformer({s.value == "full" ? model::Value::full : model::Value::low_rank, D, L, H, s.d_model});
 }
 
 kernels::Center center_of(const Settings& settings) {
@@ -122,6 +135,7 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
   t.step.stats_mix = s.stats_mix;
   t.step.center = center_of(s);
   t.step.ema = s.ema;
+  t.step.seed = static_cast<std::uint64_t>(s.seed);
   t.step.bf16 = s.precision == "bf16";
   t.schedule = s.schedule == "constant" ? optim::Schedule::constant : optim::Schedule::cosine_restart;
   t.lr = s.lr;
@@ -134,7 +148,7 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
   return t;
 }
 
-void initialise(optim::Training<float>& training, const model::Samformer& model, const Settings& settings) {
+void initialise(optim::Training<float>& training, const model::Model& model, const Settings& settings) {
   const model::Init init = settings.init == "keras"     ? model::Init::keras
                            : settings.init == "pytorch" ? model::Init::pytorch
                                                         : model::Init::glorot;
@@ -147,12 +161,17 @@ int thread_count(const Settings& settings) {
   return settings.threads > 0 ? static_cast<int>(settings.threads) : omp_get_num_procs();
 }
 
-ChosenDevice select_device(const Settings& settings) {
+ChosenDevice select_device(const Settings& settings, std::string_view model) {
   const bool tf32 = settings.precision == "tf32", bf16 = settings.precision == "bf16";
   omp_set_num_threads(thread_count(settings));
   int gpu = settings.device.starts_with("cuda:") ? std::stoi(settings.device.substr(5)) : 0;
   bool on_gpu = settings.device.starts_with("cuda");
-  if (settings.device == "auto" && !bf16) {
+  const bool cpu_alone = model != "samformer" && model != "transformer";
+  if (on_gpu && cpu_alone) {
+    throw Error(Exit::device, fmt::format("--device {}: {} is computed on the CPU alone", settings.device, model))
+        .hint("use --device cpu");
+  }
+  if (settings.device == "auto" && !bf16 && !cpu_alone) {
     std::string none;
     const std::vector<optim::Gpu> all = optim::list_gpus(none);
     const auto found = std::ranges::find_if(all, [](const optim::Gpu& g) { return g.why_not.empty(); });

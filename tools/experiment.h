@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "model/csv.h"
-#include "model/samformer.h"
+#include "model/model.h"
 #include "model/series.h"
 #include "optim/trainer.h"
 #include "tools/console.h"
@@ -41,20 +41,21 @@ std::future<void> prepare_products();
 // Fits the scaler on `rows` and standardises with it.
 void scale(Experiment& experiment, model::Span rows);
 
-model::SamformerShape samformer_shape(const Settings& settings, std::int64_t D);
+// The network that --model and its flags describe, for D channels.
+model::Model make_model(const Settings& settings, std::int64_t D);
 optim::TrainerSettings trainer_settings(const Settings& settings);
 kernels::Center center_of(const Settings& settings);
 // Initial weights into a training's slabs.
-void initialise(optim::Training<float>& training, const model::Samformer& model, const Settings& settings);
+void initialise(optim::Training<float>& training, const model::Model& model, const Settings& settings);
 
 // Where to compute: `gpu` null: on the CPU.
 struct ChosenDevice {
   std::string name;
   std::unique_ptr<optim::Device> gpu;
 };
-// `auto` takes the first GPU that can be used, else the CPU. Refuses devices and precisions that are not there
-// (Exit::device), sets the number of threads.
-ChosenDevice select_device(const Settings& settings);
+// `auto` takes the first GPU that can be used and computes `model` (as --model names it), else the CPU. Refuses devices
+// and precisions that are not there (Exit::device), sets the number of threads.
+ChosenDevice select_device(const Settings& settings, std::string_view model);
 int thread_count(const Settings& settings);
 
 }  // namespace samformer::tools

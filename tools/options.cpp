@@ -56,20 +56,33 @@ const std::vector<Option>& table() {
        .choices = {"auto", "comma", "semicolon", "tab"}},
       {.name = "split", .member = &S::split, .group = "Data", .takes = kTrain | kCheck, .value_name = "RULE",
        .help = "auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C, dates:VAL,TEST[,END]"},
-      {.name = "lookback", .member = &S::lookback, .group = "Data", .takes = kTrain | kCheck, .value_name = "L",
+      {.name = "lookback", .member = &S::lookback, .group = "Data", .takes = kTrain | kCheck | kToy, .value_name = "L",
        .help = "rows a forecast looks back on", .range = kFromOne, .aliases = {"seq_len"}},
-      {.name = "horizon", .member = &S::horizon, .group = "Data", .takes = kTrain | kCheck | kPredict,
+      {.name = "horizon", .member = &S::horizon, .group = "Data", .takes = kTrain | kCheck | kPredict | kToy,
        .value_name = "H", .help = "steps to forecast; predict: up to the run's", .run_default = "the run's",
        .range = kFromOne, .aliases = {"pred_len"}},
       {.name = "season", .member = &S::season, .group = "Data", .value_name = "N",
        .help = "rows in a season, for the seasonal naive forecast", .default_text = "from the step"},
 
-      {.name = "model", .member = &S::model, .group = "Model", .help = "transformer is samformer without SAM",
+      {.name = "model", .member = &S::model, .group = "Model",
+       .help = "the network; transformer is samformer without SAM, random-transformer has no RevIN",
        .choices = names(models())},
       {.name = "value", .member = &S::value, .group = "Model", .takes = kTrain | kBench,
        .help = "low-rank: the paper's W_V W_O; full: one L x L matrix", .choices = {"low-rank", "full"}},
-      {.name = "d-model", .member = &S::d_model, .group = "Model", .value_name = "N", .help = "attention width",
+      {.name = "d-model", .member = &S::d_model, .group = "Model", .takes = kTrain | kToy, .value_name = "N", .help = "attention width",
        .range = kFromOne},
+      {.name = "blocks", .member = &S::blocks, .group = "Model", .value_name = "N", .help = "of tsmixer",
+       .default_text = "; by the series: Weather, Electricity 4, Traffic, Exchange 8",
+       .range = {.low = 1, .high = 64}},
+      {.name = "ff", .member = &S::ff, .group = "Model", .value_name = "N",
+       .help = "width of tsmixer's mixing of channels", .default_text = "; Weather 32", .range = kFromOne},
+      {.name = "dropout", .member = &S::dropout, .group = "Model", .value_name = "X", .help = "of tsmixer",
+       .default_text = "; Weather 0.3, Electricity, Traffic, Exchange 0.7", .range = kBelowOne},
+      {.name = "norm", .member = &S::norm, .group = "Model", .help = "of tsmixer", .choices = {"batch", "layer"}},
+      {.name = "activation", .member = &S::activation, .group = "Model", .help = "of tsmixer",
+       .choices = {"relu", "gelu"}},
+      {.name = "shared", .member = &S::shared, .group = "Model",
+       .help = "tsmixer: all blocks use one set of layers, as in SAMformer's official repository"},
       {.name = "init", .member = &S::init, .group = "Model", .help = "limits of the initial weights",
        .default_text = "; for --value full pytorch", .choices = {"glorot", "keras", "pytorch"}},
       {.name = "head-init", .member = &S::head_init, .group = "Model",
@@ -80,17 +93,18 @@ const std::vector<Option>& table() {
 
       {.name = "preset", .member = &S::preset, .group = "Training",
        .help = "paper: the published loss and protocol; authors-*: what their code does", .choices = names(presets())},
-      {.name = "rho", .member = &S::rho, .group = "Training", .value_name = "X",
-       .help = "SAM's radius; 0: no SAM, one pass a step", .default_text = "; for --model transformer 0",
+      {.name = "rho", .member = &S::rho, .group = "Training", .takes = kTrain | kToy, .value_name = "X",
+       .help = "SAM's radius; 0: no SAM, one pass a step",
+       .default_text = "; 0 for transformer, random-transformer, sigma-reparam, tsmixer",
        .range = kNotNegative},
       {.name = "adaptive", .member = &S::adaptive, .group = "Training", .help = "ASAM"},
       {.name = "stats-mix", .member = &S::stats_mix, .group = "Training", .takes = kTrain | kSharpness,
        .value_name = "LAMBDA", .help = "share of the batch's statistics in the training loss, a regulariser",
-       .default_text = "; for --model transformer 0", .run_default = "0", .range = {.low = 0, .high = 1}},
+       .default_text = "; 0 where --rho is 0 by default", .run_default = "0", .range = {.low = 0, .high = 1}},
       {.name = "ema", .member = &S::ema, .group = "Training", .value_name = "DECAY",
        .help = "averaged weights are tested; 0: the last ones", .range = kBelowOne},
       {.name = "optimizer", .member = &S::optimizer, .group = "Training", .choices = {"adam", "sgd", "adamw"}},
-      {.name = "lr", .member = &S::lr, .group = "Training", .value_name = "X", .help = "learning rate",
+      {.name = "lr", .member = &S::lr, .group = "Training", .takes = kTrain | kToy, .value_name = "X", .help = "learning rate",
        .range = kPositive, .aliases = {"learning_rate"}},
       {.name = "weight-decay", .member = &S::weight_decay, .group = "Training", .value_name = "X",
        .help = "adam, sgd: in the gradient; adamw: decoupled", .range = kNotNegative},
@@ -104,9 +118,9 @@ const std::vector<Option>& table() {
        .help = "keras: epsilon beside the uncorrected root", .choices = {"pytorch", "keras"}},
       {.name = "schedule", .member = &S::schedule, .group = "Training", .help = "period 5 epochs, floor 1e-6",
        .choices = {"cosine-restart", "constant"}},
-      {.name = "batch", .member = &S::batch, .group = "Training", .value_name = "N", .help = "windows a step",
+      {.name = "batch", .member = &S::batch, .group = "Training", .takes = kTrain | kToy, .value_name = "N", .help = "windows a step",
        .range = kFromOne, .aliases = {"batch_size"}},
-      {.name = "epochs", .member = &S::epochs, .group = "Training", .value_name = "N", .help = "at most",
+      {.name = "epochs", .member = &S::epochs, .group = "Training", .takes = kTrain | kToy, .value_name = "N", .help = "at most",
        .range = kFromOne, .aliases = {"train_epochs"}, .on_resume = true},
       {.name = "patience", .member = &S::patience, .group = "Training", .value_name = "N",
        .help = "epochs without a better validation error before stopping; 0: never", .on_resume = true},
@@ -115,7 +129,7 @@ const std::vector<Option>& table() {
       {.name = "select-by", .member = &S::select_by, .group = "Training",
        .help = "validation loss with each window's own statistics, or mixed over 32 windows",
        .choices = {"own", "mixed"}},
-      {.name = "seed", .member = &S::seed, .group = "Training", .takes = kTrain | kSynth | kSharpness | kLandscape,
+      {.name = "seed", .member = &S::seed, .group = "Training", .takes = kTrain | kSynth | kSharpness | kLandscape | kToy,
        .value_name = "N", .help = "of initialisation, order and dropout; of the built-in series; of probes and directions",
        .range = kSeed},
       {.name = "seeds", .member = &S::seeds, .group = "Training", .value_name = "LIST",
@@ -130,7 +144,7 @@ const std::vector<Option>& table() {
       {.name = "device", .member = &S::device, .group = "Machine", .takes = kTrain | kEval | kPredict | kAnalyse,
        .value_name = "auto|cpu|cuda[:N]", .help = "where to compute", .on_resume = true},
       {.name = "threads", .member = &S::threads, .group = "Machine",
-       .takes = kTrain | kEval | kPredict | kDoctor | kBench | kAnalyse, .value_name = "N", .help = "CPU threads", .default_text = "all cores", .range = {.low = 0, .high = 4096},
+       .takes = kTrain | kEval | kPredict | kDoctor | kBench | kAnalyse | kToy, .value_name = "N", .help = "CPU threads", .default_text = "all cores", .range = {.low = 0, .high = 4096},
        .on_resume = true},
       {.name = "precision", .member = &S::precision, .group = "Machine",
        .help = "of a step's large products; bf16: CPUs with AVX512-BF16", .choices = {"float32", "tf32", "bf16"}},
@@ -171,11 +185,18 @@ const std::vector<Option>& table() {
        .help = "training steps to profile", .range = kFromOne, .stored = false},
       {.name = "trace", .member = &S::trace, .group = "Run", .takes = kProfile, .value_name = "FILE",
        .help = "the steps as a Chrome trace, for ui.perfetto.dev", .default_text = "none", .stored = false},
+      {.name = "noise", .member = &S::noise, .group = "Run", .takes = kToy, .value_name = "X",
+       .help = "standard deviation of the noise on the targets", .range = kNotNegative, .stored = false},
+      {.name = "samples", .member = &S::samples, .group = "Run", .takes = kToy, .value_name = "N",
+       .help = "to train on; half as many to validate, a fifth to test", .range = kFromOne, .stored = false},
+      {.name = "ablation", .member = &S::ablation, .group = "Run", .takes = kToy,
+       .help = "the transformer under SGD and AdamW instead of the other models", .default_text = "none",
+       .choices = {"optimizers"}, .stored = false},
       {.name = "format", .member = &S::format, .group = "Run", .takes = kBench, .help = "of the report; md: for issues",
        .choices = {"text", "md", "csv", "json"}, .stored = false},
       {.name = "shapes", .member = &S::shapes, .group = "Run", .takes = kBench, .value_name = "DxH[,DxH]",
        .help = "channels and horizons to measure", .default_text = "7, 21, 321, 862 x 96, 720", .stored = false},
-      {.name = "out", .member = &S::out, .group = "Run", .takes = kTrain | kPredict | kSynth | kEval | kAnalyse,
+      {.name = "out", .member = &S::out, .group = "Run", .takes = kTrain | kPredict | kSynth | kEval | kAnalyse | kToy,
        .value_name = "PATH", .help = "train: the run's folder; predict, data synth: the CSV file; else where results go",
        .default_text = "train runs/UTC time-name; predict, data synth stdout; else RUN/<command>", .stored = false},
       {.name = "overwrite", .member = &S::overwrite, .group = "Run", .help = "replace the run in --out",
@@ -249,9 +270,30 @@ std::span<const Bundle> presets() {
 }
 
 std::span<const Bundle> models() {
+  using Values = Bundle::Values;
+  const auto all = [](std::initializer_list<Values> parts) {
+    Values result;
+    for (const Values& part : parts) result.insert(result.end(), part.begin(), part.end());
+    return result;
+  };
+  // Without SAM, and without its own regulariser.
+  static const Values plain = {{"stats-mix", "0"}, {"rho", "0"}};
+  // What other models' flags are for these.
+  static const Values no_mixer = {{"blocks", "2"},   {"ff", "64"},           {"dropout", "0.9"},
+                                  {"norm", "batch"}, {"activation", "relu"}, {"shared", "false"}};
+  static const Values low_rank = {{"value", "low-rank"}, {"precision", "float32"}};
+  static const Values no_attention = {{"value", "low-rank"}, {"d-model", "16"}};
   static const std::vector<Bundle> rows = {
-      {.name = "samformer"},
-      {.name = "transformer", .settings = {{"stats-mix", "0"}}, .fixed = {{"rho", "0"}}},
+      {.name = "samformer", .fixed = no_mixer},
+      {.name = "transformer", .settings = {{"stats-mix", "0"}}, .fixed = all({no_mixer, {{"rho", "0"}}})},
+      {.name = "random-transformer",
+       .settings = {{"rho", "0"}},
+       .fixed = all({no_mixer, low_rank, {{"stats-mix", "0"}, {"center", "mean"}}})},
+      {.name = "identity", .fixed = all({no_mixer, low_rank})},
+      {.name = "temporal", .fixed = all({no_mixer, low_rank})},
+      {.name = "linear", .fixed = all({no_mixer, no_attention})},
+      {.name = "sigma-reparam", .settings = plain, .fixed = all({no_mixer, low_rank})},
+      {.name = "tsmixer", .settings = plain, .fixed = all({no_attention, {{"precision", "float32"}}})},
   };
   return rows;
 }

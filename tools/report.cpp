@@ -95,7 +95,7 @@ std::string forecast_chart(const Experiment& e, const std::vector<float>& foreca
 }
 
 void add_forecasts(Report& page, const Json& document, const Settings& settings, const Experiment& e,
-                   const model::Samformer& model, std::span<const float> slab, std::span<const std::int32_t> starts) {
+                   const model::Model& model, std::span<const float> slab, std::span<const std::int32_t> starts) {
   const std::int32_t last[] = {starts.back()};
   const optim::Problem problem = e.problem();
   const std::vector<float> forecast = optim::Evaluator(model, center_of(settings)).forecast(slab, problem, last);
@@ -118,6 +118,23 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
     charts.push_back(forecast_chart(e, forecast, t, last[0], settings.lookback, settings.horizon));
   }
   page.charts(charts);
+}
+
+void add_attention(Report& page, const Settings& settings, const Experiment& e, const model::Model& model,
+                   std::span<const float> slab, std::span<const std::int32_t> starts) {
+  page.heading("Attention");
+  std::vector<std::int32_t> some;
+  // Wide maps cost D^2 a window.
+  const auto affordable = static_cast<std::size_t>(std::clamp<std::int64_t>(20'000'000 / (e.D() * e.D()), 1, 256));
+  const std::size_t count = std::min(starts.size(), affordable);
+  for (std::size_t i = 0; i < count; ++i) some.push_back(starts[i * starts.size() / count]);
+  const auto attention = optim::attention_summary(model, center_of(settings), slab, e.problem(), some, 0);
+  page.paragraph(
+      fmt::format("Mean map of {} windows; a row is a channel, its cells say how much it looks at each other "
+                  "one. Mean row entropy {:.3f} of at most {:.3f}.",
+                  count, attention.entropy, std::log(static_cast<double>(e.D()))));
+  page.charts({draw(HeatMap{"Attention", "looked at", "looks", e.D(), e.D(), attention.map, 0,
+                            *std::ranges::max_element(attention.map), e.series.channels, e.series.channels})});
 }
 
 void add_errors(Report& page, const Json& document) {
@@ -219,7 +236,7 @@ void add_settings(Report& page, const Settings& settings) {
 }
 
 void write_run_report(const fs::path& folder, const Json& document, const fs::path& metrics, const Settings& settings,
-                      const Experiment& e, const model::Samformer& model, std::span<const float> slab,
+                      const Experiment& e, const model::Model& model, std::span<const float> slab,
                       std::span<const std::int32_t> starts) {
   const auto text = [&](const char* name) {
     return document[name].is_string() ? document[name].get<std::string>() : document[name].dump();
@@ -238,19 +255,7 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   add_forecasts(page, document, settings, e, model, slab, starts);
   add_errors(page, document);
   add_course(page, epochs_of(metrics), document);
-  page.heading("Attention");
-  std::vector<std::int32_t> some;
-  // Wide maps cost D^2 a window.
-  const auto affordable = static_cast<std::size_t>(std::clamp<std::int64_t>(20'000'000 / (e.D() * e.D()), 1, 256));
-  const std::size_t count = std::min(starts.size(), affordable);
-  for (std::size_t i = 0; i < count; ++i) some.push_back(starts[i * starts.size() / count]);
-  const auto attention = optim::attention_summary(model, center_of(settings), slab, e.problem(), some, 0);
-  page.paragraph(
-      fmt::format("Mean map of {} windows; a row is a channel, its cells say how much it looks at each other "
-                  "one. Mean row entropy {:.3f} of at most {:.3f}.",
-                  count, attention.entropy, std::log(static_cast<double>(e.D()))));
-  page.charts({draw(HeatMap{"Attention", "looked at", "looks", e.D(), e.D(), attention.map, 0,
-                            *std::ranges::max_element(attention.map), e.series.channels, e.series.channels})});
+  if (model.has_attention()) add_attention(page, settings, e, model, slab, starts);
   page.heading("How it was made");
   std::vector<std::vector<std::string>> rows;
   for (const char* name :

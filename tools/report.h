@@ -40,7 +40,7 @@ void add_settings(Report& report, const Settings& settings);
 // report.html of `train` or `eval`: course of the training (`metrics`: metrics.jsonl, may be missing), forecasts of the
 // last window at `starts`, errors by step and channel, attention, settings. `document` is the command's own.
 void write_run_report(const std::filesystem::path& folder, const Json& document, const std::filesystem::path& metrics,
-                      const Settings& settings, const Experiment& experiment, const model::Samformer& model,
+                      const Settings& settings, const Experiment& experiment, const model::Model& model,
                       std::span<const float> slab, std::span<const std::int32_t> starts);
 // Of `eval`, into output_folder(); a run that cannot be written to (and no --out) has none, which is said.
 void write_eval_report(const Invocation& invocation, const Json& document, const Checkpoint& run,

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <fstream>
 
+#include "optim/least_squares.h"
+
 namespace samformer::tools {
 namespace {
 
@@ -22,6 +24,14 @@ std::string fixed(const Json& value, int digits = 4) {
 }
 
 std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+// What tells two models of one name apart.
+std::string variant(const Json& d) {
+  if (d["model"] != "tsmixer") return plain(d["value"]);
+  return fmt::format("{} {}blocks, ff {}, dropout {}, {} norm, {}", d["blocks"].dump(),
+                     d["shared"].get<bool>() ? "shared " : "", d["ff"].dump(), d["dropout"].dump(), plain(d["norm"]),
+                     plain(d["activation"]));
+}
 
 Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
   return {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}, {"season", season}};
@@ -43,7 +53,7 @@ std::int64_t peak_memory_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-Scores score(const model::Samformer& model, std::span<const float> slab, const Experiment& experiment,
+Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
              std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
   const optim::Problem problem = experiment.problem();
   const std::int64_t L = settings.lookback, H = settings.horizon;
@@ -57,10 +67,16 @@ Scores score(const model::Samformer& model, std::span<const float> slab, const E
   if (experiment.season > 0 && experiment.season <= L) {
     seasonal = optim::seasonal_naive_errors(problem, starts, L, H, experiment.season);
   }
-  return {std::move(errors), optim::naive_errors(problem, starts, L, H), std::move(seasonal), seconds};
+  std::optional<optim::ErrorSums> oracle;
+  const model::Linear linear({experiment.D(), L, H});
+  if (const auto fit = optim::least_squares_slab(linear, problem, experiment.splits.train); !fit.empty()) {
+    oracle = optim::Evaluator(linear, kernels::Center::mean).errors(fit, problem, starts);
+  }
+  return {std::move(errors), optim::naive_errors(problem, starts, L, H), std::move(seasonal), std::move(oracle),
+          seconds};
 }
 
-Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Samformer& model,
+Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Model& model,
               const ChosenDevice& device) {
   // eval on another file: a part may begin too early for its look-back, the run's rule may not fit at all.
   const bool split = e.splits.test.last > 0;
@@ -68,39 +84,48 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
     if (!split) return Json();
     return Json(span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon));
   };
-  return {{"schema_version", schema_version},
-          {"version", SAMFORMER_VERSION},
-          {"command", command},
-          {"run_dir", nullptr},
-          {"dataset", e.series.name},
-          {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
-          {"data_sha256", e.series.sha256},
-          {"rows", e.series.rows},
-          {"step", e.series.step.name()},
-          {"channels", e.D()},
-          {"targets", e.target_names()},
-          {"splits", split ? splits_json(e) : Json()},
-          {"model", s.model},
-          {"value", s.value},
-          {"preset", s.preset},
-          {"lookback", s.lookback},
-          {"horizon", s.horizon},
-          {"seed", s.seed},
-          {"rho", s.rho},
-          {"adaptive", s.adaptive},
-          {"stats_mix", s.stats_mix},
-          {"center", s.center},
-          {"ema", s.ema},
-          {"optimizer", s.optimizer},
-          {"lr", s.lr},
-          {"batch", s.batch},
-          {"device", device.name},
-          {"precision", s.precision},
-          {"threads", thread_count(s)},
-          {"parameters", model.parameters().count()},
-          {"train_windows", windows(e.splits.train)},
-          {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
-          {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}};
+  Json document = {{"schema_version", schema_version},
+                   {"version", SAMFORMER_VERSION},
+                   {"command", command},
+                   {"run_dir", nullptr},
+                   {"dataset", e.series.name},
+                   {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
+                   {"data_sha256", e.series.sha256},
+                   {"rows", e.series.rows},
+                   {"step", e.series.step.name()},
+                   {"channels", e.D()},
+                   {"targets", e.target_names()},
+                   {"splits", split ? splits_json(e) : Json()},
+                   {"model", s.model},
+                   {"value", s.value},
+                   {"preset", s.preset},
+                   {"lookback", s.lookback},
+                   {"horizon", s.horizon},
+                   {"seed", s.seed},
+                   {"rho", s.rho},
+                   {"adaptive", s.adaptive},
+                   {"stats_mix", s.stats_mix},
+                   {"center", s.center},
+                   {"ema", s.ema},
+                   {"optimizer", s.optimizer},
+                   {"lr", s.lr},
+                   {"batch", s.batch},
+                   {"device", device.name},
+                   {"precision", s.precision},
+                   {"threads", thread_count(s)},
+                   {"parameters", model.parameters().count()},
+                   {"train_windows", windows(e.splits.train)},
+                   {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
+                   {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}};
+  if (s.model == "tsmixer") {
+    document.update({{"blocks", s.blocks},
+                     {"ff", s.ff},
+                     {"dropout", s.dropout},
+                     {"norm", s.norm},
+                     {"activation", s.activation},
+                     {"shared", s.shared}});
+  }
+  return document;
 }
 
 void add_scores(Json& document, const Scores& scores, const Experiment& e) {
@@ -128,6 +153,8 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
     baselines["seasonal_naive"] = baseline(*scores.seasonal, e.season);
     better = std::min(better, scores.seasonal->mse());
   }
+  baselines["least_squares"] = scores.oracle ? baseline(*scores.oracle, 0) : Json(nullptr);
+  if (scores.oracle) baselines["least_squares"].erase("season");
   document["baselines"] = std::move(baselines);
   document["skill"] = number_or_null(1 - m.mse() / better);
   document["seconds_evaluating"] = scores.seconds;
@@ -176,7 +203,7 @@ void print_result(std::ostream& out, const Json& document) {
   part("train", "train");
   part("validation", "val");
   part("test", "test");
-  table.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", plain(d["model"]), plain(d["value"]),
+  table.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", plain(d["model"]), variant(d),
                                   d["parameters"].dump(), d["lookback"].dump(), d["horizon"].dump())});
   const std::string sam =
       d["rho"].get<double>() > 0
@@ -206,6 +233,9 @@ void print_result(std::ostream& out, const Json& document) {
     const Json& seasonal = d["baselines"]["seasonal_naive"];
     errors("naive (last value)", d["baselines"]["naive"]);
     if (seasonal.is_object()) errors(fmt::format("seasonal naive ({} steps)", seasonal["season"].dump()), seasonal);
+    if (const Json oracle = d["baselines"].value("least_squares", Json()); oracle.is_object()) {
+      errors("linear least squares", oracle);
+    }
     const Json& skill = several ? document["mean"]["skill"] : d["skill"];
     if (skill.is_number()) {
       const double percent = 100 * skill.get<double>();

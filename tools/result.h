@@ -13,14 +13,15 @@ namespace samformer::tools {
 struct Scores {
   optim::ErrorSums model, naive;
   std::optional<optim::ErrorSums> seasonal;  // nothing where the look-back is shorter than a season, or none is known
+  std::optional<optim::ErrorSums> oracle;    // the linear least squares fit to the training rows of the same file
   double seconds;                            // of the model's one pass over the windows
 };
-Scores score(const model::Samformer& model, std::span<const float> slab, const Experiment& experiment,
+Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
              std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);
 
 // schema_version to parameters and windows: what is known before the first step.
 Json describe(const std::string& command, const Settings& settings, const Experiment& experiment,
-              const model::Samformer& model, const ChosenDevice& device);
+              const model::Model& model, const ChosenDevice& device);
 // Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
 void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
 

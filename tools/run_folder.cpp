@@ -177,9 +177,8 @@ Json splits_json(const Experiment& e) {
           {"test", span_json(e.series, e.splits.test)}};
 }
 
-void write_checkpoint(const fs::path& path, const Settings& settings, const Experiment& e,
-                      const model::Samformer& model, std::span<const float> slab, std::int64_t epoch,
-                      model::Span trained_rows) {
+void write_checkpoint(const fs::path& path, const Settings& settings, const Experiment& e, const model::Model& model,
+                      std::span<const float> slab, std::int64_t epoch, model::Span trained_rows) {
   std::vector<model::TensorSource> tensors;
   for (const model::Parameter& p : model.parameters().all()) {
     tensors.push_back(model::tensor_source(p.name, dimensions(p.shape), slab.data() + p.offset));
@@ -214,14 +213,20 @@ Checkpoint read_checkpoint(const fs::path& path) {
     const auto names = columns.get<std::vector<std::string>>();
     const auto D = static_cast<std::int64_t>(names.size());
     // The file's own shapes bound the sizes before anything is allocated for the settings'.
-    const std::int64_t L = settings.lookback;
-    if (D == 0 || file.tensor("linear_forecaster.weight").shape != std::vector{settings.horizon, L} ||
-        file.tensor("compute_queries.weight").shape != std::vector{settings.d_model, L}) {
-      throw Error(Exit::data, fmt::format("damaged: tensors do not fit {} columns, look-back {}, horizon {}, d_m {}", D,
-                                          L, settings.horizon, settings.d_model))
+    if (D == 0 || file.tensor("linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
+      throw Error(Exit::data, fmt::format("damaged: tensors do not fit {} columns, look-back {}, horizon {}", D,
+                                          settings.lookback, settings.horizon))
           .at(path.string());
     }
-    model::Samformer model(samformer_shape(settings, D));
+    model::Model model = make_model(settings, D);
+    for (const model::Parameter& p : model.parameters().all()) {
+      if (file.tensor(p.name).shape == dimensions(p.shape)) continue;
+      throw Error(Exit::data,
+                  fmt::format("damaged: '{}' does not fit --model {} with {} columns, look-back {}, "
+                              "horizon {}: {} expected",
+                              p.name, settings.model, D, settings.lookback, settings.horizon, p.shape.to_string()))
+          .at(path.string());
+    }
     std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
     for (const model::Parameter& p : model.parameters().all()) {
       file.read<float>(
@@ -296,7 +301,7 @@ std::vector<Checkpoint> read_run(const std::string& run, const std::string& whic
   return all;
 }
 
-std::string weights_sha256(const model::Samformer& model, std::span<const float> slab) {
+std::string weights_sha256(const model::Model& model, std::span<const float> slab) {
   static_assert(std::endian::native == std::endian::little);
   std::vector<const model::Parameter*> by_name;
   for (const model::Parameter& p : model.parameters().all()) by_name.push_back(&p);
@@ -309,8 +314,8 @@ std::string weights_sha256(const model::Samformer& model, std::span<const float>
   return hash.hex();
 }
 
-RunFolder::RunFolder(fs::path folder, const Settings& settings, const Experiment& experiment,
-                     const model::Samformer& model, Console& console, bool resume, Clock clock)
+RunFolder::RunFolder(fs::path folder, const Settings& settings, const Experiment& experiment, const model::Model& model,
+                     Console& console, bool resume, Clock clock)
     : folder_(std::move(folder)),
       settings_(settings),
       experiment_(&experiment),

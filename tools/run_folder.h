@@ -36,13 +36,13 @@ Json splits_json(const Experiment& experiment);
 
 // The weights of a slab as a checkpoint; `trained_rows` are all rows after a refit, else the training split.
 void write_checkpoint(const std::filesystem::path& path, const Settings& settings, const Experiment& experiment,
-                      const model::Samformer& model, std::span<const float> slab, std::int64_t epoch,
+                      const model::Model& model, std::span<const float> slab, std::int64_t epoch,
                       model::Span trained_rows);
 
 struct Checkpoint {
   std::filesystem::path path;
   Settings settings;
-  model::Samformer model;
+  model::Model model;
   std::vector<float> slab;
   model::Scaler scaler;
   std::vector<std::string> columns;
@@ -64,7 +64,7 @@ std::vector<Checkpoint> read_run(const std::string& run, const std::string& whic
 Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console, bool all_rows = false);
 
 // SHA-256 over the little-endian float32 bytes of the weights in name order.
-std::string weights_sha256(const model::Samformer& model, std::span<const float> slab);
+std::string weights_sha256(const model::Model& model, std::span<const float> slab);
 
 // Whether the folder's stored training has nothing left to do under these settings (more epochs, another patience).
 bool training_done(const std::filesystem::path& folder, const Settings& settings);
@@ -78,7 +78,7 @@ class RunFolder final : public optim::Observer {
   // Without `resume` the folder must be fresh. All arguments outlive this object; the console logs to log.txt
   // meanwhile.
   RunFolder(std::filesystem::path folder, const Settings& settings, const Experiment& experiment,
-            const model::Samformer& model, Console& console, bool resume, Clock clock = monotonic_seconds);
+            const model::Model& model, Console& console, bool resume, Clock clock = monotonic_seconds);
   ~RunFolder() override;
 
   // Training proper: takes up the stored state if there is one, trains, leaves best.safetensors.
@@ -105,7 +105,7 @@ class RunFolder final : public optim::Observer {
   std::filesystem::path folder_;
   const Settings& settings_;
   const Experiment* experiment_;
-  const model::Samformer& model_;
+  const model::Model& model_;
   Console& console_;
   Clock clock_;
   Progress progress_;

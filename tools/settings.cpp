@@ -424,6 +424,32 @@ void apply_small_rate(const Bundle& preset, Resolved& resolved) {
       fmt::format("learning rate 1e-4: preset {} takes it for a file named {}", preset.name, series));
 }
 
+// TSMixer's settings by series in SAMformer's paper (paper, table of TSMixer's hyper-parameters); ETT's are the
+// defaults.
+void apply_mixer_defaults(Resolved& resolved) {
+  struct Row {
+    std::string_view series;
+    std::int64_t blocks, ff;
+    double dropout;
+  };
+  static constexpr Row rows[] = {
+      {"weather", 4, 32, 0.3}, {"electricity", 4, 64, 0.7}, {"traffic", 8, 64, 0.7}, {"exchange", 8, 64, 0.7}};
+  Settings& s = resolved.settings;
+  const std::string series = std::filesystem::path(s.data).stem().string(), name = lower(series);
+  for (const Row& row : rows) {
+    if (s.model != "tsmixer" || !name.starts_with(row.series)) continue;
+    const auto set = [&](const char* option, auto& member, auto value) {
+      if (resolved.origin(option).layer != Layer::builtin) return;
+      member = value;
+      resolved.origins[option] = {Layer::builtin,
+                                  fmt::format("default of --model tsmixer for a file named {}", series)};
+    };
+    set("blocks", s.blocks, row.blocks);
+    set("ff", s.ff, row.ff);
+    set("dropout", s.dropout, row.dropout);
+  }
+}
+
 Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment>& environment,
                const std::vector<Assignment>& flags, bool keep_hash) {
   Resolved resolved;
@@ -443,7 +469,7 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
     if (read_member(resolved.settings, option) != read_member(fixed, option)) {
       throw usage(fmt::format("--model {} has --{} {}; another value comes from {}", model.name, name, text,
                               resolved.origin(name).text))
-          .hint("use --model samformer, or leave it out");
+          .hint(fmt::format("leave --{} out, or choose another --model", name));
     }
   }
 
@@ -459,6 +485,7 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
   }
   apply_seed_rule(resolved);
   apply_small_rate(preset, resolved);
+  apply_mixer_defaults(resolved);
   check_together(resolved);
   return resolved;
 }

@@ -43,6 +43,12 @@ struct Settings {
   std::string model = "samformer";
   std::string value = "low-rank";
   std::int64_t d_model = 16;
+  std::int64_t blocks = 2;  // tsmixer, to `shared`
+  std::int64_t ff = 64;
+  double dropout = 0.9;
+  std::string norm = "batch";
+  std::string activation = "relu";
+  bool shared = false;
   std::string init = "glorot";
   std::string head_init = "zero";
   std::string center = "mean";
@@ -100,6 +106,9 @@ struct Settings {
   std::int64_t random = 0;
   std::int64_t jobs = 1;
   std::string metric = "val_mse";
+  double noise = 1;  // toy
+  std::int64_t samples = 10000;
+  std::string ablation;
   std::string format = "text";      // bench
   std::vector<std::string> shapes;  // DxH; empty: all
   std::int64_t steps = 20;          // profile
@@ -124,6 +133,7 @@ enum Takes : unsigned {
   kLandscape = 2048,
   kSweep = 4096,
   kProfile = 8192,
+  kToy = 16384,
   kEvery = ~0u,
 };
 

@@ -11,7 +11,7 @@
 
 namespace samformer::tools {
 
-void track(Json& line, const Settings& settings, const Experiment& e, const model::Samformer& model,
+void track(Json& line, const Settings& settings, const Experiment& e, const model::Model& model,
            std::span<const float> weights) {
   if (settings.tensorboard) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -30,6 +30,7 @@ void track(Json& line, const Settings& settings, const Experiment& e, const mode
       tolerance, most_products, static_cast<std::uint64_t>(settings.seed));
   line["lambda_max"] = largest.value;
   line["lambda_max_residual"] = largest.residual;
+  if (!model.has_attention()) return;
   const auto attention =
       optim::attention_summary(model, center_of(settings), weights, problem, starts, 0, stop_when_interrupted);
   line["attention_entropy"] = attention.entropy;

@@ -12,7 +12,7 @@ namespace samformer::tools {
 
 // Adds lambda_max, lambda_max_residual, attention_entropy and identity_distance of the weights to an epoch's line every
 // N epochs, and unix_time where TensorBoard needs it. Throws Error(Exit::interrupted) after a signal.
-void track(Json& line, const Settings& settings, const Experiment& experiment, const model::Samformer& model,
+void track(Json& line, const Settings& settings, const Experiment& experiment, const model::Model& model,
            std::span<const float> weights);
 // folder/events.out.tfevents.samformer from folder/metrics.jsonl; nothing without --tensorboard.
 void write_tensorboard(const std::filesystem::path& folder, const Settings& settings);

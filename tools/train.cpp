@@ -66,7 +66,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   }
   fs::remove(folder / "result.json");
   write_config(folder, settings);
-  const model::Samformer model(samformer_shape(settings, experiment.D()));
+  const model::Model model = make_model(settings, experiment.D());
   const optim::Problem problem = experiment.problem();
   const auto train_starts = all_starts(experiment.splits.train, settings);
   const auto val_starts = all_starts(model::with_lookback(experiment.splits.val, settings.lookback), settings);
@@ -157,7 +157,7 @@ int train(const Invocation& invocation) {
     }
     return 0;
   };
-  const ChosenDevice device = select_device(settings);
+  const ChosenDevice device = select_device(settings, settings.model);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
   if (resume && finished(given, settings)) return report(stored_result(given));
@@ -172,7 +172,7 @@ int train(const Invocation& invocation) {
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
   if (settings.dry_run) {
     return report(
-        describe("train", settings, experiment, model::Samformer(samformer_shape(settings, experiment.D())), device));
+        describe("train", settings, experiment, make_model(settings, experiment.D()), device));
   }
   const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
   make_folder(folder);

@@ -1,0 +1,59 @@
+// Any network of the program: what training, evaluation and checkpoints work with. A value; the choice between the
+// networks is made once a pass.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <utility>
+#include <variant>
+
+#include "model/linear.h"
+#include "model/samformer.h"
+#include "model/temporal.h"
+#include "model/transformer.h"
+#include "model/tsmixer.h"
+
+namespace samformer::model {
+
+struct Sizes {
+  std::int64_t D, L, H;
+};
+
+class Model {
+ public:
+  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer>;
+  template <class Net>
+  requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
+
+  const Network& network() const { return network_; }
+  Sizes shape() const {
+    return std::visit([](const auto& n) { return Sizes{n.shape().D, n.shape().L, n.shape().H}; }, network_);
+  }
+  const ParameterTable& parameters() const {
+    return std::visit([](const auto& n) -> const ParameterTable& { return n.parameters(); }, network_);
+  }
+  bool has_revin() const {
+    return std::visit([](const auto& n) { return n.has_revin(); }, network_);
+  }
+  // Between channels: the output's q, k and lse are there.
+  bool has_attention() const {
+    if (const auto* transformer = std::get_if<Transformer>(&network_)) {
+      return transformer->shape().attention != Attention::identity;
+    }
+    return std::holds_alternative<Samformer>(network_);
+  }
+  // How the network's windows are normalised, `center` being what was asked for.
+  kernels::Center center(kernels::Center center) const { return has_revin() ? center : kernels::Center::none; }
+  void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
+    std::visit([&](const auto& n) { n.initialise(weights, seed, init, head); }, network_);
+  }
+  template <class T>
+  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass& pass) const {
+    return std::visit([&](const auto& n) { return n.forward(tape, weights, gradients, input, pass); }, network_);
+  }
+
+ private:
+  Network network_;
+};
+
+}  // namespace samformer::model

@@ -1,0 +1,66 @@
+#include "model/network.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/philox.h"
+
+namespace samformer::model {
+namespace {
+
+constexpr std::uint32_t initialisation_stream = 0;
+
+// FNV-1a, so that a tensor's numbers follow from its name and not from the order of creation.
+std::uint32_t name_hash(std::string_view name) {
+  std::uint32_t hash = 2166136261u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+  return hash;
+}
+
+void fill_uniform(float* to, std::int64_t count, double limit, std::uint64_t seed, std::string_view name) {
+  const std::uint32_t sub = name_hash(name);
+  for (std::int64_t i = 0; i < count; i += 4) {
+    const PhiloxBlock words = random_block(seed, initialisation_stream, sub, static_cast<std::uint64_t>(i / 4));
+    for (std::int64_t k = 0; k < 4 && i + k < count; ++k) {
+      to[i + k] = static_cast<float>((2.0 * uniform01(words[static_cast<std::size_t>(k)]) - 1.0) * limit);
+    }
+  }
+}
+
+}  // namespace
+
+Dense add_dense(ParameterTable& table, const std::string& name, std::int64_t out, std::int64_t in, bool trained) {
+  const auto add = [&](const std::string& part, Shape shape) {
+    return trained ? table.add(name + part, shape) : table.add_untrained(name + part, shape);
+  };
+  const std::int64_t weight = add(".weight", Shape{out, in});
+  return {out, in, weight, add(".bias", Shape{out})};
+}
+
+void draw_dense(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, Init init,
+                double keras_limit) {
+  const Parameter& weight = table.find(std::string(name) + ".weight");
+  const Parameter& bias = table.find(std::string(name) + ".bias");
+  const double out = static_cast<double>(weight.shape.rows()), in = static_cast<double>(weight.shape.cols());
+  double limit = std::sqrt(6.0 / (in + out));
+  if (init == Init::pytorch) limit = 1.0 / std::sqrt(in);
+  if (init == Init::keras && keras_limit > 0) limit = keras_limit;
+  fill_uniform(weights + weight.offset, weight.shape.count(), limit, seed, weight.name);
+  if (init == Init::pytorch) fill_uniform(weights + bias.offset, bias.shape.count(), limit, seed, bias.name);
+}
+
+double keras_attention_limit(std::int64_t in, std::int64_t out) {
+  return std::sqrt(6.0 / (static_cast<double>(in) + static_cast<double>(in) * static_cast<double>(out)));
+}
+
+RevinAffine::RevinAffine(ParameterTable& table, std::int64_t D, bool learned) : learned(learned), D(D) {
+  if (!learned) return;
+  gamma = table.add("revin.affine_weight", Shape{D});
+  beta = table.add("revin.affine_bias", Shape{D});
+}
+
+void RevinAffine::initialise(float* weights) const {
+  if (learned) std::fill_n(weights + gamma, D, 1.0f);
+}
+
+}  // namespace samformer::model

@@ -1,0 +1,96 @@
+#include "model/tsmixer.h"
+
+#include <algorithm>
+
+#include "core/dual.h"
+
+namespace samformer::model {
+
+TsMixer::TsMixer(TsMixerShape shape) : shape_(shape) {
+  const std::int64_t D = shape.D, L = shape.L, H = shape.H, ff = shape.ff;
+  SAMFORMER_CHECK(D > 0 && L > 0 && H > 0 && ff > 0 && shape.blocks > 0,
+                  "tsmixer: D, L, H, ff and blocks must be positive, found {}, {}, {}, {}, {}", D, L, H, ff,
+                  shape.blocks);
+  head_ = add_dense(table_, "linear_forecaster", H, L);
+  affine_ = RevinAffine(table_, D, true);
+  std::vector<std::pair<std::string, NormLayer*>> norms;
+  const auto dense = [&](const std::string& name, std::int64_t out, std::int64_t in) {
+    layers_.push_back(name);
+    return add_dense(table_, name, out, in);
+  };
+  const auto norm = [&](const std::string& name, NormLayer& layer) {
+    layer.weight = table_.add(name + ".weight", Shape{D, L});
+    layer.bias = table_.add(name + ".bias", Shape{D, L});
+    norms.emplace_back(name, &layer);
+  };
+  blocks_.resize(static_cast<std::size_t>(shape.shared ? 1 : shape.blocks));
+  for (std::size_t b = 0; b < blocks_.size(); ++b) {
+    Block& block = blocks_[b];
+    const std::string prefix = shape.shared ? "" : fmt::format("blocks.{}.", b);
+    norm(prefix + (shape.shared ? "norm" : "time_norm"), block.time_norm);
+    if (!shape.shared) norm(prefix + "feature_norm", block.feature_norm);
+    block.time = dense(prefix + "time", L, L);
+    block.feature_in = dense(prefix + "feature_in", ff, D);
+    block.feature_out = dense(prefix + "feature_out", D, ff);
+  }
+  if (shape.norm == Norm::batch) {
+    for (auto& [name, layer] : norms) {
+      layer->running_mean = table_.add_untrained(name + ".running_mean", Shape{D, L});
+      layer->running_var = table_.add_untrained(name + ".running_var", Shape{D, L});
+    }
+  }
+  if (shape.shared) blocks_[0].feature_norm = blocks_[0].time_norm;
+}
+
+void TsMixer::initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
+  std::fill(weights, weights + table_.slab_size(), 0.0f);
+  for (const std::string& layer : layers_) draw_dense(weights, table_, layer, seed, init);
+  if (head == HeadInit::as_init) draw_dense(weights, table_, "linear_forecaster", seed, init);
+  affine_.initialise(weights);
+  const std::int64_t M = shape_.D * shape_.L;
+  for (const Block& block : blocks_) {
+    for (const NormLayer* norm : {&block.time_norm, &block.feature_norm}) {
+      std::fill_n(weights + norm->weight, M, 1.0f);
+      if (shape_.norm == Norm::batch) std::fill_n(weights + norm->running_var, M, 1.0f);
+    }
+  }
+}
+
+template <class T>
+Output<T> TsMixer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input,
+                           const Pass& pass) const {
+  const std::int64_t D = shape_.D, L = shape_.L, N = check_windows("tsmixer", input, D, L);
+  const SlabVars<T> slab(tape, table_, weights, gradients);
+  const AffineVars<T> affine = affine_.vars(tape, slab);
+  const auto normalised = [&](const NormLayer& norm, Var<T> x) {
+    const Shape positions{D, L};
+    const Var<T> weight = slab(norm.weight, positions), bias = slab(norm.bias, positions);
+    if (shape_.norm == Norm::layer) return layer_norm(x, weight, bias);
+    return batch_norm(x, weight, bias,
+                      Running<T>{slab.tensor(norm.running_mean, positions), slab.tensor(norm.running_var, positions),
+                                 pass.training, pass.training && pass.number == 0});
+  };
+  int site = 0;
+  const auto dropped = [&](Var<T> x) {
+    if (!pass.training || shape_.dropout == 0) return x;
+    return dropout(x, shape_.dropout, DropoutAddress{pass.seed, pass.step, pass.number, site++});
+  };
+  const auto activated = [&](Var<T> x) { return shape_.activation == Activation::gelu ? gelu(x) : relu(x); };
+
+  Var<T> h = affine_.apply(input, affine);  // [N D, L]
+  for (std::int64_t b = 0; b < shape_.blocks; ++b) {
+    const Block& block = blocks_[static_cast<std::size_t>(shape_.shared ? 0 : b)];
+    h = h + dropped(activated(slab.apply(block.time, normalised(block.time_norm, h))));
+    const Var<T> steps = transpose(normalised(block.feature_norm, h), N);  // [N L, D]
+    const Var<T> hidden = dropped(activated(slab.apply(block.feature_in, steps)));
+    h = h + transpose(dropped(slab.apply(block.feature_out, hidden)), N);
+  }
+  return {slab.apply(head_, h), affine};
+}
+
+template Output<float> TsMixer::forward(Tape<float>&, float*, float*, const Normalised<float>&, const Pass&) const;
+template Output<double> TsMixer::forward(Tape<double>&, double*, double*, const Normalised<double>&, const Pass&) const;
+template Output<Dual<double>> TsMixer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
+                                               const Normalised<Dual<double>>&, const Pass&) const;
+
+}  // namespace samformer::model

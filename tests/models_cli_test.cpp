@@ -1,0 +1,106 @@
+// Every --model through the program: trained, tested, taken up again, evaluated and asked for a forecast; `toy`.
+#include "tests/cli_fixture.h"
+
+namespace samformer {
+namespace {
+
+class Models : public ProgramTest {
+ protected:
+  struct Row {
+    std::string model;
+    std::int64_t parameters;  // at D = 3, L = 24, H = 6, d_m = 16, ff = 64
+    Words flags = {};
+  };
+  std::vector<Row> rows() const {
+    const std::int64_t head = 25 * 6, revin = 6, qkv = 3 * (24 * 16 + 16), back = 16 * 24 + 24;
+    const std::int64_t mixer = 24 * 24 + 24 + 2 * 64 * 3 + 64 + 3, norm = 2 * 3 * 24;
+    return {{"samformer", qkv + back + head + revin},
+            {"transformer", qkv + back + head + revin},
+            {"random-transformer", head},
+            {"identity", qkv / 3 + back + head + revin},
+            {"temporal", 4 * 16 * 3 + 3 * 16 + 3 + head + revin},
+            {"linear", head + revin},
+            {"sigma-reparam", qkv + back + head + revin + 4},
+            {"tsmixer", 2 * (mixer + 2 * norm) + head + revin},
+            {"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
+            {"tsmixer", mixer + norm + head + revin, {"--shared", "--norm", "layer", "--activation", "gelu"}}};
+  }
+};
+
+TEST_F(Models, TrainEvaluatePredict) {
+  int number = 0;
+  for (const Row& row : rows()) {
+    SCOPED_TRACE(row.model);
+    const std::string folder = "run-" + std::to_string(number++);
+    const Json trained = document(small(folder, Words{"--model", row.model} + row.flags));
+    EXPECT_EQ(trained["model"], row.model);
+    EXPECT_EQ(trained["parameters"], row.parameters);
+    EXPECT_EQ(trained["weights_sha256"], hash_of(folder + "/best.safetensors"));
+    EXPECT_LT(trained["test_mse"], 1.5);
+    const Json evaluated = document({"eval", path(folder)});
+    for (const char* field : {"test_mse", "test_mae", "parameters", "weights_sha256", "per_channel", "model"}) {
+      EXPECT_EQ(evaluated[field], trained[field]) << field;
+    }
+    const Json forecast = document({"predict", path(folder)});
+    EXPECT_EQ(forecast["forecast"].size(), 6u);
+    EXPECT_GT(document({"sharpness", path(folder), "--windows", "8", "--tolerance", "1e-2"})["lambda_max"], 0);
+  }
+}
+
+// Dropout, running averages and the averaged weights continue to the same bits.
+TEST_F(Models, TsMixerResumes) {
+  const Words flags{"--model", "tsmixer", "--rho", "0.3", "--dropout", "0.5"};
+  document(small("whole", flags + Words{"--epochs", "6"}));
+  document(small("part", flags + Words{"--epochs", "3"}));
+  document({"train", "--resume", path("part"), "--epochs", "6"});
+  EXPECT_EQ(read("part/metrics.jsonl"), read("whole/metrics.jsonl"));
+  EXPECT_EQ(hash_of("part/best.safetensors"), hash_of("whole/best.safetensors"));
+}
+
+TEST_F(Models, RefusesWhatAModelLacks) {
+  series("small.csv", 400, 3);
+  fails(2, small("run", {"--model", "random-transformer", "--stats-mix", "0.5"}),
+        {"random-transformer", "--stats-mix"});
+  fails(2, small("run", {"--model", "identity", "--blocks", "3"}), {"--blocks"});
+  fails(2, small("run", {"--model", "tsmixer", "--dropout", "1"}), {"--dropout"});
+  document(small("identity", {"--model", "identity"}));
+  fails(2, {"attention", path("identity")}, {"no attention between channels"});
+}
+
+TEST_F(Models, ToyComparesTheModels) {
+  const Words words{"toy", "--samples", "100", "--lookback", "12",        "--horizon", "4", "--epochs",
+                    "2",   "--noise",   "0.5", "--out",      path("toy"), "--threads", "1"};
+  const Json d = document(words);
+  EXPECT_EQ(d["noise"], 0.5);
+  EXPECT_EQ(d["rho"], 0.7);
+  std::vector<std::string> names;
+  for (const Json& m : d["models"]) {
+    names.push_back(m["model"]);
+    for (const char* field : {"train_mse", "val_mse", "test_mse"}) EXPECT_GT(m[field], 0) << m["model"] << field;
+    if (m["model"] == "oracle") continue;
+    ASSERT_EQ(m["attention_entropy"].size(), 3u);  // epochs 0, 1 and the last
+    EXPECT_EQ(m["attention_entropy"][2]["epoch"], 2);
+    for (const Json& e : m["attention_entropy"]) EXPECT_LE(e["entropy"].get<double>(), std::log(7.0) + 1e-6);
+    EXPECT_EQ(m["curve"].size(), 2u);
+    EXPECT_EQ(m["curve"][1]["val_mse"], m["val_mse"]);
+    EXPECT_TRUE(m["lambda_max"].is_number());
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"oracle", "random-transformer", "transformer", "transformer-sam",
+                                             "sigma-reparam"}));
+  // 700 equations of 12 unknowns on noise of variance 0.25.
+  EXPECT_NEAR(d["models"][0]["train_mse"].get<double>(), 0.25, 0.05);
+  // The frozen attention of the Random Transformer is what it was.
+  EXPECT_EQ(d["models"][1]["parameters"], 13 * 4);
+  EXPECT_EQ(d["models"][1]["attention_entropy"][0]["entropy"], d["models"][1]["attention_entropy"][2]["entropy"]);
+  EXPECT_NE(d["models"][2]["attention_entropy"][0]["entropy"], d["models"][2]["attention_entropy"][2]["entropy"]);
+  EXPECT_EQ(Json::parse(read("toy/toy.json")), d);
+  EXPECT_TRUE(exists("toy/report.html"));
+
+  const Json again = document(words), ablation = document(words + Words{"--ablation", "optimizers"});
+  EXPECT_EQ(again["models"][3]["val_mse"], d["models"][3]["val_mse"]);
+  EXPECT_EQ(ablation["models"].size(), 6u);
+  EXPECT_EQ(ablation["models"][1]["val_mse"], d["models"][2]["val_mse"]);  // the same transformer under Adam
+}
+
+}  // namespace
+}  // namespace samformer
