@@ -39,8 +39,8 @@ Var<T> revin_affine(Var<T> xhat, AffineVars<T> affine) {
   return xhat.tape->record(U, {affine.gamma, affine.beta}, [=](Var<T> self) {
     Arena& memory = self.tape->arena();
     const Arena::Mark mark = memory.mark();
-    kernels::revin_affine_backward(affine.gamma.gradient().data, affine.beta.gradient().data, self.gradient().data,
-                                   X.data, R, D, L, memory.allocate<T>(2 * R));
+    kernels::revin_affine_backward(affine.gamma.gradient_or_null(), affine.beta.gradient_or_null(),
+                                   self.gradient().data, X.data, R, D, L, memory.allocate<T>(2 * R));
     memory.rewind(mark);
   });
 }
@@ -136,8 +136,8 @@ Var<T> spectral_reparam(Var<T> weight, Var<T> gamma) {
   return weight.tape->record(What, {weight, gamma}, [=](Var<T> self) {
     Arena& memory = self.tape->arena();
     const Arena::Mark begin = memory.mark();
-    kernels::spectral_reparam_backward(weight.gradient().data, gamma.gradient().data, self.gradient().data, W.data,
-                                       g.data[0], sigma, u, v, out, in, memory.allocate<T>(out));
+    kernels::spectral_reparam_backward(weight.gradient_or_null(), gamma.gradient_or_null(), self.gradient().data,
+                                       W.data, g.data[0], sigma, u, v, out, in, memory.allocate<T>(out));
     memory.rewind(begin);
   });
 }

@@ -91,7 +91,8 @@ void revin_affine(T* u, const T* xhat, const T* gamma, const T* beta, std::int64
   });
 }
 
-// Backward of revin_affine for constant xhat: dgamma and dbeta [D] accumulate. `work`: 2 R scalars.
+// Backward of revin_affine for constant xhat: dgamma and dbeta [D] (each null where not wanted) accumulate. `work`: 2 R
+// scalars.
 template <class T>
 void revin_affine_backward(T* dgamma, T* dbeta, const T* du, const T* xhat, std::int64_t R, std::int64_t D,
                            std::int64_t L, T* work) {
@@ -103,8 +104,8 @@ void revin_affine_backward(T* dgamma, T* dbeta, const T* du, const T* xhat, std:
     }
   });
   for (std::int64_t r = 0; r < R; ++r) {
-    dgamma[r % D] += work[r];
-    dbeta[r % D] += work[R + r];
+    if (dgamma) dgamma[r % D] += work[r];
+    if (dbeta) dbeta[r % D] += work[R + r];
   }
 }
 

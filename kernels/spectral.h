@@ -72,7 +72,7 @@ Wide<T> spectral_norm(Wide<T>* u, Wide<T>* v, const T* W, std::int64_t out, std:
   return sigma;
 }
 
-// Accumulates dW and *dgamma. `work`: `out` scalars.
+// Accumulates dW and *dgamma, each null where not wanted. `work`: `out` scalars.
 template <class T>
 void spectral_reparam_backward(T* dW, T* dgamma, const T* dWhat, const T* W, T gamma, Wide<T> sigma, const Wide<T>* u,
                                const Wide<T>* v, std::int64_t out, std::int64_t in, T* work) {
@@ -80,7 +80,8 @@ void spectral_reparam_backward(T* dW, T* dgamma, const T* dWhat, const T* W, T g
   Wide<T> along{};
   for (std::int64_t o = 0; o < out; ++o) along += static_cast<Wide<T>>(work[o]);
   along /= sigma;
-  *dgamma += static_cast<T>(along);
+  if (dgamma) *dgamma += static_cast<T>(along);
+  if (!dW) return;
   const T factor = gamma / static_cast<T>(sigma);
   parallel_for<T>(out, [=](std::int64_t o) {
     for (std::int64_t i = 0; i < in; ++i) {

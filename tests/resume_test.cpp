@@ -137,6 +137,10 @@ TEST_F(Resume, SignalsSaveTheState) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGINT, SIGTERM}) {
     const pid_t child = start(words);
     wait_for("run/config.toml");
+    // Before it says so, the resumed program may not catch signals yet.
+    for (int i = 0; i < 60000 && logged("run", "resumed") < stopped; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     std::this_thread::sleep_for(std::chrono::duration<double>(whole / 8));
     kill(child, signal);
     const Outcome o = finish(child);
@@ -166,7 +170,7 @@ TEST_F(Resume, AStateEverySixtySecondsInsideAnEpoch) {
   const tools::Settings settings = tools::read_run_settings(path("whole"));
   tools::Console console(stderr, false, true, false);
   const tools::Experiment experiment = tools::load_experiment(settings, console);
-  const model::Samformer net(tools::samformer_shape(settings, experiment.D()));
+  const model::Model net = tools::make_model(settings, experiment.D());
   const auto starts = [&](model::Span rows) { return model::window_starts(rows, settings.lookback, settings.horizon); };
   const auto train_starts = starts(experiment.splits.train);
   const auto val_starts = starts(model::with_lookback(experiment.splits.val, settings.lookback));

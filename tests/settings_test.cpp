@@ -1,4 +1,5 @@
 // Settings: defaults, presets, merging, origins, refusals, round trips (design/cli.md). Seeds are fixed.
+#include "core/text.h"
 #include "tools/settings.h"
 
 #include <gtest/gtest.h>
@@ -261,6 +262,12 @@ TEST_F(SettingsFile, LaterLayersWinAndOriginsAreKept) {
   EXPECT_EQ(from_flags({{"lr", "1"}, {"lr", "2"}}).settings.lr, 2);
 }
 
+// Other models have no use for it, and refuse another value than theirs.
+bool of_tsmixer(const Option& option) {
+  const std::set<std::string_view> own{"blocks", "ff", "dropout", "norm", "activation", "shared"};
+  return own.contains(option.name);
+}
+
 // Each option, set to another value through each way in, changes its own member and no other.
 TEST_F(SettingsFile, EveryOptionWorksAsFlagKeyAndVariable) {
   std::set<std::string> spellings;
@@ -297,12 +304,14 @@ TEST_F(SettingsFile, EveryOptionWorksAsFlagKeyAndVariable) {
     Flags flags{{std::string(option.name), text}};
     std::string prefix;
     if (option.name == "target") flags.push_back({"features", "S"}), prefix = "features = \"S\"\n";
+    if (of_tsmixer(option)) flags.push_back({"model", "tsmixer"}), prefix = "model = \"tsmixer\"\n";
     const Settings by_flag = resolve(flags, {}, kEvery).settings;
     EXPECT_NE(by_flag, Settings{});
     std::string variable = "SAMFORMER_";
     for (const char c : option.name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     Environment environment{{variable, text}};
-    if (!prefix.empty()) environment["SAMFORMER_FEATURES"] = "S";
+    if (option.name == "target") environment["SAMFORMER_FEATURES"] = "S";
+    if (of_tsmixer(option)) environment["SAMFORMER_MODEL"] = "tsmixer";
     EXPECT_EQ(resolve({}, environment, kEvery).settings, by_flag);
     const std::string path = write(fmt::format("{}{} = {}\n", prefix, option.name, toml));
     Settings by_file = resolve({{"config", path}}, {}, kEvery).settings;
@@ -525,7 +534,7 @@ TEST_F(SettingsFile, PrintedConfigurationGivesTheSameSettings) {
   for (int round = 0; round < 200; ++round) {
     Flags flags;
     for (const Option& option : options()) {
-      if (!option.stored || option.name == "model" || random() % 2) continue;
+      if (!option.stored || option.name == "model" || of_tsmixer(option) || random() % 2) continue;
       std::string text;
       switch (option.member.index()) {
         case 0:
@@ -564,8 +573,11 @@ TEST_F(SettingsFile, PrintedConfigurationGivesTheSameSettings) {
     back.config.clear();
     EXPECT_EQ(back, printed.settings);
   }
-  const Resolved transformer = from_flags({{"model", "transformer"}, {"preset", "authors-pytorch"}});
-  EXPECT_EQ(settings_from_toml(to_toml(transformer), "x"), transformer.settings);
+  for (const Flags& flags : {Flags{{"model", "transformer"}, {"preset", "authors-pytorch"}},
+                             Flags{{"model", "tsmixer"}, {"blocks", "3"}, {"norm", "layer"}, {"shared", "true"}}}) {
+    const Resolved printed = from_flags(flags);
+    EXPECT_EQ(settings_from_toml(to_toml(printed), "x"), printed.settings);
+  }
 }
 
 TEST(Settings, PrintedConfigurationNamesOrigins) {
@@ -716,12 +728,12 @@ TEST_F(Resume, DamagedOrMissingRunsAreDataErrors) {
 
 TEST(Nearest, FindsSlipsAndBeginnings) {
   const std::vector<std::string> words = {"stats-mix", "lookback", "lr", "learning_rate", "center"};
-  EXPECT_EQ(nearest("stats_mix", words), "stats-mix");
-  EXPECT_EQ(nearest("lokback", words), "lookback");
-  EXPECT_EQ(nearest("rl", words), "lr");
-  EXPECT_EQ(nearest("learn", words), "learning_rate");
-  EXPECT_EQ(nearest("", words), "lr");
-  EXPECT_FALSE(nearest(std::string(100000, 'x'), words).empty());
+  EXPECT_EQ(nearest_name("stats_mix", words), "stats-mix");
+  EXPECT_EQ(nearest_name("lokback", words), "lookback");
+  EXPECT_EQ(nearest_name("rl", words), "lr");
+  EXPECT_EQ(nearest_name("learn", words), "learning_rate");
+  EXPECT_EQ(nearest_name("", words), "lr");
+  EXPECT_FALSE(nearest_name(std::string(100000, 'x'), words).empty());
 }
 
 }  // namespace

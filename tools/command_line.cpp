@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace samformer::tools {
 
@@ -16,7 +17,7 @@ std::string_view first_word(std::string_view name) { return name.substr(0, name.
 
 Error unknown(std::string_view what, const std::string& found, const std::vector<std::string>& known) {
   return Error(Exit::usage, fmt::format("unknown {} '{}'", what, found))
-      .hint(fmt::format("did you mean {}?", nearest(found, known)));
+      .hint(fmt::format("did you mean {}?", nearest_name(found, known)));
 }
 
 const Command& find_command(std::span<const Command> commands, const std::vector<std::string>& words) {

@@ -1,6 +1,5 @@
 // The table of all options; see settings.h.
 #include <algorithm>
-#include <array>
 #include <limits>
 
 #include "tools/settings.h"
@@ -219,23 +218,6 @@ const std::vector<Option>& table() {
   return rows;
 }
 
-// Damerau's distance: insertions, deletions, replacements and swaps of neighbours.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::array<std::vector<std::size_t>, 3> row;
-  for (auto& r : row) r.resize(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[0][j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    auto &now = row[i % 3], &before = row[(i + 2) % 3], &two_before = row[(i + 1) % 3];
-    now[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      now[j] = std::min({before[j] + 1, now[j - 1] + 1, before[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        now[j] = std::min(now[j], two_before[j - 2] + 1);
-    }
-  }
-  return row[a.size() % 3][b.size()];
-}
-
 }  // namespace
 
 std::span<const Option> options() { return table(); }
@@ -303,20 +285,6 @@ const Option* find_option(std::string_view name) {
     if (option.name == name || std::ranges::find(option.aliases, name) != option.aliases.end()) return &option;
   }
   return nullptr;
-}
-
-std::string nearest(std::string_view name, std::span<const std::string> candidates) {
-  name = name.substr(0, 64);  // a long word is near to nothing, and must not cost its square
-  std::string best;
-  std::size_t best_distance = std::numeric_limits<std::size_t>::max();
-  for (const std::string& candidate : candidates) {
-    const std::size_t distance = name.size() > 2 && candidate.starts_with(name) ? 0 : edit_distance(name, candidate);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
-  }
-  return best;
 }
 
 }  // namespace samformer::tools

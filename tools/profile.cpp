@@ -96,9 +96,9 @@ int profile(const Invocation& invocation) {
   if (!settings.resume.empty() || !settings.seeds.empty()) {
     throw Error(Exit::usage, "profile: --resume and --seeds belong to train").hint("give --seed");
   }
-  const ChosenDevice device = select_device(settings);
+  const ChosenDevice device = select_device(settings, settings.model);
   const Experiment experiment = load_experiment(settings, invocation.console);
-  const model::Samformer model(samformer_shape(settings, experiment.D()));
+  const model::Model model = make_model(settings, experiment.D());
   const optim::Problem problem = experiment.problem();
   const optim::TrainerSettings t = trainer_settings(settings);
   optim::Training<float> training(model, t.step);

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace samformer::tools {
 
@@ -116,7 +117,7 @@ Error unexpected(const Option& option, std::string_view subject, std::string_vie
   Error error = usage(fmt::format("{}: expected {}, found '{}'", subject, expectation(option), found));
   if (option.choices.empty()) return error;
   const std::vector<std::string> choices(option.choices.begin(), option.choices.end());
-  return std::move(error).hint(fmt::format("did you mean '{}'?", nearest(found, choices)));
+  return std::move(error).hint(fmt::format("did you mean '{}'?", nearest_name(found, choices)));
 }
 
 // Value of the option's kind from the text of a flag, a variable or a preset. `subject` is the name as the user wrote
@@ -305,7 +306,7 @@ std::vector<Assignment> assignments_of_file(std::string_view text, const std::st
     if (!option || std::ranges::find(known, option->name) == known.end()) {
       throw usage(fmt::format("unknown key '{}'", name))
           .at(source, key_at.line, key_at.column)
-          .hint(fmt::format("did you mean '{}'?", nearest(name, known)));
+          .hint(fmt::format("did you mean '{}'?", nearest_name(name, known)));
     }
     if (!seen.insert(option).second) {
       throw usage(fmt::format("'{}' is given twice, as '{}' too", option->name, name))
@@ -339,7 +340,7 @@ std::vector<Assignment> assignments_of_environment(const Environment& environmen
     }
     if (!found) {
       throw usage(fmt::format("unknown environment variable {}", name))
-          .hint(fmt::format("did you mean {}?", nearest(name, known)));
+          .hint(fmt::format("did you mean {}?", nearest_name(name, known)));
     }
     if (text.empty() || !(found->takes & takes)) continue;
     result.push_back(assign_text(*found, name, text, {Layer::environment, "environment " + name}));

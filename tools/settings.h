@@ -193,9 +193,6 @@ std::string join(const Words& words, std::string_view separator) {
   return result;
 }
 
-// The candidate with the smallest edit distance (Damerau); a candidate that begins with `name` comes first.
-std::string nearest(std::string_view name, std::span<const std::string> candidates);
-
 enum class Layer { builtin, preset, file, environment, flag };
 struct Origin {
   Layer layer = Layer::builtin;

@@ -258,7 +258,7 @@ int toy(const Invocation& invocation) {
   toy.train = {0, s.samples};
   toy.val = {s.samples, std::max<std::int64_t>(1, s.samples / 2)};
   toy.test = {toy.val.first + toy.val.count, std::max<std::int64_t>(1, s.samples / 5)};
-  toy.samples = model::make_toy(toy.sizes, count, s.noise, static_cast<std::uint64_t>(s.seed));
+  toy.samples = model::make_toy(toy.sizes, toy.test.first + toy.test.count, s.noise, static_cast<std::uint64_t>(s.seed));
 
   Json d = document("toy");
   d["noise"] = s.noise;
