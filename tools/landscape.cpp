@@ -77,14 +77,8 @@ void look(Analysed& a, const Invocation& invocation) {
       if (std::isfinite(v)) low = std::min(low, v), high = std::max(high, v);
     }
   }
-  std::vector<std::string> charts{draw(LineChart{"Loss along one direction",
-                                                 "distance, in norms of each row",
-                                                 "loss, log scale",
-                                                 curves,
-                                                 true,
-                                                 {},
-                                                 0,
-                                                 "trained weights"})};
+  std::vector<std::string> charts{draw(LineChart{
+      "Loss along one direction", "distance, in norms of each row", "loss", curves, false, {}, 0, "trained weights"})};
   for (const Slices& s : all) {
     std::vector<double> levels;
     for (int b = square_side; b-- > 0;) {  // the picture's rows go downwards

@@ -273,14 +273,14 @@ std::string draw(const HeatMap& map) {
         "href=\"data:image/bmp;base64,{}\"/>\n",
         from, above, side, side, base64(bitmap(map)));
   } else {
+    svg += "<g shape-rendering=\"crispEdges\">\n";
     for (std::int64_t r = 0; r < map.rows; ++r) {
       for (std::int64_t c = 0; c < map.columns; ++c) {
         const double v = map.values[static_cast<std::size_t>(r * map.columns + c)];
-        const auto rgb = colour((v - map.low) / (map.high - map.low));
+        const auto rgb = colour(finite(v) ? (v - map.low) / (map.high - map.low) : 0);
         const double y = above + static_cast<double>(r) * cell_h;
         svg += fmt::format(
-            "<rect x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" fill=\"{}\" "
-            "shape-rendering=\"crispEdges\">",
+            "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\">",
             from + static_cast<double>(c) * cell_w, y, cell_w + 0.2, cell_h + 0.2,
             finite(v) ? fmt::format("#{:02x}{:02x}{:02x}", rgb[0], rgb[1], rgb[2]) : "none");
         if (named) {
@@ -290,6 +290,7 @@ std::string draw(const HeatMap& map) {
         svg += "</rect>\n";
       }
     }
+    svg += "</g>\n";
   }
   if (named && !image) {
     const std::int64_t every = std::max<std::int64_t>(1, (map.rows + 23) / 24);
@@ -328,12 +329,6 @@ std::string draw(const HeatMap& map) {
   svg += text(width - 44, above + 10, "start", fmt::format("{:.3g}", map.high));
   svg += text(width - 44, above + side, "start", fmt::format("{:.3g}", map.low));
   return svg + "</svg>\n";
-}
-
-std::string standalone_svg(const std::string& chart) {
-  const std::size_t body = chart.find('\n') + 1;
-  return chart.substr(0, body) + "<style>" + std::string(chart_css) +
-         "</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>\n" + chart.substr(body);
 }
 
 }  // namespace samformer::tools

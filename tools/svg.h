@@ -1,4 +1,4 @@
-// Charts as SVG text, for a report (tools/report.h) or a file of their own.
+// Charts as SVG text, for a report (tools/report.h); tools/picture.py makes a file of one.
 //
 // Coordinates are CSS pixels of a drawing 400 wide, small enough that its 12 px text stays readable on a phone. Colours
 // are classes of one style sheet (chart_css), which knows light and dark; an image's own colours suit both.
@@ -54,8 +54,5 @@ struct HeatMap {
   double x_first = 0, x_last = 1, y_first = 0, y_last = 1;     // of the outer cells' centres; y grows upwards
 };
 std::string draw(const HeatMap& map);
-
-// A chart as a file of its own.
-std::string standalone_svg(const std::string& chart);
 
 }  // namespace samformer::tools
