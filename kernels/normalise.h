@@ -71,7 +71,7 @@ void batch_norm(T* y, const T* x, const T* mean, const T* rstd, const T* w, cons
   });
 }
 
-// Accumulates dx [N][M] (null: not wanted), dw and db [M]. `constant`: the statistics were running averages.
+// Accumulates dx [N][M], dw and db [M] (null: not wanted). `constant`: the statistics were running averages.
 template <class T>
 void batch_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* mean, const T* rstd, const T* w,
                          bool constant, std::int64_t N, std::int64_t M) {
@@ -87,12 +87,8 @@ void batch_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* 
         along[c] += g[c] * ((row[c] - mean[first + c]) * rstd[first + c]);
       }
     }
-    if (dw) {
-      for (std::int64_t c = 0; c < n; ++c) {
-        db[first + c] += total[c];
-        dw[first + c] += along[c];
-      }
-    }
+    for (std::int64_t c = 0; db && c < n; ++c) db[first + c] += total[c];
+    for (std::int64_t c = 0; dw && c < n; ++c) dw[first + c] += along[c];
     if (!dx) return;
     for (std::int64_t i = 0; i < N; ++i) {
       const T *g = dy + i * M + first, *row = x + i * M + first;
@@ -123,20 +119,24 @@ void layer_norm(T* y, T* mean, T* rstd, const T* x, const T* w, const T* b, std:
   });
 }
 
-// Accumulates dx [N][M] (null: not wanted), dw and db [M].
+// Accumulates dx [N][M], dw and db [M] (null: not wanted).
 template <class T>
 void layer_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* mean, const T* rstd, const T* w,
                          std::int64_t N, std::int64_t M) {
-  if (dw) {
+  if (dw || db) {
     parallel_for<T>(blocks_of(M, norm_width), [=](std::int64_t block) {
-      const std::int64_t first = block * norm_width, end = std::min(M, first + norm_width);
+      const std::int64_t first = block * norm_width, n = std::min(norm_width, M - first);
+      T total[norm_width] = {}, along[norm_width] = {};
       for (std::int64_t i = 0; i < N; ++i) {
+        const T *g = dy + i * M + first, *row = x + i * M + first;
 #pragma omp simd
-        for (std::int64_t c = first; c < end; ++c) {
-          db[c] += dy[i * M + c];
-          dw[c] += dy[i * M + c] * ((x[i * M + c] - mean[i]) * rstd[i]);
+        for (std::int64_t c = 0; c < n; ++c) {
+          total[c] += g[c];
+          along[c] += g[c] * ((row[c] - mean[i]) * rstd[i]);
         }
       }
+      for (std::int64_t c = 0; db && c < n; ++c) db[first + c] += total[c];
+      for (std::int64_t c = 0; dw && c < n; ++c) dw[first + c] += along[c];
     });
   }
   if (!dx) return;

@@ -382,6 +382,37 @@ TEST_P(GpuKernels, Loss) {
   expect_close("sum for beta", unpadded(out[2], plane(), 1), noisy.sum_beta, truth.sum_beta);
 }
 
+// Added in double: exact but for the order of the sum. Every other channel is a target; twice the same batch.
+TEST_P(GpuKernels, ErrorSums) {
+  const Floats forecast = random.normal(z.rows() * z.H);
+  Vector<std::int32_t> targets;
+  for (int d = z.D - 1; d >= 0; d -= 2) targets.push_back(d);
+  const int count = static_cast<int>(targets.size());
+  const Device<float> forecast_d(forecast, "forecast"), series_d(series, "series");
+  const Device<std::int32_t> starts_d(starts, "starts"), targets_d(targets, "targets");
+  const auto cells = static_cast<std::size_t>(count * z.H);
+  Device<double> sums(2 * cells, "sums");
+  device_zero(sums, 2 * cells * sizeof(double), nullptr);
+  for (int i = 0; i < 2; ++i) {
+    error_sums(sums, forecast_d, series_d, starts_d, targets_d, count, z.N, z.D, length, z.L, z.H, nullptr);
+  }
+  const Vector<double> got = sums.values();
+  for (std::size_t cell = 0; cell < cells; ++cell) {
+    const int d = targets[cell / static_cast<std::size_t>(z.H)], h = static_cast<int>(cell) % z.H;
+    double squared = 0, absolute = 0;
+    for (int n = 0; n < z.N; ++n) {
+      const auto row = static_cast<std::size_t>(n * z.D + d);
+      const auto at = static_cast<std::size_t>(d * length + starts[static_cast<std::size_t>(n)] + z.L + h);
+      const double error =
+          double(forecast[row * static_cast<std::size_t>(z.H) + static_cast<std::size_t>(h)]) - double(series[at]);
+      squared += 2 * error * error;
+      absolute += 2 * std::abs(error);
+    }
+    ASSERT_NEAR(got[cell], squared, 1e-12 * squared) << "target " << d << ", step " << h;
+    ASSERT_NEAR(got[cells + cell], absolute, 1e-12 * absolute) << "target " << d << ", step " << h;
+  }
+}
+
 TEST_P(GpuKernels, ProjectionBackwardAndGradients) {
   const int O = z.columns(), L = z.L;
   const Floats dz = random.normal(z.rows() * ld), product = random.normal(O * L), bias = random.normal(L);
