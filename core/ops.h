@@ -75,11 +75,15 @@ Var<T> mae(Var<T> prediction, Var<T> target);
 // RevIN's statistics: level and sigma [R], constants of differentiation.
 template <class T>
 struct Normalised {
-  Var<T> xhat;  // [N, D, L], without scale and shift
+  Var<T> xhat;  // [N, D, L], without scale and shift; no data where `sliding` has windows
   Tensor<T> level;
   Tensor<T> sigma;
   kernels::Bf16Windows halves = {};  // set: products with xhat are in bfloat16
+  kernels::Windows<T> sliding = {};  // set: products are correlations of the series (kernels/correlation.h)
 };
+
+// Level and sigma of windows that start one step apart, for a model without gradients.
+Normalised<float> revin_sliding(Tape<float>& tape, kernels::Windows<float> x, std::int64_t L, kernels::Center center);
 
 // Rounds the windows, once for all products with them.
 void round_to_bf16(Normalised<float>& input);
@@ -104,10 +108,10 @@ struct AffineVars {
 
 // Z = (gamma_d xhat + beta_d) W' + b, [R, O] (kernels/projection.h). xhat must be a constant. The bias columns
 // [skip_begin, skip_end) get no gradient: the key bias. Backward scales Z's gradient in place: do not read it
-// afterwards. `halves`: of xhat, for a product in bfloat16.
+// afterwards.
 template <class T>
-Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin = 0,
-               std::int64_t skip_end = 0, kernels::Bf16Windows halves = {});
+Var<T> project(const Normalised<T>& input, Var<T> weight, Var<T> bias, AffineVars<T> affine,
+               std::int64_t skip_begin = 0, std::int64_t skip_end = 0);
 
 // C = softmax_rows(Q K' / sqrt(d_m)) V for each sample's D channels (kernels/attention.h); q, k [R, d_m], v [R, d_v]
 // are views of one matrix. `lse_out` receives the saved log-sum-exp [R] when given.

@@ -3,6 +3,7 @@
 #include "core/dual.h"
 #include "core/dual_gemm.h"
 #include "core/ops.h"
+#include "kernels/correlation.h"
 #include "kernels/elementwise.h"
 #include "kernels/projection.h"
 
@@ -55,9 +56,18 @@ Tensor<T> gradient_or_scratch(Var<T> v, std::int64_t stride) {
   return v.tape->arena().template tensor<T>(Shape{v.value().rows(), stride}).columns(0, v.value().cols());
 }
 
+Normalised<float> revin_sliding(Tape<float>& tape, kernels::Windows<float> x, std::int64_t L, kernels::Center center) {
+  Arena& arena = tape.arena();
+  const Tensor<float> level = arena.tensor<float>(Shape{x.N * x.D}), sigma = arena.tensor<float>(Shape{x.N * x.D});
+  kernels::revin_normalise<float>(nullptr, level.data, sigma.data, x, L, center);
+  return {tape.constant(Tensor<float>(nullptr, Shape{x.N, x.D, L})), level, sigma, {}, x};
+}
+
 template <class T>
-Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin,
-               std::int64_t skip_end, kernels::Bf16Windows halves) {
+Var<T> project(const Normalised<T>& input, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin,
+               std::int64_t skip_end) {
+  const Var<T> xhat = input.xhat;
+  const kernels::Bf16Windows halves = input.halves;
   const Tensor<T> X = xhat.value(), W = weight.value(), b = bias.value();
   const Tensor<T> gamma = affine.gamma.value(), beta = affine.beta.value();
   const std::int64_t R = X.rows(), D = gamma.count(), O = W.rows(), L = W.cols();
@@ -68,10 +78,21 @@ Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, st
       X.shape.to_string(), W.shape.to_string(), b.shape.to_string(), gamma.shape.to_string(), beta.shape.to_string());
   SAMFORMER_CHECK(!xhat.needs_gradient(), "project: the normalised windows are a constant");
   Arena& arena = xhat.tape->arena();
+  const Tensor<T> Z = arena.tensor<T>(Shape{R, O});
+  if (input.sliding.base) {
+    SAMFORMER_CHECK(!weight.needs_gradient(), "project: sliding windows have no gradient");
+    if constexpr (std::is_same_v<T, float>) {
+      const Arena::Mark before = arena.mark();
+      kernels::correlate(Z.data, input.sliding, input.level.data, input.sigma.data, W.data, b.data, gamma.data,
+                         beta.data, O, L, arena.allocate<double>(kernels::correlation_work(D, O, L)));
+      arena.rewind(before);
+    }
+    return xhat.tape->constant(Z);
+  }
   const Operation<T> operation(*xhat.tape, "projection",
                                float_cost(2 * R * O * L + 4 * R * O + O * L, R * L + O * L + 2 * R * O),
                                float_cost(2 * R * O * L + 8 * R * O + O * L, R * L + 2 * O * L + 3 * R * O));
-  const Tensor<T> Z = arena.tensor<T>(Shape{R, O}), s = arena.tensor<T>(Shape{O});
+  const Tensor<T> s = arena.tensor<T>(Shape{O});
   const Tensor<T> P = affine.gamma.needs_gradient() ? arena.tensor<T>(Shape{R, O}) : Z;
   const auto words = [=](Arena& memory, std::int64_t count) {
     return halves.rows ? memory.allocate<std::uint32_t>(count) : nullptr;
@@ -250,8 +271,8 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
 #define INSTANTIATE(T)                                                                                            \
   template Normalised<T> revin(Tape<T>& tape, kernels::Windows<T> x, std::int64_t L, kernels::Center center);     \
   template Normalised<T> revin(Var<T> x, kernels::Center center);                                                 \
-  template Var<T> project(Var<T> xhat, Var<T> weight, Var<T> bias, AffineVars<T> affine, std::int64_t skip_begin, \
-                          std::int64_t skip_end, kernels::Bf16Windows halves);                                    \
+  template Var<T> project(const Normalised<T>& input, Var<T> weight, Var<T> bias, AffineVars<T> affine,           \
+                          std::int64_t skip_begin, std::int64_t skip_end);                                        \
   template Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>* lse_out);            \
   template Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight);                                                  \
   template Var<T> add_in_place(Var<T> x, Var<T> a);                                                               \

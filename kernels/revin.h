@@ -35,7 +35,7 @@ enum class Center { mean, last, none };
 
 inline constexpr double revin_epsilon = 1e-5;
 
-// xhat [R][L], level [R], sigma [R] from windows of length L.
+// xhat [R][L] (null: not wanted), level [R], sigma [R] from windows of length L.
 template <class T>
 void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, Center center) {
   constexpr std::int64_t rows = 16;
@@ -44,9 +44,8 @@ void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, 
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       using std::sqrt;
       const T* from = x.row(r / x.D, r % x.D);
-      T* to = xhat + r * L;
       if (center == Center::none) {
-        for (std::int64_t t = 0; t < L; ++t) to[t] = from[t];
+        for (std::int64_t t = 0; xhat && t < L; ++t) xhat[r * L + t] = from[t];
         level[r] = T{};
         sigma[r] = static_cast<T>(1);
         continue;
@@ -55,11 +54,13 @@ void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, 
       const T reference = center == Center::mean ? mean : detach(from[L - 1]);
       const T squares = sum_of<T>(L, [=](std::int64_t t) { return (from[t] - mean) * (from[t] - mean); });
       const T deviation = detach(sqrt(squares / static_cast<T>(L) + static_cast<T>(revin_epsilon)));
-      const T scale = static_cast<T>(1) / deviation;
-#pragma omp simd
-      for (std::int64_t t = 0; t < L; ++t) to[t] = (from[t] - reference) * scale;
       level[r] = reference;
       sigma[r] = deviation;
+      if (!xhat) continue;
+      const T scale = static_cast<T>(1) / deviation;
+      T* to = xhat + r * L;
+#pragma omp simd
+      for (std::int64_t t = 0; t < L; ++t) to[t] = (from[t] - reference) * scale;
     }
   });
 }

@@ -37,7 +37,7 @@ class Linear {
     const SlabVars<T> slab(tape, table_, weights, gradients);
     const AffineVars<T> affine = affine_.vars(tape, slab);
     const Var<T> weight = slab(head_.weight, Shape{head_.out, head_.in}), bias = slab(head_.bias, Shape{head_.out});
-    return {project(input.xhat, weight, bias, affine, 0, 0, input.halves), affine};
+    return {project(input, weight, bias, affine), affine};
   }
 
  private:

@@ -42,6 +42,10 @@ class Model {
     }
     return std::holds_alternative<Samformer>(network_);
   }
+  // Windows are read by `project` alone: consecutive ones need not be normalised (revin_sliding).
+  bool only_projects() const {
+    return std::holds_alternative<Samformer>(network_) || std::holds_alternative<Linear>(network_);
+  }
   // How the network's windows are normalised, `center` being what was asked for.
   kernels::Center center(kernels::Center center) const { return has_revin() ? center : kernels::Center::none; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {

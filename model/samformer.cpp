@@ -107,12 +107,11 @@ Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients, const Norm
   const std::int64_t first = separate_values ? d_v : 0, at = d_v - first;  // columns left out, column of Q
   const Var<T> bias_used = columns(all_biases, first, 2 * d_m + H + at);
   const Var<T> bias = low_rank ? add_at(bias_used, linear(output_bias, head), at + 2 * d_m) : bias_used;
-  const Var<T> z = project(input.xhat, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m,
-                           input.halves);
+  const Var<T> z = project(input, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m);
   Output<T> out{columns(z, at + 2 * d_m, H), affine, columns(z, at, d_m), columns(z, at + d_m, d_m), {}};
-  const Var<T> v = separate_values ? project(input.xhat, matmul(head, rows(all_weights, 0, L)),
-                                             linear(value_bias, head), affine, 0, 0, input.halves)
-                                   : columns(z, 0, d_v);
+  const Var<T> v = separate_values
+                       ? project(input, matmul(head, rows(all_weights, 0, L)), linear(value_bias, head), affine)
+                       : columns(z, 0, d_v);
   const Var<T> context = channel_attention(out.q, out.k, v, D, &out.lse);
   if (separate_values) {
     out.z = add_in_place(out.z, context);

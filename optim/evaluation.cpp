@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/correlation.h"
 #include "optim/device.h"
 
 namespace samformer::optim {
@@ -10,6 +11,8 @@ namespace {
 
 // Rows (windows times channels) evaluated at once: 4 MiB of normalised windows at L = 512 stay near the cores.
 constexpr std::int64_t evaluation_rows = 2048;
+// Consecutive windows are never normalised; the more of them, the better their transforms pay. Of z and y at most:
+constexpr std::int64_t sliding_floats = std::int64_t{12} << 20;
 
 }  // namespace
 
@@ -22,11 +25,19 @@ double ErrorSums::mean(const std::vector<double>& sums, std::int64_t t0, std::in
   return total / static_cast<double>(windows * (t1 - t0) * (h1 - h0));
 }
 
+bool Evaluator::slides(std::int64_t together, std::span<const std::int32_t> starts) const {
+  return model_.only_projects() && kernels::correlation_pays(together, model_.shape().L) &&
+         std::adjacent_find(starts.begin(), starts.end(), [](auto a, auto b) { return b != a + 1; }) == starts.end();
+}
+
 Evaluator::Forward Evaluator::forward(std::span<const float> weights, const Problem& problem,
                                       std::span<const std::int32_t> starts) {
   arena_.rewind({});
   tape_.clear();
-  const Normalised<float> input = revin(tape_, problem.windows(starts), model_.shape().L, center_);
+  const std::int64_t L = model_.shape().L;
+  const kernels::Windows<float> windows = problem.windows(starts);
+  const Normalised<float> input =
+      slides(windows.N, starts) ? revin_sliding(tape_, windows, L, center_) : revin(tape_, windows, L, center_);
   // Outside training and without gradients the model only reads its weights.
   float* slab = const_cast<float*>(weights.data());
   return {model_.forward<float>(tape_, slab, nullptr, input, model::Pass{}), input};
@@ -35,7 +46,10 @@ Evaluator::Forward Evaluator::forward(std::span<const float> weights, const Prob
 template <class Body>
 void Evaluator::for_batches(std::span<const float> weights, const Problem& problem,
                             std::span<const std::int32_t> starts, const Body& body) {
-  const std::size_t most = static_cast<std::size_t>(std::max<std::int64_t>(1, evaluation_rows / problem.D));
+  const auto [D, L, H] = model_.shape();
+  const std::int64_t together = std::min(kernels::correlation_windows(L), sliding_floats / (2 * D * H));
+  const auto most =
+      static_cast<std::size_t>(slides(together, starts) ? together : std::max<std::int64_t>(1, evaluation_rows / D));
   for (std::size_t first = 0; first < starts.size(); first += most) {
     const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
     const Forward f = forward(weights, problem, batch);

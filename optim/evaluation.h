@@ -71,6 +71,8 @@ class Evaluator {
     model::Output<float> output;
     Normalised<float> input;
   };
+  // Whether `together` windows at a time are projected by correlation: they start one step apart and it pays.
+  bool slides(std::int64_t together, std::span<const std::int32_t> starts) const;
   Forward forward(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
   // Calls body(starts of a batch, its forecasts [N D][H]).
   template <class Body>

@@ -1,5 +1,5 @@
-// No training step after the first allocates. The malloc family is interposed, operator new included; a call with a
-// frame of the oneDNN library on its stack is the library's own and counted apart.
+// No training step after the first allocates, nor a batch of an evaluation. The malloc family is interposed, operator
+// new included; a call with a frame of the oneDNN library on its stack is the library's own and counted apart.
 #include <gtest/gtest.h>
 
 #if defined(__has_feature)
@@ -20,6 +20,7 @@ TEST(Allocation, NoneAfterTheFirstStep) { GTEST_SKIP() << "a sanitizer has its o
 #include <execinfo.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -122,6 +123,32 @@ Counts counts_of(const StepSettings& settings, model::Value value, int threads) 
   for (int i = 0; i < 10; ++i) step(i == 5 ? batch.first(9) : batch);
   counting = false;
   return {ours, library};
+}
+
+// Of evaluations after the first: their sums apart (two vectors), whatever the number of batches.
+TEST(Allocation, NoneInEvaluationBatches) {
+  void* frames[4];
+  backtrace(frames, 4);
+  constexpr std::int64_t D = 3, L = 60, H = 10, rows = 2500;
+  std::vector<float> values(static_cast<std::size_t>(D * rows));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(std::sin(0.1 * static_cast<double>(i)));
+  std::vector<std::int32_t> targets(D), starts(static_cast<std::size_t>(rows - L - H + 1));
+  std::iota(targets.begin(), targets.end(), 0);
+  std::iota(starts.begin(), starts.end(), 0);
+  const Problem problem{values, rows, D, targets};
+  const model::Samformer model({model::Value::low_rank, D, L, H, 16});
+  const std::vector<float> weights(static_cast<std::size_t>(model.parameters().slab_size()), 0.01f);
+  for (const bool consecutive : {true, false}) {
+    if (!consecutive) std::reverse(starts.begin(), starts.end());
+    Evaluator evaluator(model, kernels::Center::mean);
+    evaluator.errors(weights, problem, starts);
+    ours = library = 0;
+    counting = true;
+    evaluator.errors(weights, problem, starts);
+    counting = false;
+    EXPECT_EQ(ours, 2) << (consecutive ? "consecutive" : "backwards");
+  }
 }
 
 TEST(Allocation, TheCounterCounts) {

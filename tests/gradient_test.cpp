@@ -133,8 +133,8 @@ std::vector<std::int32_t> all_channels(std::int64_t D) {
 Case project_case(std::string name, std::int64_t N, std::int64_t D, std::int64_t L, std::int64_t O,
                   std::int64_t skip_begin, std::int64_t skip_end) {
   Case c = op(std::move(name), {{O, L}, {O}, {D}, {D}}, [=](auto& tape, const auto& in) {
-    return project(tape.constant(constant(tape, Shape{N, D, L}, 500)), in[0], in[1], {in[2], in[3], 0}, skip_begin,
-                   skip_end);
+    const Normalised input{tape.constant(constant(tape, Shape{N, D, L}, 500)), {}, {}};
+    return project(input, in[0], in[1], {in[2], in[3], 0}, skip_begin, skip_end);
   });
   if (skip_end > skip_begin) {
     c.parts[1] = {"bias before", 1, 0, skip_begin};

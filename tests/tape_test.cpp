@@ -249,7 +249,10 @@ TEST(Tape, ErrorsNameTheOperationAndTheShapes) {
       {[&] { columns(a, 2, 2); }, {"columns", "2..4", "[2, 3]"}},
       {[&] { rows(a, -1, 1); }, {"rows", "-1..0", "[2, 3]"}},
       {[&] { revin(a, kernels::Center::mean); }, {"revin", "[2, 3]"}},
-      {[&] { project(tape.constant(b.value()), a, c, affine); }, {"project", "[3, 4]", "[2, 3]", "[5]"}},
+      {[&] {
+         project(Normalised<double>{tape.constant(b.value()), {}, {}}, a, c, affine);
+       },
+       {"project", "[3, 4]", "[2, 3]", "[5]"}},
       {[&] { channel_attention(a, a, b, 2); }, {"channel_attention", "[2, 3]", "[3, 4]", "D = 2"}},
       {[&] { channel_attention(b, b, b, 2); }, {"channel_attention", "[3, 4]", "D = 2"}},
       {[&] { add_linear(a, b, b); }, {"add_linear", "[2, 3]", "[3, 4]"}},
