@@ -10,8 +10,10 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/loss.h"
+#include "kernels/normalise.h"
 #include "kernels/projection.h"
 #include "kernels/revin.h"
+#include "kernels/spectral.h"
 #include "kernels/update.h"
 #include "tests/numeric.h"
 
@@ -623,6 +625,192 @@ TEST(Projection, WithoutAffine) {
     EXPECT_TRUE(error(db.values(), biased ? sums : std::vector<double>(O)) <= 1e-14);
     EXPECT_TRUE(Z.intact() && s.intact() && dZ.intact() && dW.intact() && db.intact() && work.intact() &&
                 turned.intact());
+  }
+}
+
+// ---- Kernels of SAMformer's relatives -----------------------------------------------------------------------------
+
+// `got` agrees with the naive statement, 1.001 times it does not.
+template <class T>
+void expect_close(const char* what, const Guarded<T>& got, const std::vector<double>& expected) {
+  const double tolerance = std::is_same_v<T, float> ? 2e-6 : 2e-14;
+  std::vector<double> wrong = widened(got.values());
+  for (double& x : wrong) x *= 1.001;
+  EXPECT_TRUE(error(got.values(), expected) <= tolerance) << what << ": error " << error(got.values(), expected);
+  EXPECT_FALSE(error(wrong, expected) <= tolerance) << what << ": a planted error passed";
+  EXPECT_TRUE(got.intact()) << what;
+}
+
+// Rows of samples [N][M], drawn as T has them; gradients start at a value that the kernel has to add to.
+template <class T>
+struct NormCase {
+  std::int64_t N, M;
+  std::vector<T> x, dy, w, b, before, before_w;
+  NormCase(std::int64_t N, std::int64_t M)
+      : N(N),
+        M(M),
+        x(normals<T>(N * M, seed, 50, 1, 3)),
+        dy(normals<T>(N * M, seed, 51)),
+        w(normals<T>(M, seed, 52, 1)),
+        b(normals<T>(M, seed, 53)),
+        before(normals<T>(N * M, seed, 54)),
+        before_w(normals<T>(M, seed, 55)) {}
+  double at(const std::vector<T>& v, std::int64_t n, std::int64_t c) const { return v[n * M + c]; }
+};
+
+// The gradients of y = (x - mean) rstd w + b where mean and rstd are those of a group of `count` elements, by the sums
+// over the group: total = sum w dy, along = sum w dy xhat. Null groups: mean and rstd are constants.
+struct Naive {
+  std::vector<double> y, dx, dw, db;
+};
+template <class T>
+Naive naive_norm(const NormCase<T>& c, bool by_sample, const std::vector<double>* mean_given = nullptr,
+                 const std::vector<double>* rstd_given = nullptr) {
+  const std::size_t groups = static_cast<std::size_t>(by_sample ? c.N : c.M);
+  const double count = static_cast<double>(by_sample ? c.M : c.N);
+  std::vector<double> mean(groups), rstd(groups), total(groups), along(groups);
+  const auto each = [&](const auto& body) {
+    for (std::int64_t n = 0; n < c.N; ++n) {
+      for (std::int64_t k = 0; k < c.M; ++k) body(n, k, static_cast<std::size_t>(by_sample ? n : k));
+    }
+  };
+  each([&](auto n, auto k, auto g) { mean[g] += c.at(c.x, n, k) / count; });
+  each([&](auto n, auto k, auto g) { rstd[g] += std::pow(c.at(c.x, n, k) - mean[g], 2) / count; });
+  for (double& v : rstd) v = 1 / std::sqrt(v + 1e-3);
+  if (mean_given) mean = *mean_given, rstd = *rstd_given;
+  Naive out;
+  out.dw = widened(c.before_w), out.db = widened(c.before_w);
+  each([&](auto n, auto k, auto g) {
+    const double xhat = (c.at(c.x, n, k) - mean[g]) * rstd[g], dy = c.at(c.dy, n, k), w = c.w[k];
+    out.y.push_back(xhat * w + static_cast<double>(c.b[k]));
+    out.dw[k] += dy * xhat;
+    out.db[k] += dy;
+    total[g] += w * dy;
+    along[g] += w * dy * xhat;
+  });
+  each([&](auto n, auto k, auto g) {
+    const double xhat = (c.at(c.x, n, k) - mean[g]) * rstd[g];
+    const double pulled = mean_given ? 0 : (total[g] + xhat * along[g]) / count;
+    out.dx.push_back(c.at(c.before, n, k) + rstd[g] * (c.w[k] * c.at(c.dy, n, k) - pulled));
+  });
+  return out;
+}
+
+template <class T>
+void expect_batch_norm(std::int64_t N, std::int64_t M, bool constant) {
+  const NormCase<T> c(N, M);
+  Guarded<T> mean(normals<T>(M, seed, 56)), rstd(M), y(N * M), dx(c.before), dw(c.before_w), db(c.before_w);
+  if (constant) {
+    for (std::int64_t i = 0; i < M; ++i) rstd.data()[i] = T(0.5) + T(i % 7);
+  } else {
+    batch_statistics<T>(mean.data(), rstd.data(), nullptr, nullptr, c.x.data(), N, M);
+  }
+  const std::vector<double> means = widened(mean.values()), rstds = widened(rstd.values());
+  const Naive naive = constant ? naive_norm(c, false, &means, &rstds) : naive_norm(c, false);
+  batch_norm(y.data(), c.x.data(), mean.data(), rstd.data(), c.w.data(), c.b.data(), N, M);
+  batch_norm_backward(dx.data(), dw.data(), db.data(), c.dy.data(), c.x.data(), mean.data(), rstd.data(), c.w.data(),
+                      constant, N, M);
+  expect_close("y", y, naive.y);
+  expect_close("dx", dx, naive.dx);
+  expect_close("dw", dw, naive.dw);
+  expect_close("db", db, naive.db);
+  EXPECT_TRUE(mean.intact() && rstd.intact());
+}
+
+template <class T>
+void expect_layer_norm(std::int64_t N, std::int64_t M) {
+  const NormCase<T> c(N, M);
+  const Naive naive = naive_norm(c, true);
+  Guarded<T> mean(N), rstd(N), y(N * M), dx(c.before), dw(c.before_w), db(c.before_w);
+  layer_norm(y.data(), mean.data(), rstd.data(), c.x.data(), c.w.data(), c.b.data(), N, M);
+  layer_norm_backward(dx.data(), dw.data(), db.data(), c.dy.data(), c.x.data(), mean.data(), rstd.data(), c.w.data(), N,
+                      M);
+  expect_close("y", y, naive.y);
+  expect_close("dx", dx, naive.dx);
+  expect_close("dw", dw, naive.dw);
+  expect_close("db", db, naive.db);
+  EXPECT_TRUE(mean.intact() && rstd.intact());
+}
+
+TEST(Norms, AgainstTheNaiveStatement) {
+  for (const auto& [N, M] : {std::pair<std::int64_t, std::int64_t>(2, 5), {5, 64}, {32, 130}, {3, 700}}) {
+    SCOPED_TRACE(std::to_string(N) + " samples of " + std::to_string(M));
+    for (const bool constant : {false, true}) {
+      expect_batch_norm<double>(N, M, constant);
+      expect_batch_norm<float>(N, M, constant);
+    }
+    expect_layer_norm<double>(N, M);
+    expect_layer_norm<float>(N, M);
+  }
+}
+
+template <class T>
+void expect_affine_and_transpose(std::int64_t N, std::int64_t D, std::int64_t L) {
+  const std::int64_t R = N * D;
+  const std::vector<T> x = normals<T>(R * L, seed, 60), du = normals<T>(R * L, seed, 61);
+  const std::vector<T> gamma = normals<T>(D, seed, 62, 1), beta = normals<T>(D, seed, 63);
+  const std::vector<T> before = normals<T>(R * L, seed, 64);
+  std::vector<double> u, dgamma = widened(gamma), dbeta = widened(beta), turned(R * L), added(R * L);
+  for (std::int64_t i = 0; i < R * L; ++i) {
+    const std::int64_t d = i / L % D, to = i / (D * L) * D * L + i % L * D + d;
+    const double value = x[i], g = du[i];
+    u.push_back(static_cast<double>(gamma[d]) * value + static_cast<double>(beta[d]));
+    dgamma[d] += g * value;
+    dbeta[d] += g;
+    turned[to] = value;
+    added[to] = static_cast<double>(before[to]) + value;
+  }
+  Guarded<T> U(R * L), dg(gamma), db(beta), work(2 * R), to(R * L), onto(before);
+  revin_affine(U.data(), x.data(), gamma.data(), beta.data(), R, D, L);
+  revin_affine_backward(dg.data(), db.data(), du.data(), x.data(), R, D, L, work.data());
+  transpose(to.data(), x.data(), N, D, L, false);
+  transpose(onto.data(), x.data(), N, D, L, true);
+  expect_close("u", U, u);
+  expect_close("dgamma", dg, dgamma);
+  expect_close("dbeta", db, dbeta);
+  expect_close("transposed", to, turned);
+  expect_close("added, transposed", onto, added);
+  EXPECT_TRUE(work.intact());
+}
+
+TEST(Relatives, AffineAndTransposeAgainstTheNaiveStatement) {
+  for (const auto& [N, D, L] :
+       {std::tuple<std::int64_t, std::int64_t, std::int64_t>(1, 1, 3), {4, 7, 20}, {3, 33, 5}, {2, 300, 40}}) {
+    SCOPED_TRACE(std::to_string(N) + " x " + std::to_string(D) + " x " + std::to_string(L));
+    expect_affine_and_transpose<double>(N, D, L);
+    expect_affine_and_transpose<float>(N, D, L);
+  }
+}
+
+// For any unit vectors and sigma: the formula of the header, term by term.
+template <class T>
+void expect_spectral_backward(std::int64_t out, std::int64_t in) {
+  const std::vector<T> W = normals<T>(out * in, seed, 70), dWhat = normals<T>(out * in, seed, 71),
+                       before = normals<T>(out * in, seed, 72);
+  const std::vector<double> u = normals(out, seed, 73, 0, 0.3), v = normals(in, seed, 74, 0, 0.3);
+  const double sigma = 2.5;
+  const T gamma = T(0.75);
+  double along = 0;
+  for (std::int64_t i = 0; i < out * in; ++i)
+    along += static_cast<double>(dWhat[i]) * static_cast<double>(W[i]) / sigma;
+  std::vector<double> dW;
+  for (std::int64_t i = 0; i < out * in; ++i) {
+    dW.push_back(static_cast<double>(before[i]) +
+                 0.75 / sigma * (static_cast<double>(dWhat[i]) - along * u[i / in] * v[i % in]));
+  }
+  Guarded<T> got(before), dgamma(std::vector<T>{T(1)}), work(out);
+  spectral_reparam_backward<T>(got.data(), dgamma.data(), dWhat.data(), W.data(), gamma, sigma, u.data(), v.data(), out,
+                               in, work.data());
+  expect_close("dW", got, dW);
+  expect_close("dgamma", dgamma, {1 + along});
+  EXPECT_TRUE(work.intact());
+}
+
+TEST(Relatives, SpectralBackwardAgainstTheNaiveStatement) {
+  for (const auto& [out, in] : {std::pair<std::int64_t, std::int64_t>(5, 40), {40, 5}, {16, 512}, {1, 9}}) {
+    SCOPED_TRACE(std::to_string(out) + " x " + std::to_string(in));
+    expect_spectral_backward<double>(out, in);
+    expect_spectral_backward<float>(out, in);
   }
 }
 
