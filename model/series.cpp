@@ -251,7 +251,10 @@ void check_length(const Series& series, const Splits& splits, std::int64_t lookb
   const std::int64_t shorter = std::min(splits.val.size(), splits.test.size());
   const std::int64_t horizon_max = std::min(splits.train.size() - lookback, shorter);
   const std::int64_t lookback_max = shorter >= horizon ? splits.train.size() - horizon : 0;
-  const auto or_none = [](std::int64_t n) { return n > 0 ? fmt::format("{}", n) : std::string("none"); };
+  const auto largest = [](std::string_view what, std::string_view given, std::int64_t value, std::int64_t n) {
+    return n > 0 ? fmt::format("the largest {} at {} {} is {}", what, given, value, n)
+                 : fmt::format("no {} fits {} {}", what, given, value);
+  };
   throw Error(
       Exit::data,
       fmt::format("too few rows: {}, and look-back {} with horizon {} needs {} (split {}: train has {} rows and "
@@ -259,8 +262,8 @@ void check_length(const Series& series, const Splits& splits, std::int64_t lookb
                   series.rows, lookback, horizon, rows_needed(splits, lookback, horizon), splits.rule,
                   splits.train.size(), lookback + horizon, splits.val.size(), horizon, splits.test.size(), horizon))
       .at(series.path)
-      .hint(fmt::format("the largest horizon at look-back {} is {}, the largest look-back at horizon {} is {}",
-                        lookback, or_none(horizon_max), horizon, or_none(lookback_max)));
+      .hint(largest("horizon", "look-back", lookback, horizon_max) + ", " +
+            largest("look-back", "horizon", horizon, lookback_max));
 }
 
 std::int64_t window_count(Span rows, std::int64_t lookback, std::int64_t horizon) {

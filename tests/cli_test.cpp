@@ -154,7 +154,7 @@ TEST_F(Cli, ArgumentsAreCounted) {
 }
 
 TEST_F(Cli, ValuesAreChecked) {
-  refused({"train", "--horizon", "0"}, {"--horizon: expected a whole number of at least 1, found '0'"});
+  refused({"train", "--horizon", "0"}, {"--horizon: expected a whole number from 1 to 2147483647, found '0'"});
   refused({"train", "--stats-mix", "-0.5"}, {"--stats-mix", "from 0 to 1", "-0.5"});
   refused({"train", "--lr=nan"}, {"--lr: expected a number above 0, found 'nan'"});
   refused({"train", "--optimizer", "adma"}, {"adam, sgd, adamw", "did you mean 'adam'"});

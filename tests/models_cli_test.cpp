@@ -73,6 +73,7 @@ TEST_F(Models, ToyComparesTheModels) {
   const Json d = document(words);
   EXPECT_EQ(d["noise"], 0.5);
   EXPECT_EQ(d["rho"], 0.7);
+  EXPECT_EQ(d["init"], "keras");
   std::vector<std::string> names;
   for (const Json& m : d["models"]) {
     names.push_back(m["model"]);
@@ -96,6 +97,7 @@ TEST_F(Models, ToyComparesTheModels) {
   EXPECT_EQ(Json::parse(read("toy/toy.json")), d);
   EXPECT_TRUE(exists("toy/report.html"));
 
+  EXPECT_EQ(document(words + Words{"--init", "glorot"})["init"], "glorot");
   const Json again = document(words), ablation = document(words + Words{"--ablation", "optimizers"});
   EXPECT_EQ(again["models"][3]["val_mse"], d["models"][3]["val_mse"]);
   EXPECT_EQ(ablation["models"].size(), 6u);

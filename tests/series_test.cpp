@@ -136,8 +136,8 @@ TEST(Splits, TooShortSaysWhatWouldFit) {
   EXPECT_TRUE(says(lookback, "largest look-back at horizon 96 is 604"));
   const Error horizon = error_of([&] { check_length(series, splits, 100, 101); });
   EXPECT_TRUE(says(horizon, "largest horizon at look-back 100 is 100") &&
-              says(horizon, "look-back at horizon 101 is none"));
-  EXPECT_TRUE(says(error_of([&] { check_length(series, splits, 900, 1); }), "look-back 900 is none"));
+              says(horizon, "no look-back fits horizon 101"));
+  EXPECT_TRUE(says(error_of([&] { check_length(series, splits, 900, 1); }), "no horizon fits look-back 900"));
   EXPECT_TRUE(says(error_of([&] { check_length(series, splits, 1'000'000'000, 1'000'000'000); }), "needs"));
   const Series needed = make(1002);
   EXPECT_NO_THROW(check_length(needed, split_rows("ratio", needed), 605, 96));

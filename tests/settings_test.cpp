@@ -1,6 +1,6 @@
 // Settings: defaults, presets, merging, origins, refusals, round trips (design/cli.md). Seeds are fixed.
-#include "core/text.h"
 #include "tools/settings.h"
+#include "core/text.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -405,7 +405,7 @@ TEST(Settings, RangesAndChoices) {
   EXPECT_STREQ(flag_error("stats-mix", "1.5").what(), "--stats-mix: expected a number from 0 to 1, found '1.5'");
   EXPECT_STREQ(flag_error("beta1", "1").what(), "--beta1: expected a number from 0 and below 1, found '1'");
   EXPECT_STREQ(flag_error("lr", "0").what(), "--lr: expected a number above 0, found '0'");
-  EXPECT_STREQ(flag_error("horizon", "0").what(), "--horizon: expected a whole number of at least 1, found '0'");
+  EXPECT_STREQ(flag_error("horizon", "0").what(), "--horizon: expected a whole number from 1 to 2147483647, found '0'");
   EXPECT_STREQ(flag_error("features", "X").what(), "--features: expected one of M, S, MS, found 'X'");
   EXPECT_TRUE(contains(flag_error("optimizer", "adma").advice, "'adam'"));
   EXPECT_EQ(from_flags({{"data-sha256", std::string(64, 'A')}}).settings.data_sha256, std::string(64, 'a'));
@@ -475,7 +475,7 @@ TEST_F(SettingsFile, TypeErrorsNameThePlace) {
     EXPECT_EQ(error.column, static_cast<std::int64_t>(line.find('=')) + 3) << line;
     EXPECT_TRUE(contains(error.what(), line.substr(0, line.find(' ')))) << line;
   }
-  EXPECT_STREQ(file_error("batch = 32.5").what(), "batch: expected a whole number of at least 1, found '32.5'");
+  EXPECT_STREQ(file_error("batch = 32.5").what(), "batch: expected a whole number from 1 to 2147483647, found '32.5'");
   EXPECT_EQ(from_file("lr = 1\nseeds = \"1..3\"\ntarget = \"a,b\"\nfeatures = \"S\"").settings.lr, 1);
   const Error twice = file_error("lookback = 96\nseq_len = 96\n");
   EXPECT_TRUE(contains(twice.what(), "twice"));

@@ -95,9 +95,9 @@ bool parse_whole(std::string_view text, T& number) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
-std::string describe(const Range& range, bool whole) {
+std::string describe(const Range& range) {
   const std::string low = format_number(range.low), high = format_number(range.high);
-  const bool bounded = std::isfinite(range.high) && !(whole && range.high >= 2147483647);
+  const bool bounded = std::isfinite(range.high);
   std::string result = range.low_open ? "above " + low : bounded ? "from " + low : "of at least " + low;
   if (bounded) result += range.high_open ? " and below " + high : " to " + high;
   return result;
@@ -105,8 +105,8 @@ std::string describe(const Range& range, bool whole) {
 
 std::string expectation(const Option& option) {
   const auto kind = option.member.index();
-  if (kind == 1) return "a whole number " + describe(option.range, true);
-  if (kind == 2) return "a number " + describe(option.range, false);
+  if (kind == 1) return "a whole number " + describe(option.range);
+  if (kind == 2) return "a number " + describe(option.range);
   if (kind == 3) return "true or false";
   if (kind == 4) return "names separated by commas";
   if (kind == 5) return "seeds such as 1..5 or 1,3,9";
