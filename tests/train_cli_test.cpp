@@ -486,7 +486,7 @@ TEST_F(Train, Refusals) {
   fails(3, small("x", {"--data", write("nan.csv", "date,a\n2020-01-01,1\n2020-01-02,NaN\n2020-01-03,2\n")}),
         {"nan.csv:3:2"});
   fails(3, small("x", {"--lookback", "300"}),
-        {"too few rows", "largest horizon at look-back", "largest look-back at horizon 6 is 274"});
+        {"too few rows", "no horizon fits look-back 300", "largest look-back at horizon 6 is 274"});
   fails(2, small("x", {"--batch", "0"}), {"--batch"});
   fails(3, {"train", "--resume", path("nothing")}, {"nothing"});
   fails(3, {"eval", path("nothing")}, {"nothing"});
