@@ -36,5 +36,6 @@ int sharpness(const Invocation& invocation);
 int attention(const Invocation& invocation);
 int landscape(const Invocation& invocation);
 int sweep(const Invocation& invocation);
+int reproduce(const Invocation& invocation);
 
 }  // namespace samformer::tools

@@ -106,6 +106,8 @@ struct Settings {
   std::int64_t random = 0;
   std::int64_t jobs = 1;
   std::string metric = "val_mse";
+  std::vector<std::string> horizons;  // reproduce; empty: the paper's, all
+  std::vector<std::string> models;
   double noise = 1;  // toy
   std::int64_t samples = 10000;
   std::string ablation;
@@ -134,6 +136,7 @@ enum Takes : unsigned {
   kSweep = 4096,
   kProfile = 8192,
   kToy = 16384,
+  kReproduce = 32768,
   kEvery = ~0u,
 };
 

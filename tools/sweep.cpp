@@ -8,24 +8,18 @@
 //
 // The ledger makes it resumable: the same command goes on where it was stopped, and a wider grid adds to it. A torn
 // last line is dropped and its trial run again; a failed trial is recorded and not repeated.
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
-#include <thread>
 
 #include "core/philox.h"
 #include "tools/analysis.h"
 #include "tools/result.h"
+#include "tools/runner.h"
 #include "tools/signals.h"
 #include "tools/svg.h"
 #include "tools/tracking.h"
@@ -153,172 +147,21 @@ std::string folder_name(const Trial& trial) {
   return name;
 }
 
-// Finished trials by name and seed. A torn last line is cut off the file.
-class Ledger {
- public:
-  explicit Ledger(const fs::path& path, const Json& common) {
-    if (fs::exists(path)) {
-      const std::string text = read_file(path);
-      const std::size_t whole = text.rfind('\n') + 1;
-      if (whole < text.size()) cut_file(path, whole);
-    }
-    const std::vector<Json> rows = read_metrics(path);
-    if (!rows.empty() && rows[0].value("sweep", Json()) != common) {
-      throw Error(Exit::usage, "the folder holds a sweep with other flags")
-          .at(path.string())
-          .hint("give the same flags (the grid may grow), or another --out");
-    }
-    file_.emplace(path);
-    if (rows.empty()) append({{"sweep", common}});
-    for (const Json& row : rows) add(row);
+// The test split, for the first time: `eval` on all seeds of the winner.
+Json test_winner(const Trial& winner, const fs::path& folder, bool several) {
+  const fs::path out = folder / "eval.json", log = folder / "eval.log";
+  const int code = run_program({"eval", folder.string(), "--json", "--quiet"}, out, log);
+  const Json document = Json::parse(read_file(out), nullptr, false);
+  if (code != 0 || !document.is_object()) {
+    throw Error(Exit::internal, fmt::format("the winner's test failed with exit code {}", code)).at(log.string());
   }
-  void append(const Json& row) {
-    file_->append_line(row.dump(-1, ' ', false, Json::error_handler_t::replace));
-    file_->sync();
-    add(row);
+  Json row = {{"tested", name_of(winner)}};
+  for (const char* name : {"test_mse", "test_mae"}) {
+    row[name] = several ? document["mean"][name] : document[name];
+    row[std::string(name) + "_std"] = several ? document["std"][name] : Json(nullptr);
   }
-  const Json* trial(const std::string& name, std::uint64_t seed) const {
-    const auto found = trials_.find({name, seed});
-    return found == trials_.end() ? nullptr : &found->second;
-  }
-  // The test of a winner; null where it was not tested.
-  Json tested(const std::string& name) const {
-    const auto found = tested_.find(name);
-    return found == tested_.end() ? Json() : found->second;
-  }
-
- private:
-  void add(const Json& row) {
-    if (row.contains("trial")) trials_[{row["trial"], row.value("seed", std::uint64_t{0})}] = row;
-    if (row.contains("tested")) tested_[row["tested"]] = row;
-  }
-  std::optional<AppendFile> file_;
-  std::map<std::pair<std::string, std::uint64_t>, Json> trials_;
-  std::map<std::string, Json> tested_;
-};
-
-// This program with other words; what it prints goes to two files.
-pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {
-  std::vector<char*> arguments{const_cast<char*>("samformer")};
-  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  constexpr int flags = O_WRONLY | O_CREAT | O_TRUNC;
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), flags, 0644);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log.c_str(), flags, 0644);
-  pid_t child = 0;
-  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw Error(Exit::internal, fmt::format("cannot start a trial: {}", std::strerror(error)));
-  return child;
+  return row;
 }
-
-int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
-
-struct Task {
-  const Trial* trial;
-  std::uint64_t seed;
-  fs::path folder;  // of the run
-};
-
-class Sweep {
- public:
-  Sweep(const Invocation& invocation, fs::path folder, std::vector<std::string> common, std::int64_t threads)
-      : invocation_(invocation), folder_(std::move(folder)), common_(std::move(common)), threads_(threads) {}
-
-  // Runs the tasks, at most `jobs` at a time; every end is a line of the ledger.
-  void run(const std::vector<Task>& tasks, std::int64_t jobs, Ledger& ledger) {
-    std::map<pid_t, const Task*> running;
-    std::size_t next = 0, done = 0;
-    while (next < tasks.size() || !running.empty()) {
-      if (interrupted()) {
-        for (const auto& [child, task] : running) kill(child, SIGTERM);  // they save their state
-        for (const auto& [child, task] : running) waitpid(child, nullptr, 0);
-        throw Error(Exit::interrupted, fmt::format("interrupted after {} of {} trials", done, tasks.size()))
-            .hint("the same command goes on from here");
-      }
-      if (next < tasks.size() && static_cast<std::int64_t>(running.size()) < jobs) {
-        running[start_trial(tasks[next])] = &tasks[next];
-        ++next;
-        continue;
-      }
-      int status = 0;
-      const pid_t child = waitpid(-1, &status, WNOHANG);
-      const auto found = running.find(child);
-      if (child <= 0 || found == running.end()) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        continue;
-      }
-      if (interrupted()) continue;  // ended by the signal that also reached us: no result
-      const Json row = result_of(*found->second, exit_code(status));
-      ledger.append(row);
-      ++done;
-      invocation_.console.info(
-          fmt::format("{}/{}  {}  seed {}  {}", done, tasks.size(), name_of(*found->second->trial), found->second->seed,
-                      row["status"] == "ok" ? fmt::format("val mse {:.5f}", row["val_mse"].get<double>())
-                                            : "failed: " + row["error"].get<std::string>()));
-      running.erase(found);
-    }
-  }
-
-  // The test split, for the first time: `eval` on all seeds of the winner.
-  Json test(const Trial& winner, bool several) {
-    const fs::path folder = folder_ / "trials" / folder_name(winner);
-    const fs::path out = folder / "eval.json", log = folder / "eval.log";
-    int status = 0;
-    waitpid(start({"eval", folder.string(), "--json", "--quiet"}, out, log), &status, 0);
-    const Json document = Json::parse(read_file(out), nullptr, false);
-    if (exit_code(status) != 0 || !document.is_object()) {
-      throw Error(Exit::internal, fmt::format("the winner's test failed with exit code {}", exit_code(status)))
-          .at(log.string());
-    }
-    Json row = {{"tested", name_of(winner)}};
-    for (const char* name : {"test_mse", "test_mae"}) {
-      row[name] = several ? document["mean"][name] : document[name];
-      row[std::string(name) + "_std"] = several ? document["std"][name] : Json(nullptr);
-    }
-    return row;
-  }
-
- private:
-  static fs::path beside(const Task& task, const char* extension) { return task.folder.string() + extension; }
-
-  pid_t start_trial(const Task& task) {
-    fs::create_directories(task.folder.parent_path());
-    std::vector<std::string> words{"train", "--json", "--threads", std::to_string(threads_)};
-    if (fs::exists(task.folder / "config.toml")) {
-      words.insert(words.end(), {"--resume", task.folder.string()});
-    } else {
-      words.insert(words.end(), common_.begin(), common_.end());
-      for (const auto& [key, value] : *task.trial) words.push_back(fmt::format("--{}={}", key, value));
-      words.insert(words.end(), {"--no-test", "--seed", std::to_string(task.seed), "--out", task.folder.string()});
-    }
-    return start(words, beside(task, ".json"), beside(task, ".log"));
-  }
-
-  static Json result_of(const Task& task, int code) {
-    const Json d = Json::parse(read_file(beside(task, ".json")), nullptr, false);
-    Json row = {{"trial", name_of(*task.trial)}, {"seed", task.seed}, {"status", code == 0 ? "ok" : "failed"}};
-    if (code == 0 && d.is_object()) {
-      for (const char* name : {"val_mse", "train_loss", "best_epoch", "epochs_run", "seconds_training", "parameters"}) {
-        row[name] = d.value(name, Json());
-      }
-      return row;
-    }
-    row["status"] = "failed";
-    row["exit_code"] = code;
-    row["error"] =
-        d.is_object() && d.contains("error") ? d["error"].value("message", "") : fmt::format("exit code {}", code);
-    return row;
-  }
-
-  const Invocation& invocation_;
-  fs::path folder_;
-  std::vector<std::string> common_;
-  std::int64_t threads_;
-};
 
 // Mean and deviation over the seeds; the trials with a failed seed last.
 std::vector<Json> ranked(const std::vector<Trial>& trials, const std::vector<std::uint64_t>& seeds,
@@ -454,12 +297,7 @@ int sweep(const Invocation& invocation) {
       throw Error(Exit::usage, fmt::format("--{} is in the grid and a flag", axis.key));
     }
   }
-  const std::int64_t cores = thread_count({}), jobs = asked.jobs;
-  const std::int64_t threads = asked.threads > 0 ? asked.threads : std::max<std::int64_t>(1, cores / jobs);
-  if (jobs * threads > cores) {
-    throw Error(Exit::usage, fmt::format("{} jobs of {} threads on {} cores", jobs, threads, cores))
-        .hint("lower --jobs or --threads: together at most the cores");
-  }
+  const std::int64_t jobs = asked.jobs, threads = threads_of_each(jobs, asked.threads, 0);
   const auto seed = static_cast<std::uint64_t>(asked.seed);
   const std::vector<std::uint64_t> seeds = asked.seeds.empty() ? std::vector{seed} : asked.seeds;
   const std::vector<Trial> trials = combinations(axes, asked.random, seed);
@@ -471,18 +309,26 @@ int sweep(const Invocation& invocation) {
     throw Error(Exit::io, fmt::format("cannot create the folder: {}", error.message())).at(folder.string());
   }
   const FolderLock lock(folder);
-  Ledger ledger(folder / "sweep.jsonl", common);
-  std::vector<Task> tasks;
+  Ledger ledger(folder / "sweep.jsonl", {{"sweep", common}});
+  Queue queue{{},
+              jobs,
+              threads,
+              {"val_mse", "train_loss", "best_epoch", "epochs_run", "seconds_training", "parameters"},
+              "val_mse"};
   for (const Trial& trial : trials) {
     for (const std::uint64_t s : seeds) {
       if (ledger.trial(name_of(trial), s)) continue;
-      tasks.push_back({&trial, s, folder / "trials" / folder_name(trial) / fmt::format("seed-{}", s)});
+      std::vector<std::string> words{"train"};
+      words.insert(words.end(), common.begin(), common.end());
+      for (const auto& [key, value] : trial) words.push_back(fmt::format("--{}={}", key, value));
+      words.insert(words.end(), {"--no-test", "--seed", std::to_string(s)});
+      queue.tasks.push_back(
+          {name_of(trial), s, words, folder / "trials" / folder_name(trial) / fmt::format("seed-{}", s)});
     }
   }
   invocation.console.info(fmt::format("{} trials of {} seeds, {} runs to do, {} at a time with {} threads each",
-                                      trials.size(), seeds.size(), tasks.size(), jobs, threads));
-  Sweep sweep(invocation, folder, common, threads);
-  sweep.run(tasks, jobs, ledger);
+                                      trials.size(), seeds.size(), queue.tasks.size(), jobs, threads));
+  run_queue(queue, ledger, invocation.console);
 
   Json d = document("sweep");
   d["out"] = folder.string();
@@ -496,7 +342,7 @@ int sweep(const Invocation& invocation) {
     const auto winner = std::ranges::find(trials, first["trial"].get<std::string>(), name_of);
     Json tested = ledger.tested(name_of(*winner));
     if (tested.is_null()) {
-      tested = sweep.test(*winner, seeds.size() > 1);
+      tested = test_winner(*winner, folder / "trials" / folder_name(*winner), seeds.size() > 1);
       ledger.append(tested);
     }
     Json best = first;
