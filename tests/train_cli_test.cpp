@@ -560,5 +560,54 @@ TEST_F(Train, PrintedConfigGivesTheSameBits) {
   EXPECT_EQ(again["weights_sha256"], direct["weights_sha256"]);
 }
 
+TEST_F(Train, TuneChoosesByValidationErrorAlone) {
+  const Json d = document(small("r", {"--tune"}));
+  const Json& tuned = d["tune"];
+  ASSERT_EQ(tuned["candidates"].size(), 4u);
+  // Each candidate is the run that `train` makes with its flags; the lowest validation error wins.
+  double lowest = 1e9;
+  Json winner;
+  for (const Json& c : tuned["candidates"]) {
+    const std::string center = c["center"], mix = c["stats_mix"].dump();
+    const Json alone = document(small("alone-" + center + mix, {"--center", center, "--stats-mix", mix}));
+    EXPECT_EQ(c["val_mse"], alone["val_mse"]) << center << mix;
+    if (alone["val_mse"].get<double>() < lowest) winner = alone;
+    lowest = std::min(lowest, alone["val_mse"].get<double>());
+    // Only the winner sees the test split.
+    for (const auto& entry : std::filesystem::directory_iterator(path("r"))) {
+      if (!entry.is_directory()) continue;
+      EXPECT_FALSE(Json::parse(read_file(entry.path() / "result.json")).contains("test_mse"));
+    }
+  }
+  for (const char* name : {"center", "stats_mix", "val_mse", "test_mse", "test_mae", "weights_sha256", "best_epoch"}) {
+    EXPECT_EQ(d[name], winner[name]) << name;
+  }
+  EXPECT_EQ(tuned["center"], winner["center"]);
+  // The folder is a run of that choice.
+  EXPECT_EQ(document({"eval", path("r")})["test_mse"], d["test_mse"]);
+  EXPECT_NE(read("r/config.toml").find(fmt::format("center = \"{}\"", winner["center"].get<std::string>())),
+            std::string::npos);
+  EXPECT_EQ(document({"train", "--resume", path("r")}), d);
+  EXPECT_NE(run({"train", "--resume", path("r")}).out.find("tuned"), std::string::npos);
+  EXPECT_EQ(run(small("r", {"--tune", "--overwrite"})).code, 0);
+
+  fails(2, small("s", {"--tune", "--center", "last"}), {"--center"});
+  fails(2, small("s", {"--tune", "--model", "random-transformer"}), {"RevIN"});
+}
+
+TEST_F(Train, TuneGoesOnAfterAnInterruption) {
+  const Words words = small("r", {"--tune"}) + Words{"--seeds", "1,2"};
+  const Json whole = document(words);
+  // As a kill between two candidates of the second seed leaves it, and one before the first's test.
+  std::filesystem::remove_all(path("r/seed-2/tune-last-0.25"));
+  for (const char* name : {"r/result.json", "r/seed-1/result.json", "r/seed-2/result.json", "r/seed-2/best.safetensors",
+                           "r/seed-2/state.safetensors"}) {
+    std::filesystem::remove(path(name));
+  }
+  const Json resumed = document({"train", "--resume", path("r")});
+  EXPECT_EQ(resumed["mean"]["test_mse"], whole["mean"]["test_mse"]);
+  for (const std::size_t i : {0u, 1u}) EXPECT_EQ(resumed["runs"][i]["tune"], whole["runs"][i]["tune"]);
+}
+
 }  // namespace
 }  // namespace samformer

@@ -140,6 +140,8 @@ const std::vector<Option>& table() {
        .help = "every N epochs the largest eigenvalue of the Hessian (512 windows) and the attention's entropy; 0: never"},
       {.name = "tensorboard", .member = &S::tensorboard, .group = "Training",
        .help = "an event file for TensorBoard in the run's folder"},
+      {.name = "tune", .member = &S::tune, .group = "Training",
+       .help = "chooses --center and --stats-mix of mean 0, mean 0.5, last 0, last 0.25 by validation error"},
       {.name = "no-test", .member = &S::no_test, .group = "Training",
        .help = "leave the test split alone: validation only, no report"},
       {.name = "device", .member = &S::device, .group = "Machine",

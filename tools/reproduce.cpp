@@ -54,6 +54,7 @@ std::vector<Column> columns_of(const std::string& table) {
     // The official repository shares TSMixer's layers; TSMixer's own authors do not.
     const Words mixer{"--model=tsmixer"}, sam{"--model=tsmixer", "--rho=0.7"}, shared{"--shared"};
     return {{"samformer/default", "SAMformer", {}},
+            {"samformer/tuned", "SAMformer", {"--tune"}},
             {"samformer/authors-tensorflow", "SAMformer", official},
             {"samformer/authors-tensorflow-glorot", "SAMformer", with(official, {"--init=glorot"})},
             {"samformer/paper", "SAMformer", paper},

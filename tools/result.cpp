@@ -211,6 +211,16 @@ void print_result(std::ostream& out, const Json& document) {
           : "";
   table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]),
                                       d["stats_mix"].dump(), plain(d["center"]), d["ema"].dump())});
+  if (const Json tuned = d.value("tune", Json()); tuned.is_object()) {
+    std::string errors;
+    for (const Json& c : tuned["candidates"]) {
+      errors += fmt::format("{}{} {}: {}", errors.empty() ? "" : ", ", plain(c["center"]), c["stats_mix"].dump(),
+                            fixed(c["val_mse"], 5));
+    }
+    table.row({several ? "tuned, first seed" : "tuned",
+               fmt::format("center {}, stats-mix {}; validation mse of {}", plain(tuned["center"]),
+                           tuned["stats_mix"].dump(), errors)});
+  }
   table.row(
       {"device", fmt::format("{}, {} threads, {}", plain(d["device"]), d["threads"].dump(), plain(d["precision"]))});
   if (!several && d.contains("epochs_run") && d["epochs_run"].is_number()) {

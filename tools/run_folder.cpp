@@ -163,7 +163,8 @@ bool holds_run(const fs::path& folder) {
 void remove_run(const fs::path& folder) {
   if (!fs::is_directory(folder)) return;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (!entry.is_directory() || !is_seed_folder(entry.path()) || !holds_run(entry.path())) continue;
+    const bool part = is_seed_folder(entry.path()) || entry.path().filename().string().starts_with("tune-");
+    if (!entry.is_directory() || !part || !holds_run(entry.path())) continue;
     remove_run(entry.path());
     std::error_code not_empty;
     fs::remove(entry.path(), not_empty);

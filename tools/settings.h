@@ -77,6 +77,7 @@ struct Settings {
   std::int64_t track_sharpness = 0;  // 0: never
   bool tensorboard = false;
   bool no_test = false;
+  bool tune = false;
 
   std::string device = "auto";
   std::int64_t threads = 0;  // 0: all cores

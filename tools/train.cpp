@@ -1,7 +1,9 @@
 // `samformer train`: one model on one series, tested once; --seeds repeats it, --resume takes it up again.
+// --tune trains FOLDER/tune-* first and goes on as the one with the lowest validation error.
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <limits>
 
 #include "tools/commands.h"
 #include "tools/report.h"
@@ -59,7 +61,7 @@ std::vector<std::int32_t> all_starts(model::Span rows, const Settings& settings)
 
 // One run into `folder`, from the beginning or from its state. `experiment` is the series of `settings`.
 Json train_one(const fs::path& folder, const Settings& settings, const Experiment& experiment,
-               const ChosenDevice& device, Console& console, bool resume) {
+               const ChosenDevice& device, Console& console, bool resume, const Json& tuned = {}) {
   if (resume && finished(folder, settings)) {
     console.info(fmt::format("{} is finished: its stored result", folder.string()));
     return stored_result(folder);
@@ -94,6 +96,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     if (!settings.no_test) {
       add_scores(result, score(model, best.slab, experiment, test_starts, settings, device), experiment);
     }
+    if (!tuned.is_null()) result["tune"] = tuned;
     result["seconds_training"] = run.seconds_training();
     result["seconds_per_epoch"] = number_or_null(run.seconds_per_epoch());
     result["peak_memory_bytes"] = peak_memory_bytes();
@@ -126,12 +129,6 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   }
 }
 
-void refuse_existing(const fs::path& folder, const Settings& settings) {
-  if (settings.overwrite || !holds_run(folder)) return;
-  throw Error(Exit::usage, fmt::format("'{}' already holds a run", folder.string()))
-      .hint(fmt::format("continue it with --resume {}, or replace it with --overwrite", folder.string()));
-}
-
 void make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
@@ -140,6 +137,64 @@ void make_folder(const fs::path& folder) {
         .at(folder.string())
         .hint("choose another folder with --out");
   }
+}
+
+// --tune: the candidates are trained without the test split, each once; the folder then becomes a copy of the best one
+// (the state that its training ended with), which alone is tested.
+Json tune(const fs::path& folder, const Settings& settings, const Experiment& experiment, const ChosenDevice& device,
+          Console& console, bool resume) {
+  if (resume && finished(folder, settings)) return train_one(folder, settings, experiment, device, console, resume);
+  if (!fs::exists(folder / "config.toml")) write_config(folder, settings);
+  constexpr std::pair<const char*, double> candidates[] = {{"mean", 0}, {"mean", 0.5}, {"last", 0}, {"last", 0.25}};
+  Json rows = Json::array();
+  fs::path best;
+  Settings chosen = settings;
+  double lowest = std::numeric_limits<double>::infinity();
+  for (const auto& [center, stats_mix] : candidates) {
+    Settings candidate = settings;
+    candidate.center = center;
+    candidate.stats_mix = stats_mix;
+    candidate.no_test = true;
+    candidate.tune = candidate.refit = false;
+    const fs::path part = folder / fmt::format("tune-{}-{}", center, stats_mix);
+    make_folder(part);
+    const Json result = train_one(part, candidate, experiment, device, console, fs::exists(part / "state.safetensors"));
+    rows.push_back({{"center", center}, {"stats_mix", stats_mix}, {"val_mse", result["val_mse"]}});
+    if (!result["val_mse"].is_number() || result["val_mse"].get<double>() >= lowest) continue;
+    lowest = result["val_mse"];
+    best = part;
+    chosen.center = center;
+    chosen.stats_mix = stats_mix;
+  }
+  if (best.empty()) throw Error(Exit::internal, "--tune: no candidate has a validation error").at(folder.string());
+  console.info(fmt::format("--tune: --center {} --stats-mix {} has the lowest validation error, {:.5f}", chosen.center,
+                           chosen.stats_mix, lowest));
+  for (const fs::directory_entry& file : fs::directory_iterator(best)) {
+    const fs::path name = file.path().filename();
+    if (name != "result.json" && name != "config.toml") {
+      fs::copy_file(file.path(), folder / name, fs::copy_options::overwrite_existing);
+    }
+  }
+  const Json tuned = {{"center", chosen.center}, {"stats_mix", chosen.stats_mix}, {"candidates", rows}};
+  return train_one(folder, chosen, experiment, device, console, true, tuned);
+}
+
+void check_tune(const Resolved& resolved) {
+  for (const char* name : {"center", "stats-mix"}) {
+    if (resolved.origin(name).layer == Layer::flag) {
+      throw Error(Exit::usage, fmt::format("--tune chooses --{}: it cannot be given too", name))
+          .hint("leave one of them out");
+    }
+  }
+  if (resolved.settings.model == "random-transformer") {
+    throw Error(Exit::usage, "--tune: random-transformer has no RevIN, and nothing to choose").hint("leave --tune out");
+  }
+}
+
+void refuse_existing(const fs::path& folder, const Settings& settings) {
+  if (settings.overwrite || !holds_run(folder)) return;
+  throw Error(Exit::usage, fmt::format("'{}' already holds a run", folder.string()))
+      .hint(fmt::format("continue it with --resume {}, or replace it with --overwrite", folder.string()));
 }
 
 }  // namespace
@@ -157,6 +212,7 @@ int train(const Invocation& invocation) {
     }
     return 0;
   };
+  if (settings.tune) check_tune(invocation.resolved);
   const ChosenDevice device = select_device(settings, settings.model);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
@@ -171,8 +227,7 @@ int train(const Invocation& invocation) {
   settings.data_sha256 = experiment.series.sha256;
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
   if (settings.dry_run) {
-    return report(
-        describe("train", settings, experiment, make_model(settings, experiment.D()), device));
+    return report(describe("train", settings, experiment, make_model(settings, experiment.D()), device));
   }
   const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
   make_folder(folder);
@@ -180,7 +235,11 @@ int train(const Invocation& invocation) {
   if (!resume && settings.overwrite) remove_run(folder);
   if (!resume) refuse_existing(folder, settings);  // another process may have been faster
 
-  if (settings.seeds.empty()) return report(train_one(folder, settings, experiment, device, console, resume));
+  const auto run = [&](const fs::path& part, const Settings& one) {
+    return one.tune ? tune(part, one, experiment, device, console, resume)
+                    : train_one(part, one, experiment, device, console, resume);
+  };
+  if (settings.seeds.empty()) return report(run(folder, settings));
 
   fs::remove(folder / "result.json");
   write_config(folder, settings);
@@ -196,7 +255,7 @@ int train(const Invocation& invocation) {
     make_folder(part);
     log_line(log, fmt::format("seed {}", seed));
     console.info(fmt::format("seed {}", seed));
-    runs.push_back(train_one(part, one, experiment, device, console, resume));
+    runs.push_back(run(part, one));
     log_line(log, fmt::format("seed {}: test mse {}, test mae {}", seed, runs.back()["test_mse"].dump(),
                               runs.back()["test_mae"].dump()));
   }
