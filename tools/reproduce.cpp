@@ -353,12 +353,17 @@ Section overview(const Json& d, const std::vector<Column>& columns) {
     words.push_back(fixed((*any)["seasonal_naive_mse"]));
     s.rows.push_back(std::move(words));
   }
-  for (const Json& b : d["at_or_below_best_printed"]) {
-    s.paragraphs.push_back(fmt::format(
-        "{}: the mean is at or below the best printed number of any system in {} of {} cells, at or below the printed "
-        "SAMformer in {}; it is above the better naive forecast in {}.",
-        b["column"].get<std::string>(), b["cells_at_or_below"].dump(), b["cells"].dump(),
-        b["cells_at_or_below_samformer"].dump(), b["cells_above_naive"].dump()));
+  return s;
+}
+
+Section counts(const Json& d) {
+  Section s{"In how many cells",
+            {"The mean is at or below the best printed number of any system, at or below the printed SAMformer, above "
+             "the better naive forecast."},
+            {"column", "cells", "at or below the best", "at or below SAMformer", "above naive"}};
+  for (const Json& row : d["at_or_below_best_printed"]) {
+    s.rows.push_back({row["column"], row["cells"].dump(), row["cells_at_or_below"].dump(),
+                      row["cells_at_or_below_samformer"].dump(), row["cells_above_naive"].dump()});
   }
   return s;
 }
@@ -661,6 +666,7 @@ Json render(const Work& w, const Ledger* ledger) {
     if (w.table == "main") d["improvement"] = improvements(d["cells"]);
     sections.push_back(overview(d, w.columns));
     if (w.table == "rho" || w.table == "mix") sections.back().charts = value_charts(d);
+    sections.push_back(counts(d));
     sections.push_back(differences(d));
     if (w.table == "main") sections.push_back(improvement_section(d));
     Section how{"How to read it",
