@@ -49,6 +49,7 @@ bool finished(const fs::path& folder, const Settings& settings) {
   if (!fs::exists(folder / "result.json")) return false;
   const Settings before = read_run_settings(folder);
   if (before.epochs == settings.epochs && before.patience == settings.patience) return true;
+  if (settings.tune) return false;  // another candidate than the chosen one may have epochs to go
   if (settings.seeds.empty()) return training_done(folder, settings);
   Settings one = settings;
   one.seeds.clear();
@@ -144,7 +145,9 @@ void make_folder(const fs::path& folder) {
 Json tune(const fs::path& folder, const Settings& settings, const Experiment& experiment, const ChosenDevice& device,
           Console& console, bool resume) {
   if (resume && finished(folder, settings)) return train_one(folder, settings, experiment, device, console, resume);
-  if (!fs::exists(folder / "config.toml")) write_config(folder, settings);
+  // An earlier result is not that of what is copied here below.
+  fs::remove(folder / "result.json");
+  write_config(folder, settings);
   constexpr std::pair<const char*, double> candidates[] = {{"mean", 0}, {"mean", 0.5}, {"last", 0}, {"last", 0.25}};
   Json rows = Json::array();
   fs::path best;
