@@ -168,7 +168,8 @@ ChosenDevice select_device(const Settings& settings, std::string_view model) {
   bool on_gpu = settings.device.starts_with("cuda");
   const bool cpu_alone = model != "samformer" && model != "transformer";
   if (on_gpu && cpu_alone) {
-    throw Error(Exit::device, fmt::format("--device {}: {} is computed on the CPU alone", settings.device, model))
+    throw Error(Exit::device, fmt::format("--device {}: GPUs compute samformer and transformer, found --model {}",
+                                          settings.device, model))
         .hint("use --device cpu");
   }
   if (settings.device == "auto" && !bf16 && !cpu_alone) {
