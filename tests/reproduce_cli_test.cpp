@@ -112,6 +112,24 @@ TEST_F(ReproduceTest, AnInterruptionSavesAndTheSameCommandGoesOn) {
   EXPECT_EQ(resumed["cells"], document(words)["cells"]);
 }
 
+// A killed command leaves its training behind, which keeps its folder: no failure, it is waited for.
+TEST_F(ReproduceTest, ARunThatOutlivedItsCommandIsWaitedFor) {
+  const std::string folder = "r/runs/exchange_rate/96/mix/0/seed-1";
+  const Words words = reproduce("mix", "r", {"--models", "mix/0", "--seeds", "1", "--json"});
+  std::filesystem::create_directories(path(folder));
+  std::optional<FolderLock> left_behind(path(folder));
+  const pid_t child = start(words);
+  while (!exists("r/reproduce.jsonl")) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_EQ(lines(read("r/reproduce.jsonl")).size(), 1u);
+  left_behind.reset();
+  const Outcome outcome = finish(child);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Json cell = outcome.json()["cells"][0];
+  EXPECT_TRUE(cell["failures"].empty()) << cell;
+  EXPECT_EQ(cell["seeds"], 1);
+}
+
 TEST_F(ReproduceTest, FailuresAreRecordedAndShown) {
   series("short.csv", 150, 2);
   Words words = reproduce("mix", "r", {"--models", "mix/0", "--seeds", "1,2"});

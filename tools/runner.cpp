@@ -52,6 +52,17 @@ pid_t start_task(const Task& task, std::int64_t threads) {
   return start(words, beside(task, ".json"), beside(task, ".log"));
 }
 
+// Whether another process trains there: one that a killed command has left behind.
+bool in_use(const fs::path& folder) {
+  if (!fs::exists(folder)) return false;
+  try {
+    const FolderLock lock(folder);
+  } catch (const Error& e) {
+    return e.code == Exit::usage;
+  }
+  return false;
+}
+
 Json result_of(const Task& task, int code, const std::vector<const char*>& fields) {
   const Json d = Json::parse(read_file(beside(task, ".json")), nullptr, false);
   Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", code == 0 ? "ok" : "failed"}};
@@ -117,7 +128,7 @@ void run_queue(const Queue& queue, Ledger& ledger, Console& console, const std::
       throw Error(Exit::interrupted, fmt::format("interrupted after {} of {} runs", done, tasks.size()))
           .hint("the same command goes on from here");
     }
-    if (next < tasks.size() && static_cast<std::int64_t>(running.size()) < queue.jobs) {
+    if (next < tasks.size() && static_cast<std::int64_t>(running.size()) < queue.jobs && !in_use(tasks[next].folder)) {
       running[start_task(tasks[next], queue.threads)] = &tasks[next];
       ++next;
       continue;

@@ -4,7 +4,7 @@
 // The ledger is JSON lines: first what the command was asked for, then one line a finished run: {trial, seed, status,
 // ...} with the fields of its result that the command wants, or exit_code and error of a failed one. A torn last line
 // is cut off, so its run is done again; a failed run is recorded and not repeated. A run that was interrupted goes on
-// from its own state.
+// from its own state; one that outlived a killed command is waited for.
 #pragma once
 
 #include <filesystem>
