@@ -665,6 +665,14 @@ TEST_F(Train, TuneGoesOnAfterAnInterruption) {
   const Json resumed = document({"train", "--resume", path("r")});
   EXPECT_EQ(resumed["mean"]["test_mse"], whole["mean"]["test_mse"]);
   for (const std::size_t i : {0u, 1u}) EXPECT_EQ(resumed["runs"][i]["tune"], whole["runs"][i]["tune"]);
+  // Each seed chooses for itself, and says so.
+  const std::string said = run({"train", "--resume", path("r")}).out;
+  for (const std::size_t i : {0u, 1u}) {
+    EXPECT_NE(said.find(fmt::format("tuned, seed {}", i + 1)), std::string::npos) << said;
+    for (const Json& c : whole["runs"][i]["tune"]["candidates"]) {
+      EXPECT_NE(said.find(fmt::format("{:.5f}", c["val_mse"].get<double>())), std::string::npos) << said;
+    }
+  }
 }
 
 }  // namespace

@@ -211,13 +211,15 @@ void print_result(std::ostream& out, const Json& document) {
           : "";
   table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]),
                                       d["stats_mix"].dump(), plain(d["center"]), d["ema"].dump())});
-  if (const Json tuned = d.value("tune", Json()); tuned.is_object()) {
+  for (const Json& run : several ? document["runs"] : Json::array({document})) {
+    const Json tuned = run.value("tune", Json());
+    if (!tuned.is_object()) continue;
     std::string errors;
     for (const Json& c : tuned["candidates"]) {
       errors += fmt::format("{}{} {}: {}", errors.empty() ? "" : ", ", plain(c["center"]), c["stats_mix"].dump(),
                             fixed(c["val_mse"], 5));
     }
-    table.row({several ? "tuned, first seed" : "tuned",
+    table.row({several ? fmt::format("tuned, seed {}", run["seed"].dump()) : "tuned",
                fmt::format("center {}, stats-mix {}; validation mse of {}", plain(tuned["center"]),
                            tuned["stats_mix"].dump(), errors)});
   }
