@@ -20,15 +20,19 @@ Tensor<T> same_shape(const char* op, Var<T> a, Var<T> b) {
 template <class T, class Factor>
 void add_scaled(Tensor<T> to, Tensor<T> from, const Factor factor) {
   kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
+#pragma omp simd
     for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += factor(r, c) * from(r, c);
   });
 }
 
 // y = f(x) element by element; slope(x, y) is dy/dx.
 template <class T, class Function, class Slope>
-Var<T> elementwise(Var<T> x, const Function f, const Slope slope) {
+Var<T> elementwise(const char* op, Var<T> x, const Function f, const Slope slope) {
+  const std::int64_t n = x.value().count();
+  const Operation<T> operation(*x.tape, op, float_cost(n, 2 * n), float_cost(2 * n, 4 * n));
   const Tensor<T> in = x.value(), out = x.tape->arena().template tensor<T>(in.shape);
   kernels::for_rows<T>(in.rows(), in.cols(), [=](std::int64_t r) {
+#pragma omp simd
     for (std::int64_t c = 0; c < in.cols(); ++c) out(r, c) = f(in(r, c));
   });
   return x.tape->record(out, {x}, [=](Var<T> self) {
@@ -41,8 +45,11 @@ Var<T> elementwise(Var<T> x, const Function f, const Slope slope) {
 
 template <class T>
 Var<T> operator+(Var<T> a, Var<T> b) {
+  const std::int64_t n = a.value().count();
+  const Operation<T> operation(*a.tape, "add", float_cost(n, 3 * n), float_cost(4 * n, 6 * n));
   const Tensor<T> out = same_shape("add", a, b), x = a.value(), y = b.value();
   kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
+#pragma omp simd
     for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) + y(r, c);
   });
   return a.tape->record(out, {a, b}, [=](Var<T> self) {
@@ -54,8 +61,11 @@ Var<T> operator+(Var<T> a, Var<T> b) {
 
 template <class T>
 Var<T> operator-(Var<T> a, Var<T> b) {
+  const std::int64_t n = a.value().count();
+  const Operation<T> operation(*a.tape, "subtract", float_cost(n, 3 * n), float_cost(4 * n, 6 * n));
   const Tensor<T> out = same_shape("subtract", a, b), x = a.value(), y = b.value();
   kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
+#pragma omp simd
     for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) - y(r, c);
   });
   return a.tape->record(out, {a, b}, [=](Var<T> self) {
@@ -67,8 +77,11 @@ Var<T> operator-(Var<T> a, Var<T> b) {
 
 template <class T>
 Var<T> operator*(Var<T> a, Var<T> b) {
+  const std::int64_t n = a.value().count();
+  const Operation<T> operation(*a.tape, "multiply", float_cost(n, 3 * n), float_cost(4 * n, 8 * n));
   const Tensor<T> out = same_shape("multiply", a, b), x = a.value(), y = b.value();
   kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
+#pragma omp simd
     for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) * y(r, c);
   });
   return a.tape->record(out, {a, b}, [=](Var<T> self) {
@@ -81,14 +94,14 @@ Var<T> operator*(Var<T> a, Var<T> b) {
 template <class T>
 Var<T> relu(Var<T> x) {
   return elementwise(
-      x, [](T v) { return v > static_cast<T>(0) ? v : static_cast<T>(0); },
+      "relu", x, [](T v) { return v > static_cast<T>(0) ? v : static_cast<T>(0); },
       [](T v, T) { return static_cast<T>(v > static_cast<T>(0) ? 1 : 0); });
 }
 
 template <class T>
 Var<T> tanh(Var<T> x) {
   return elementwise(
-      x,
+      "tanh", x,
       [](T v) {
         using std::tanh;
         return tanh(v);
@@ -103,7 +116,7 @@ Var<T> gelu(Var<T> x) {
     return static_cast<T>(0.5) * (static_cast<T>(1) + erf(v * static_cast<T>(std::numbers::sqrt2 / 2)));
   };
   return elementwise(
-      x, [=](T v) { return v * distribution(v); },
+      "gelu", x, [=](T v) { return v * distribution(v); },
       [=](T v, T) {
         using kernels::exponential;
         const T density = static_cast<T>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2) *
@@ -160,7 +173,10 @@ template <class T>
 Var<T> add_bias(Var<T> x, Var<T> bias) {
   const Tensor<T> X = x.value(), b = bias.value();
   SAMFORMER_CHECK(b.count() == X.cols(), "add_bias: a bias of {} expected, found {}", X.cols(), b.shape.to_string());
+  const std::int64_t n = X.count();
+  const Operation<T> operation(*x.tape, "add_bias", float_cost(n, 2 * n), float_cost(n, n));
   kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
+#pragma omp simd
     for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += b.data[c];
   });
   return x.tape->record_in_place(x, {bias}, [=](Var<T> self) {

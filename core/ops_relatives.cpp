@@ -24,6 +24,34 @@ std::int64_t samples(const char* op, Var<T> x, Var<T> weight, Var<T> bias) {
   return X.count() / M;
 }
 
+// 0 with probability `rate`, else 1 / (1 - rate).
+template <class T>
+Tensor<T> dropout_mask(Tape<T>& tape, Shape shape, double rate, DropoutAddress address) {
+  constexpr std::int64_t lanes = 16, block = 16 * 4 * lanes;  // elements of a block; Philox gives four words at a time
+  const Tensor<T> mask = tape.arena().template tensor<T>(shape);
+  const std::int64_t count = mask.count();
+  const Operation<T> operation(tape, "dropout_mask", float_cost(25 * count, count), {});
+  const auto threshold = static_cast<std::uint32_t>(rate * 0x1p32);
+  const T kept = static_cast<T>(1 / (1 - rate));
+  const auto sub = static_cast<std::uint32_t>(address.step);
+  const std::uint64_t seed = address.seed;
+  const std::uint64_t first = static_cast<std::uint64_t>(address.pass * 1024 + address.site) << 40;
+  kernels::parallel_for<T>(kernels::blocks_of(count, block), [=](std::int64_t b) {
+    for (std::int64_t i = b * block; i < std::min(count, (b + 1) * block); i += 4 * lanes) {
+      std::uint32_t words[4 * lanes];
+#pragma omp simd
+      for (std::int64_t k = 0; k < lanes; ++k) {
+        const PhiloxBlock four = random_block(seed, dropout_stream, sub, first + static_cast<std::uint64_t>(i / 4 + k));
+        for (std::int64_t j = 0; j < 4; ++j) words[4 * k + j] = four[static_cast<std::size_t>(j)];
+      }
+      const std::int64_t n = std::min(4 * lanes, count - i);
+#pragma omp simd
+      for (std::int64_t k = 0; k < n; ++k) mask.data[i + k] = words[k] < threshold ? T{} : kept;
+    }
+  });
+  return mask;
+}
+
 }  // namespace
 
 template <class T>
@@ -34,6 +62,8 @@ Var<T> revin_affine(Var<T> xhat, AffineVars<T> affine) {
                   "revin_affine: xhat [N, D, L], gamma and beta [D] expected, found {}, {}, {}", X.shape.to_string(),
                   gamma.shape.to_string(), beta.shape.to_string());
   SAMFORMER_CHECK(!xhat.needs_gradient(), "revin_affine: the normalised windows are a constant");
+  const std::int64_t n = X.count();
+  const Operation<T> operation(*xhat.tape, "revin_affine", float_cost(2 * n, 2 * n), float_cost(3 * n, 2 * n));
   const Tensor<T> U = xhat.tape->arena().template tensor<T>(X.shape);
   kernels::revin_affine(U.data, X.data, gamma.data, beta.data, R, D, L);
   return xhat.tape->record(U, {affine.gamma, affine.beta}, [=](Var<T> self) {
@@ -51,6 +81,8 @@ Var<T> transpose(Var<T> x, std::int64_t N) {
   SAMFORMER_CHECK(N > 0 && X.rows() % N == 0 && X.contiguous(),
                   "transpose: {} samples of whole rows expected, found {}", N, X.shape.to_string());
   const std::int64_t A = X.rows() / N, B = X.cols();
+  const Operation<T> operation(*x.tape, "transpose", float_cost(0, 2 * X.count()),
+                               float_cost(X.count(), 3 * X.count()));
   const Tensor<T> Y = x.tape->arena().template tensor<T>(Shape{N * B, A});
   kernels::transpose(Y.data, X.data, N, A, B, false);
   return x.tape->record(
@@ -64,6 +96,8 @@ Var<T> batch_norm(Var<T> x, Var<T> weight, Var<T> bias, Running<T> running) {
                   "batch_norm: running averages of {} positions expected, found {}, {}", M,
                   running.mean.shape.to_string(), running.var.shape.to_string());
   const Tensor<T> X = x.value(), W = weight.value(), Y = x.tape->arena().template tensor<T>(X.shape);
+  const std::int64_t n = X.count();
+  const Operation<T> operation(*x.tape, "batch_norm", float_cost(7 * n, 2 * n), float_cost(12 * n, 4 * n));
   T *mean = running.mean.data, *rstd = x.tape->arena().template allocate<T>(M);
   const bool constant = !running.training;
   if (constant) {
@@ -84,6 +118,8 @@ Var<T> layer_norm(Var<T> x, Var<T> weight, Var<T> bias) {
   const std::int64_t N = samples("layer_norm", x, weight, bias), M = weight.value().count();
   Arena& arena = x.tape->arena();
   const Tensor<T> X = x.value(), W = weight.value(), Y = arena.tensor<T>(X.shape);
+  const std::int64_t n = X.count();
+  const Operation<T> operation(*x.tape, "layer_norm", float_cost(7 * n, 2 * n), float_cost(14 * n, 4 * n));
   T *mean = arena.allocate<T>(N), *rstd = arena.allocate<T>(N);
   kernels::layer_norm(Y.data, mean, rstd, X.data, W.data, bias.value().data, N, M);
   return x.tape->record(Y, {x, weight, bias}, [=](Var<T> self) {
@@ -97,23 +133,7 @@ Var<T> dropout(Var<T> x, double rate, DropoutAddress address) {
   SAMFORMER_CHECK(rate >= 0 && rate < 1, "dropout: a rate of at least 0 and below 1 expected, found {}", rate);
   const Tensor<T> X = x.value();
   SAMFORMER_CHECK(X.contiguous(), "dropout: {} must be contiguous", X.shape.to_string());
-  const Tensor<T> mask = x.tape->arena().template tensor<T>(X.shape);
-  constexpr std::int64_t block = 1024;  // elements; Philox gives four words at a time
-  const std::int64_t count = X.count();
-  const auto threshold = static_cast<std::uint32_t>(rate * 0x1p32);
-  const T kept = static_cast<T>(1 / (1 - rate));
-  const auto sub = static_cast<std::uint32_t>(address.step);
-  const std::uint64_t seed = address.seed;
-  const std::uint64_t first = static_cast<std::uint64_t>(address.pass * 1024 + address.site) << 40;
-  kernels::parallel_for<T>(kernels::blocks_of(count, block), [=](std::int64_t b) {
-    for (std::int64_t i = b * block; i < std::min(count, (b + 1) * block); i += 4) {
-      const PhiloxBlock words = random_block(seed, dropout_stream, sub, first + static_cast<std::uint64_t>(i / 4));
-      for (std::int64_t k = 0; k < std::min<std::int64_t>(4, count - i); ++k) {
-        mask.data[i + k] = words[static_cast<std::size_t>(k)] < threshold ? T{} : kept;
-      }
-    }
-  });
-  return x * x.tape->constant(mask);
+  return x * x.tape->constant(dropout_mask(*x.tape, X.shape, rate, address));
 }
 
 template <class T>
@@ -124,6 +144,10 @@ Var<T> spectral_reparam(Var<T> weight, Var<T> gamma) {
                   g.shape.to_string());
   using Wide = kernels::Wide<T>;
   const std::int64_t out = W.rows(), in = W.cols();
+  // The Gram matrix alone: how many squarings follow depends on the weights.
+  const Operation<T> operation(*weight.tape, "spectral_reparam",
+                               product_cost(std::min(out, in), std::min(out, in), std::max(out, in)),
+                               float_cost(6 * W.count(), 4 * W.count()));
   Arena& arena = weight.tape->arena();
   const Tensor<T> What = arena.tensor<T>(W.shape);
   Wide *u = arena.allocate<Wide>(out), *v = arena.allocate<Wide>(in);

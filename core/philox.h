@@ -15,6 +15,7 @@ namespace samformer {
 using PhiloxBlock = std::array<std::uint32_t, 4>;
 
 constexpr PhiloxBlock philox(PhiloxBlock counter, std::array<std::uint32_t, 2> key) {
+#pragma GCC unroll 10  // so that a loop over counters can become vectors
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t p0 = std::uint64_t{0xD2511F53} * counter[0];
     const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * counter[2];

@@ -1,4 +1,6 @@
 // `samformer profile`: every operation of the steps, its calls, operations and bytes; the trace.
+#include <map>
+
 #include "tests/cli_fixture.h"
 
 namespace samformer {
@@ -51,6 +53,17 @@ TEST_F(Profiling, WithoutSamOnePass) {
   const Json d = document(words({"--rho", "0"}));
   EXPECT_EQ(row(d, "projection").at("calls"), 3);
   for (const Json& r : d.at("operations")) EXPECT_NE(r.at("op"), "perturb");
+}
+
+TEST_F(Profiling, CountsTheRelativesOperations) {
+  const Json d = document(words({"--model", "tsmixer", "--blocks", "2"}));
+  const std::map<std::string, int> passes{{"batch_norm", 4}, {"relu", 4},     {"dropout_mask", 6}, {"multiply", 6},
+                                          {"add", 4},        {"add_bias", 7}, {"transpose", 4}};
+  for (const auto& [name, calls] : passes) {
+    EXPECT_EQ(row(d, name).at("calls"), 3 * calls) << name;  // three steps
+    if (name == "dropout_mask") continue;
+    EXPECT_EQ(row(d, name + "_backward").at("calls"), 3 * calls) << name;
+  }
 }
 
 TEST_F(Profiling, Trace) {
