@@ -97,6 +97,15 @@ TEST_F(ReproduceTest, FirstSeedsFirstAndATornLineIsRunAgain) {
   fails(2, reproduce("mix", "r"), {"other flags"});
 }
 
+TEST_F(ReproduceTest, AChangedFileOfTheSameNameIsRefused) {
+  const Words words = reproduce("mix", "r", {"--models", "mix/0", "--seeds", "1"});
+  document(words);
+  const std::string ledger = read("r/reproduce.jsonl");
+  series("exchange_rate.csv", 1101, 3);
+  fails(3, words, {"exchange_rate.csv", "SHA-256", "--out"});
+  EXPECT_EQ(read("r/reproduce.jsonl"), ledger);
+}
+
 TEST_F(ReproduceTest, AnInterruptionSavesAndTheSameCommandGoesOn) {
   Words words = reproduce("mix", "r", {"--models", "mix/0", "--seeds", "1"});
   *(std::ranges::find(words, "--epochs") + 1) = "80";
@@ -150,7 +159,15 @@ TEST_F(ReproduceTest, ParametersAndDryRun) {
   // A folder: what it lacks is listed with where to get it.
   series("exchange_rate.csv", 1100, 3);
   const Json dry = document({"reproduce", "main", "--data", scratch_.path().string(), "--dry-run", "--out", path("d")});
-  EXPECT_EQ(dry["runs"].size() % (4 * 5), 0u);
+  // Four systems in four settings, one of them also tuned; four horizons, five seeds.
+  EXPECT_EQ(dry["runs"].size(), 17u * 4 * 5);
+  const std::string commands = dry["runs"].dump();
+  for (const char* flags :
+       {"--model=tsmixer --rho=0.7 --seed=3",
+        "--preset=authors-tensorflow --shared --init=glorot --model=tsmixer --seed=1",
+        "--preset=authors-tensorflow --init=glorot --model=transformer", "--preset=paper --model=tsmixer"}) {
+    EXPECT_NE(commands.find(flags), std::string::npos) << flags;
+  }
   ASSERT_EQ(dry["absent"].size(), 7u);
   EXPECT_EQ(dry["absent"][0]["where"], "samformer data fetch ETTh1");
   EXPECT_FALSE(exists("d"));

@@ -17,6 +17,7 @@
 #include <map>
 #include <set>
 
+#include "core/sha256.h"
 #include "core/text.h"
 #include "optim/welch.h"
 #include "tools/datasets.h"
@@ -46,24 +47,34 @@ struct Column {
 
 std::vector<Column> columns_of(const std::string& table) {
   if (table == "main") {
-    const Words official{"--preset=authors-tensorflow"}, paper{"--preset=paper"};
     const auto with = [](Words words, const Words& more) {
       words.insert(words.end(), more.begin(), more.end());
       return words;
     };
-    // The official repository shares TSMixer's layers; TSMixer's own authors do not.
-    const Words mixer{"--model=tsmixer"}, sam{"--model=tsmixer", "--rho=0.7"}, shared{"--shared"};
-    return {{"samformer/default", "SAMformer", {}},
-            {"samformer/tuned", "SAMformer", {"--tune"}},
-            {"samformer/authors-tensorflow", "SAMformer", official},
-            {"samformer/authors-tensorflow-glorot", "SAMformer", with(official, {"--init=glorot"})},
-            {"samformer/paper", "SAMformer", paper},
-            {"transformer/authors-tensorflow", "Transformer", with(official, {"--model=transformer"})},
-            {"transformer/paper", "Transformer", with(paper, {"--model=transformer"})},
-            {"tsmixer/authors-tensorflow", "TSMixer", with(with(official, mixer), shared)},
-            {"tsmixer/paper", "TSMixer", with(paper, mixer)},
-            {"tsmixer-sam/authors-tensorflow", "TSMixer+SAM", with(with(official, sam), shared)},
-            {"tsmixer-sam/paper", "TSMixer+SAM", with(paper, sam)}};
+    struct System {
+      const char *id, *published;
+      Words flags;
+    };
+    // The official repository shares TSMixer's layers between its blocks; TSMixer's own authors do not, and in the
+    // columns without that repository's name neither do we.
+    const System systems[] = {{"samformer", "SAMformer", {}},
+                              {"transformer", "Transformer", {"--model=transformer"}},
+                              {"tsmixer", "TSMixer", {"--model=tsmixer"}},
+                              {"tsmixer-sam", "TSMixer+SAM", {"--model=tsmixer", "--rho=0.7"}}};
+    std::vector<Column> columns;
+    for (const auto& [id, published, flags] : systems) {
+      const auto add = [&](const char* setting, const Words& more) {
+        columns.push_back({fmt::format("{}/{}", id, setting), published, with(more, flags)});
+      };
+      Words official{"--preset=authors-tensorflow"};
+      if (std::string_view(id).starts_with("tsmixer")) official.push_back("--shared");
+      add("default", {});
+      if (flags.empty()) add("tuned", {"--tune"});
+      add("authors-tensorflow", official);
+      add("authors-tensorflow-glorot", with(official, {"--init=glorot"}));
+      add("paper", {"--preset=paper"});
+    }
+    return columns;
   }
   std::vector<Column> columns;
   if (table == "temporal") {
@@ -576,6 +587,25 @@ struct Work {
   fs::path folder;
 };
 
+// Rows of one cell must be of one file.
+void check_data(const Work& w, const Ledger& ledger) {
+  for (const Series& series : w.series) {
+    const std::string now = sha256_file(series.path);
+    for (const std::int64_t horizon : w.horizons) {
+      for (const Column& column : w.columns) {
+        for (const std::uint64_t seed : w.seeds) {
+          const Json* row = ledger.trial(trial_name(series, horizon, column), seed);
+          if (!row || row->value("data_sha256", now) == now) continue;
+          throw Error(Exit::data, fmt::format("{} is not the file that {}'s runs were made with: SHA-256 {}, then {}",
+                                              series.path.string(), (w.folder / "reproduce.jsonl").string(), now,
+                                              (*row)["data_sha256"].get<std::string>()))
+              .hint("put that file back, or begin anew with another --out");
+        }
+      }
+    }
+  }
+}
+
 // The first seed of all cells, then the second, ...
 std::vector<Task> tasks_of(const Work& w) {
   std::vector<Task> tasks;
@@ -782,6 +812,7 @@ int reproduce(const Invocation& invocation) {
   Json d;
   if (trains) {
     Ledger ledger(w.folder / "reproduce.jsonl", {{"reproduce", {{"table", w.table}, {"flags", w.common}}}});
+    check_data(w, ledger);
     for (Task& task : tasks_of(w)) {
       if (!ledger.trial(task.name, task.seed)) queue.tasks.push_back(std::move(task));
     }
