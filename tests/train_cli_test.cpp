@@ -624,6 +624,10 @@ TEST_F(Train, TuneChoosesByValidationErrorAlone) {
     EXPECT_EQ(document({"eval", path(kind)})["test_mse"], winner["test_mse"]);
     EXPECT_EQ(document({"predict", path(kind)})["forecast"], document({"predict", path(best)})["forecast"]);
     EXPECT_EQ(document({"train", "--resume", path(kind)}), tuned);
+    EXPECT_NE(read(kind + "/report.html")
+                  .find(fmt::format("center {}, stats-mix {} (chosen)", tuned["center"].get<std::string>(),
+                                    tuned["stats_mix"].dump())),
+              std::string::npos);
     const std::string said = run({"train", "--resume", path(kind)}).out;
     for (const Json& c : tuned["tune"]["candidates"]) {
       EXPECT_NE(said.find(fmt::format("{:.5f}", c["val_mse"].get<double>())), std::string::npos) << said;

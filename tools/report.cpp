@@ -50,6 +50,19 @@ std::optional<Curve> course(const std::vector<Json>& epochs, const char* name, c
   return curve.x.empty() ? std::nullopt : std::optional(curve);
 }
 
+// --tune: what was to choose from, and by what.
+void add_choice(Report& page, const Json& tuned) {
+  page.heading("Chosen by validation error");
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& c : tuned["candidates"]) {
+    const bool chosen = c["center"] == tuned["center"] && c["stats_mix"] == tuned["stats_mix"];
+    rows.push_back({fmt::format("center {}, stats-mix {}{}", c["center"].get<std::string>(), c["stats_mix"].dump(),
+                                chosen ? " (chosen)" : ""),
+                    short_number(number_of(c, "val_mse"))});
+  }
+  page.table({"candidate", "validation MSE"}, rows);
+}
+
 void add_course(Report& page, const std::vector<Json>& epochs, const Json& document) {
   if (epochs.empty()) return;
   page.heading("Training");
@@ -254,6 +267,7 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
                 {"seconds of training", short_number(number_of(document, "seconds_training"))}});
   add_forecasts(page, document, settings, e, model, slab, starts);
   add_errors(page, document);
+  if (const Json tuned = document.value("tune", Json()); tuned.is_object()) add_choice(page, tuned);
   add_course(page, epochs_of(metrics), document);
   if (model.has_attention()) add_attention(page, settings, e, model, slab, starts);
   page.heading("How it was made");
