@@ -1,11 +1,15 @@
-// Threads and instruction sets, in one place: runs a kernel's body over independent blocks, on all OpenMP threads and
-// compiled for the widest vectors of this processor.
+// Threads and instruction sets, in one place: runs a kernel's body over independent blocks, on all threads
+// (omp_get_max_threads of the caller) and compiled for the widest vectors of this processor.
 //
 //   parallel_for<T>(blocks, [=](std::int64_t block) { ... });               T: the scalar of the kernel
 //   parallel_for<T>(blocks, [=](std::int64_t block, auto target) { ... });  target: the vectors it is compiled for
 //
 // * Determinism: the caller cuts its work into blocks by shape alone and no block reads what another one writes, so the
 //   result does not depend on the number of threads. Reductions go through one slot a block, added up in block order.
+// * Threads: a pool of our own. Each thread begins with its own run of blocks (what it wrote in the region before is in
+//   its cache) and then helps the others, so that a slow core delays little. The caller never waits for a thread that
+//   has not begun, and nobody waits spinning for long: beside other programs a fork-join of spinning threads, as
+//   OpenMP's, is 10 to 100 times slower. A region inside a region, or while another caller has the pool, is serial.
 // * Instruction sets: the body is inlined (`flatten`) into functions compiled for x86-64-v4 (AVX-512), v3 (AVX2, FMA)
 //   and the baseline; which one runs is decided once, at run time. One binary is fast everywhere and starts anywhere.
 //   float, what training runs on, has all three; the references have fewer (double: v3), which halves the build.
@@ -15,7 +19,6 @@
 #include <omp.h>
 
 #include <cstdint>
-#include <exception>
 #include <type_traits>
 
 namespace samformer::kernels {
@@ -82,26 +85,23 @@ void run_block(Isa, const Body& body, std::int64_t block) {
 }
 #endif
 
-// Runs body(0) ... body(blocks - 1), each once, in any order and on any thread.
+namespace detail {
+// run(body, block) for every block, on up to `threads` threads.
+void run_blocks(std::int64_t blocks, int threads, void (*run)(const void* body, std::int64_t block), const void* body);
+}  // namespace detail
+
+// Runs body(0) ... body(blocks - 1), each once, in any order and on any thread. Throws what a body has thrown.
 template <class T, class Body>
 void parallel_for(std::int64_t blocks, const Body& body) {
-  const Isa level = isa();
-  // GNU's OpenMP allocates at every region that has one thread only.
-  if (blocks <= 1 || omp_get_max_threads() == 1) {
+  const int threads = blocks <= 1 ? 1 : omp_get_max_threads();
+  if (threads == 1) {
+    const Isa level = isa();
     for (std::int64_t block = 0; block < blocks; ++block) run_block<T>(level, body, block);
     return;
   }
-  std::exception_ptr failure;  // an exception must not leave an OpenMP region
-#pragma omp parallel for schedule(static)
-  for (std::int64_t block = 0; block < blocks; ++block) {
-    try {
-      run_block<T>(level, body, block);
-    } catch (...) {
-#pragma omp critical(samformer_parallel_for)
-      failure = std::current_exception();
-    }
-  }
-  if (failure) std::rethrow_exception(failure);
+  detail::run_blocks(
+      blocks, threads,
+      [](const void* all, std::int64_t block) { run_block<T>(isa(), *static_cast<const Body*>(all), block); }, &body);
 }
 
 // Cuts `count` items into blocks of `size` (the last one shorter).

@@ -112,6 +112,8 @@ void check_shape(const Json& document, int D, int H, bool full, bool folded) {
     EXPECT_NEAR(row.at("efficiency"), efficiency, 1e-9 * efficiency);
     const double over = row.at("seconds").get<double>() / row.at("library_seconds").get<double>();
     EXPECT_NEAR(row.at("over_library"), over, 1e-9 * over);
+    EXPECT_GT(row.at("products_speedup"), 0);
+    EXPECT_GT(row.at("core_to_core_seconds"), 0);
   }
   EXPECT_EQ(steps, 1);
   std::vector<int> threads;

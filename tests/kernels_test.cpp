@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -185,6 +187,42 @@ TEST(ParallelFor, RunsEveryBlockOnceAndPassesExceptionsOn) {
   };
   EXPECT_THROW(parallel_for<float>(100, failing), Error);
   EXPECT_NO_THROW(parallel_for<float>(0, failing));
+}
+
+// Regions inside regions and callers on several threads at once, with changing numbers of threads: each block once, and
+// what it wrote is there when the caller goes on.
+TEST(ParallelFor, NestedAndConcurrentRegions) {
+  const auto caller = [] {
+    for (int repeat = 0; repeat < 200; ++repeat) {
+      omp_set_num_threads(2 + repeat % 3);
+      std::vector<int> count(60);
+      int* at = count.data();
+      parallel_for<float>(6, [=](std::int64_t outer) {
+        parallel_for<float>(10, [=](std::int64_t inner) { ++at[outer * 10 + inner]; });
+      });
+      ASSERT_TRUE(std::all_of(count.begin(), count.end(), [](int c) { return c == 1; }));
+    }
+  };
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 3; ++i) callers.emplace_back(caller);
+  for (std::thread& each : callers) each.join();
+}
+
+// A thread whose block takes long delays none of the others: they take over its share.
+TEST(ParallelFor, OthersTakeOverTheShareOfASlowThread) {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(2);
+  std::atomic<int> done = 0;
+  std::atomic<int>* const others = &done;
+  parallel_for<float>(64, [=](std::int64_t block) {
+    if (block == 0) {
+      while (*others < 63) std::this_thread::yield();
+    } else {
+      ++*others;
+    }
+  });
+  EXPECT_EQ(done, 63);
+  omp_set_num_threads(before);
 }
 
 // ---- Attention ----------------------------------------------------------------------------------------------------

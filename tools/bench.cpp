@@ -23,6 +23,10 @@
 // Floor of a step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
 // nothing recomputed) at the fastest product's speed + the compulsory bytes at the copy's speed: revin once, in each
 // pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update. efficiency = floor / time.
+// What the threads are worth on this machine, in the same run: products_speedup, the projection's product on one thread
+// over all of them, and core_to_core_seconds, what a cache line takes from one core to another (cores that share a
+// cache: some 25 ns; a virtual machine's may be moved to where they do not, and everything one core wrote and the other
+// reads then takes several times as long).
 // Beside it the same large products (the windows with the weights, forward and backward) as dnnl_sgemm alone computes
 // them on all threads: library_seconds, and time / library_seconds.
 // Where the CPU has AVX512-BF16, the same step with --precision bf16; a series of each shape as CSV text, read by one
@@ -31,10 +35,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <cstring>
 #include <functional>
 #include <sstream>
+#include <thread>
 
 #include "kernels/bf16.h"
 #include "kernels/elementwise.h"
@@ -91,7 +97,7 @@ struct Product {
   }
 };
 
-enum class Kind { product, library, copy, operation, step, csv };
+enum class Kind { product, single, library, exchange, copy, operation, step, csv };
 
 struct Item {
   Kind kind;
@@ -114,11 +120,54 @@ void use_threads(int threads) {
   kernels::parallel_for<float>(threads, [](int64_t) {});  // starts them
 }
 
+// Two threads hand a cache line to and fro for about a millisecond: seconds a hand-over.
+double exchange_seconds() {
+  constexpr int over = 2;
+  struct alignas(64) {
+    std::atomic<int> whose = 0;
+    double seconds = 0;
+  } line;
+  // A thread stays in its block until the other one has the other block.
+  kernels::parallel_for<float>(2, [at = &line](int64_t block) {
+    const int own = static_cast<int>(block);
+    const auto wait = [&] {
+      int now;
+      for (int spins = 0; (now = at->whose.load(std::memory_order_acquire)) == 1 - own; ++spins) {
+        if (spins > 10000) std::this_thread::yield();  // both may be on one core
+      }
+      return now != over;
+    };
+    if (own == 1) {
+      while (wait()) at->whose.store(0, std::memory_order_release);
+      return;
+    }
+    at->whose.store(1, std::memory_order_release);
+    wait();  // the other one is here
+    const double begin = monotonic_seconds();
+    int rounds = 0;
+    do {
+      for (int i = 0; i < 16; ++i) {
+        at->whose.store(1, std::memory_order_release);
+        wait();
+      }
+      rounds += 16;
+    } while (monotonic_seconds() - begin < turn_seconds);
+    at->seconds = (monotonic_seconds() - begin) / (2 * rounds);
+    at->whose.store(over, std::memory_order_release);
+  });
+  return line.seconds;
+}
+
 double turn(const Item& item) {
   use_threads(item.threads);
+  if (item.kind == Kind::exchange) return exchange_seconds();
+  if (item.kind == Kind::library) item.run();  // starts the library's own threads
   const double begin = monotonic_seconds();
   for (std::size_t i = 0; i < item.calls; ++i) item.run();
-  return (monotonic_seconds() - begin) / static_cast<double>(item.calls);
+  const double seconds = (monotonic_seconds() - begin) / static_cast<double>(item.calls);
+  // The library's threads would spin beside what is measured next.
+  if (item.kind == Kind::library) omp_pause_resource_all(omp_pause_soft);
+  return seconds;
 }
 
 void measure(std::vector<Item>& items) {
@@ -356,6 +405,11 @@ std::vector<Item> Workbench::items() {
     return total;
   };
   add_products(projections());
+  if (threads_ > 1) {
+    const Product p = projections().front();
+    list.push_back({Kind::single, p.name, p.counts(), 1, [p] { p.run(); }});
+    add(Kind::exchange, "exchange", {}, [] {});
+  }
   for (const Product& p : projections()) {
     add(Kind::library, p.name, p.counts(), [p] {
       kernels::library_product(p.transpose_a, p.transpose_b, p.M, p.N, p.K, p.A, p.lda, p.B, p.ldb, p.C, p.ldc,
@@ -453,7 +507,8 @@ struct Measured {
   std::vector<Item> items;
   double flops_peak = 0, bytes_peak = 0;  // a second
   double floor_seconds = 0;
-  double library_seconds = 0;  // of a step's large products
+  double library_seconds = 0;                         // of a step's large products
+  double products_speedup = 1, exchange_seconds = 0;  // on one thread: nothing to measure
 
   double share(const Item& item) const {
     return std::max(item.counts.flops / flops_peak, item.counts.bytes / bytes_peak) / item.seconds;
@@ -474,6 +529,8 @@ Measured measure_shape(Settings settings, Shape shape, int threads) {
       products += 2 * item.seconds;
     }
     if (item.kind == Kind::library) result.library_seconds += 2 * item.seconds;
+    if (item.kind == Kind::single) result.products_speedup = item.seconds / result.items.front().seconds;
+    if (item.kind == Kind::exchange) result.exchange_seconds = item.seconds;
     if (item.kind == Kind::copy) result.bytes_peak = item.counts.bytes / item.seconds;
   }
   const Counts rest = bench.floor_counts();
@@ -534,7 +591,9 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
                    {"floor ms", "floor_seconds", 1e3, 3},
                    {"efficiency", "efficiency", 1, 2},
                    {"oneDNN's large products ms", "library_seconds", 1e3, 3},
-                   {"ms / these", "over_library", 1, 2}}};
+                   {"ms / these", "over_library", 1, 2},
+                   {"threads' gain in products", "products_speedup", 1, 2},
+                   {"core to core ns", "core_to_core_seconds", 1e9, 0}}};
   report.scaling = {
       "Threads",
       {{"D", "D"}, {"H", "H"}, {"threads", "threads"}, {"ms", "seconds", 1e3, 3}, {"speed-up", "speedup", 1, 2}}};
@@ -568,6 +627,8 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
           report.products.rows.push_back(row);
           break;
         case Kind::library:
+        case Kind::single:
+        case Kind::exchange:
           break;
         case Kind::copy:
           place();
@@ -609,7 +670,9 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
           row.update({{"floor_seconds", m.floor_seconds},
                       {"efficiency", m.floor_seconds / item.seconds},
                       {"library_seconds", m.library_seconds},
-                      {"over_library", item.seconds / m.library_seconds}});
+                      {"over_library", item.seconds / m.library_seconds},
+                      {"products_speedup", m.products_speedup},
+                      {"core_to_core_seconds", m.exchange_seconds}});
           report.steps.rows.push_back(row);
           break;
       }
@@ -675,9 +738,25 @@ void print_tables(std::ostream& out, const Report& report, bool markdown) {
 // One table with the columns of all, so that every line has the same number of cells.
 void print_csv(std::ostream& out, const Report& report) {
   constexpr std::string_view names[] = {"product", "copy", "operation", "step", "scaling", "precision", "csv"};
-  constexpr std::string_view keys[] = {
-      "D", "H", "batch",         "value",         "threads",    "seconds", "flops",     "bytes",          "M",
-      "N", "K", "floor_seconds", "share_of_peak", "efficiency", "speedup", "precision", "library_seconds"};
+  constexpr std::string_view keys[] = {"D",
+                                       "H",
+                                       "batch",
+                                       "value",
+                                       "threads",
+                                       "seconds",
+                                       "flops",
+                                       "bytes",
+                                       "M",
+                                       "N",
+                                       "K",
+                                       "floor_seconds",
+                                       "share_of_peak",
+                                       "efficiency",
+                                       "speedup",
+                                       "precision",
+                                       "library_seconds",
+                                       "products_speedup",
+                                       "core_to_core_seconds"};
   out << "kind,name";
   for (const std::string_view key : keys) out << ',' << key;
   out << '\n';
@@ -745,6 +824,19 @@ int bench(const Invocation& invocation) {
     invocation.console.info(fmt::format("measuring {} channels, horizon {} ({} of {})", shape.D, shape.H,
                                         measured.size() + 1, shapes.size()));
     measured.push_back(measure_shape(settings, shape, threads));
+    const Measured& m = measured.back();
+    if (m.products_speedup < 0.75 * threads) {
+      invocation.console.warning(fmt::format(
+          "{} threads compute products only {:.2f} times as fast as one: these are the numbers of cores that "
+          "something else uses too",
+          threads, m.products_speedup));
+    }
+    if (m.exchange_seconds > 100e-9) {
+      invocation.console.warning(fmt::format(
+          "a cache line takes {:.0f} ns from core to core (some 25 ns where they share a cache): the step is "
+          "slowed by what its threads exchange",
+          m.exchange_seconds * 1e9));
+    }
   }
   const Report report = make_report(measured, settings, threads);
   if (settings.json || settings.format == "json") {

@@ -5,8 +5,6 @@ set -eu
 
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libcli11-dev nlohmann-json3-dev
 libtomlplusplus-dev libeigen3-dev libfmt-dev libssl-dev libcurl4-openssl-dev libgtest-dev"
-# The thread sanitizer's preset alone is built with clang.
-if [ "${1:-}" = tsan ]; then packages="$packages clang libomp-dev"; fi
 
 fail() {
   echo "setup: $1" >&2

@@ -8,7 +8,7 @@ if [ $# -gt 0 ]; then
   preset=$1
   shift
 fi
-tools/setup.sh "$preset"
+tools/setup.sh
 cmake --preset "$preset"
 cmake --build --preset "$preset"
 ctest --preset "$preset" --parallel "$(nproc)" "$@"
