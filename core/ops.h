@@ -126,6 +126,15 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight);
 template <class T>
 Var<T> add_in_place(Var<T> x, Var<T> a);
 
+// The affine map x -> a (b x + shift) as one: weight a b [M, N] and bias a shift [1, M], for a [M, K], b [K, N], shift
+// [1, K].
+template <class T>
+struct Composed {
+  Var<T> weight, bias;
+};
+template <class T>
+Composed<T> compose(Var<T> a, Var<T> b, Var<T> shift);
+
 // A copy of b [n] with a [m] added to its elements [first, first + m): joins the biases that folding makes.
 template <class T>
 Var<T> add_at(Var<T> b, Var<T> a, std::int64_t first);

@@ -175,6 +175,56 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
 }
 
 template <class T>
+Composed<T> compose(Var<T> a, Var<T> b, Var<T> shift) {
+  const Tensor<T> A = a.value(), B = b.value(), s = shift.value();
+  SAMFORMER_CHECK(
+      A.cols() == B.rows() && s.count() == B.rows(),
+      "compose: a [M, K], b [K, N] and shift [1, K], gradients of both of these or of none, expected, found "
+      "{}, {}, {}",
+      A.shape.to_string(), B.shape.to_string(), s.shape.to_string());
+  const std::int64_t M = A.rows(), N = B.cols(), K = A.cols();
+  const Cost once = product_cost(M, N + 1, K);
+  const Operation<T> operation(*a.tape, "compose", once, {2 * once.flops, 2 * once.bytes});
+  // One node: the weight's rows, then the bias.
+  const Tensor<T> both = a.tape->arena().template tensor<T>(Shape{M + kernels::blocks_of(M, N), N});
+  T* const c = both.data + M * N;
+  // The vector's part of each product runs on the blocks of the matrix's, where A and its gradient are in the cache.
+  gemm(false, false, M, N, K, A.data, A.stride, B.data, B.stride, both.data, N, false,
+       [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t) {
+         for (std::int64_t r = i; j == 0 && r < i + m; ++r) c[r] = kernels::dot(A.row(r), s.data, K);
+       });
+  const Var<T> whole = a.tape->record(both, {a, b, shift}, [=](Var<T> self) {
+    const T* dweight = self.gradient().data;
+    const T* dbias = dweight + M * N;
+    if (a.needs_gradient()) {
+      const Tensor<T> dA = a.gradient();
+      gemm(false, true, M, K, N, dweight, N, B.data, B.stride, dA.data, dA.stride, true,
+           [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
+             for (std::int64_t r = i; r < i + m; ++r) {
+               const T factor = dbias[r];
+               T* to = dA.row(r);
+               for (std::int64_t k = j; k < j + n; ++k) to[k] += factor * s.data[k];
+             }
+           });
+    }
+    T* const dshift = shift.gradient_or_null();
+    const auto add_shift = [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t) {
+      for (std::int64_t r = 0; dshift && j == 0 && r < M; ++r) {
+        const T factor = dbias[r];
+        const T* from = A.row(r);
+        for (std::int64_t k = i; k < i + m; ++k) dshift[k] += factor * from[k];
+      }
+    };
+    if (!b.needs_gradient()) {  // compiled for the same vectors as inside gemm: the same bits
+      return kernels::parallel_for<T>(1, [=](std::int64_t) { add_shift(0, 0, K, N); });
+    }
+    const Tensor<T> dB = b.gradient();
+    gemm(true, false, K, N, M, A.data, A.stride, dweight, N, dB.data, dB.stride, true, add_shift);
+  });
+  return {rows(whole, 0, M), a.tape->alias(whole, Tensor<T>(c, Shape{1, M}))};
+}
+
+template <class T>
 Var<T> add_in_place(Var<T> x, Var<T> a) {
   const Tensor<T> X = x.value(), A = a.value();
   SAMFORMER_CHECK(X.shape == A.shape, "add_in_place: equal shapes expected, found {} and {}", X.shape.to_string(),
@@ -275,6 +325,7 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
                           std::int64_t skip_begin, std::int64_t skip_end);                                        \
   template Var<T> channel_attention(Var<T> q, Var<T> k, Var<T> v, std::int64_t D, Tensor<T>* lse_out);            \
   template Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight);                                                  \
+  template Composed<T> compose(Var<T> a, Var<T> b, Var<T> shift);                                                 \
   template Var<T> add_in_place(Var<T> x, Var<T> a);                                                               \
   template Var<T> add_at(Var<T> b, Var<T> a, std::int64_t first);                                                 \
   template Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma);                \

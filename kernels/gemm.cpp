@@ -9,9 +9,9 @@ namespace samformer::kernels {
 GemmBlocks gemm_blocks(std::int64_t M, std::int64_t N, std::int64_t K) {
   // A block of 2 million multiplications or more keeps a core busy for some 40 us, so that what it starts with is
   // noise: large products are halved down to that, or to 8 blocks, with sides of 32 at least.
-  // Medium ones are worth two cores. Past 512 rows a block only costs balance. Sides are multiples of 8.
+  // Medium ones are worth two cores. Past 512 rows a block only costs balance. Sides are multiples of 4.
   constexpr std::int64_t enough = std::int64_t{2} << 20, medium = std::int64_t{1} << 18, longest = 512;
-  const auto half = [](std::int64_t n) { return blocks_of(blocks_of(n, 2), 8) * 8; };
+  const auto half = [](std::int64_t n) { return blocks_of(blocks_of(n, 2), 4) * 4; };
   GemmBlocks block{std::max<std::int64_t>(M, 1), std::max<std::int64_t>(N, 1)};
   const auto count = [&] { return blocks_of(M, block.rows) * blocks_of(N, block.columns); };
   const auto worth_halving = [&] {

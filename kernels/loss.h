@@ -146,22 +146,12 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
       T m[5];
       detail::blended_moments(m, f, r, d);
       const T scale = factor * inverse, s1 = m[0], s2 = m[1], sm = m[4], own = f.level[r];
-      T total{}, weighted{};
-      const auto element = [&](std::int64_t h) {
-        const T q = (z[h] - shift) * inverse;
-        const T e = scale * (q * s2 + (sm - (y[h] - own) * s1));
-        g[h] += e;
-        total += e;
-        weighted += e * q;
-      };
-      if constexpr (std::is_floating_point_v<T>) {
-#pragma omp simd reduction(+ : total, weighted)
-        for (std::int64_t h = 0; h < f.H; ++h) element(h);
-      } else {
-        for (std::int64_t h = 0; h < f.H; ++h) element(h);
-      }
-      work[i] = total;
-      work[count + i] = weighted;
+      const auto normalised = [=](std::int64_t h) { return (z[h] - shift) * inverse; };
+      const auto slope = [=](std::int64_t h) { return scale * (normalised(h) * s2 + (sm - (y[h] - own) * s1)); };
+      work[i] = sum_of<T>(f.H, slope);
+      work[count + i] = sum_of<T>(f.H, [=](std::int64_t h) { return slope(h) * normalised(h); });
+#pragma omp simd
+      for (std::int64_t h = 0; h < f.H; ++h) g[h] += slope(h);
     }
   });
   for (std::int64_t i = 0; i < count; ++i) {

@@ -106,17 +106,20 @@ Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients, const Norm
   const bool separate_values = !low_rank && folded;
   const std::int64_t first = separate_values ? d_v : 0, at = d_v - first;  // columns left out, column of Q
   const Var<T> bias_used = columns(all_biases, first, 2 * d_m + H + at);
-  const Var<T> bias = low_rank ? add_at(bias_used, linear(output_bias, head), at + 2 * d_m) : bias_used;
+  Composed<T> composed;
+  if (folded) {
+    composed = compose(head, low_rank ? output_weight : rows(all_weights, 0, L), low_rank ? output_bias : value_bias);
+  }
+  const Var<T> bias =
+      low_rank ? add_at(bias_used, folded ? composed.bias : linear(output_bias, head), at + 2 * d_m) : bias_used;
   const Var<T> z = project(input, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m);
   Output<T> out{columns(z, at + 2 * d_m, H), affine, columns(z, at, d_m), columns(z, at + d_m, d_m), {}};
-  const Var<T> v = separate_values
-                       ? project(input, matmul(head, rows(all_weights, 0, L)), linear(value_bias, head), affine)
-                       : columns(z, 0, d_v);
+  const Var<T> v = separate_values ? project(input, composed.weight, composed.bias, affine) : columns(z, 0, d_v);
   const Var<T> context = channel_attention(out.q, out.k, v, D, &out.lse);
   if (separate_values) {
     out.z = add_in_place(out.z, context);
   } else if (low_rank && folded) {
-    out.z = add_linear(out.z, context, matmul(head, output_weight));
+    out.z = add_linear(out.z, context, composed.weight);
   } else if (low_rank) {
     out.z = add_linear(out.z, linear(context, output_weight), head);
   } else {

@@ -356,6 +356,11 @@ std::vector<Case> table() {
          [](auto&, const auto& in) { return add_linear(copy(in[0]), in[1], in[2]); }),
       op("add_linear to columns", {{9, 12}, {9, 5}, {7, 5}},
          [](auto&, const auto& in) { return add_linear(columns(copy(in[0]), 4, 7), in[1], in[2]); }),
+      op("compose", {{13, 6}, {6, 11}, {1, 6}, {9, 11}},
+         [](auto&, const auto& in) {
+           const auto map = compose(in[0], in[1], in[2]);
+           return linear(in[3], map.weight, map.bias);
+         }),
       op("add_in_place", {{9, 7}, {9, 7}}, [](auto&, const auto& in) { return add_in_place(copy(in[0]), in[1]); }),
       op("add_at", {{11}, {4}}, [](auto&, const auto& in) { return add_at(in[0], in[1], 5); }),
       with_part(op("revin_inverse", {{12, 8}, {3}, {3}},
