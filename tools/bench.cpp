@@ -25,10 +25,9 @@
 // pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update. efficiency = floor / time.
 // What the threads are worth on this machine, in the same run: products_speedup, the projection's product on one thread
 // over all of them, and core_to_core_seconds, what a cache line takes from one core to another (cores that share a
-// cache: some 25 ns; a virtual machine's may be moved to where they do not, and everything one core wrote and the other
-// reads then takes several times as long).
-// Beside it the same large products (the windows with the weights, forward and backward) as dnnl_sgemm alone computes
-// them on all threads: library_seconds, and time / library_seconds.
+// cache: 25 to 50 ns; a virtual machine's may be moved to where they do not, and everything one core wrote and the
+// other reads then takes several times as long). Beside it the same large products (the windows with the weights,
+// forward and backward) as dnnl_sgemm alone computes them on all threads: library_seconds, and time / library_seconds.
 // Where the CPU has AVX512-BF16, the same step with --precision bf16; a series of each shape as CSV text, read by one
 // thread (parsing and checks, not the disk).
 #include <omp.h>
@@ -825,17 +824,11 @@ int bench(const Invocation& invocation) {
                                         measured.size() + 1, shapes.size()));
     measured.push_back(measure_shape(settings, shape, threads));
     const Measured& m = measured.back();
-    if (m.products_speedup < 0.75 * threads) {
+    if (m.products_speedup < 0.75 * threads || m.exchange_seconds > 100e-9) {
       invocation.console.warning(fmt::format(
-          "{} threads compute products only {:.2f} times as fast as one: these are the numbers of cores that "
-          "something else uses too",
-          threads, m.products_speedup));
-    }
-    if (m.exchange_seconds > 100e-9) {
-      invocation.console.warning(fmt::format(
-          "a cache line takes {:.0f} ns from core to core (some 25 ns where they share a cache): the step is "
-          "slowed by what its threads exchange",
-          m.exchange_seconds * 1e9));
+          "{} threads compute products {:.2f} times as fast as one, and a cache line takes {:.0f} ns from core "
+          "to core (25 to 50 where they share a cache): these are the times of cores that are shared or far apart",
+          threads, m.products_speedup, m.exchange_seconds * 1e9));
     }
   }
   const Report report = make_report(measured, settings, threads);
