@@ -3,15 +3,13 @@
 
 #include "core/dual.h"
 #include "core/ops.h"
-#include "core/philox.h"
 #include "kernels/elementwise.h"
 #include "kernels/normalise.h"
+#include "kernels/philox.h"
 #include "kernels/spectral.h"
 
 namespace samformer {
 namespace {
-
-constexpr std::uint32_t dropout_stream = 2;
 
 // Number of samples N and positions M of a norm's input, checked.
 template <class T>
@@ -31,17 +29,18 @@ Tensor<T> dropout_mask(Tape<T>& tape, Shape shape, double rate, DropoutAddress a
   const Tensor<T> mask = tape.arena().template tensor<T>(shape);
   const std::int64_t count = mask.count();
   const Operation<T> operation(tape, "dropout_mask", float_cost(25 * count, count), {});
-  const auto threshold = static_cast<std::uint32_t>(rate * 0x1p32);
+  const std::uint32_t threshold = kernels::dropout_threshold(rate);
   const T kept = static_cast<T>(1 / (1 - rate));
   const auto sub = static_cast<std::uint32_t>(address.step);
   const std::uint64_t seed = address.seed;
-  const std::uint64_t first = static_cast<std::uint64_t>(address.pass * 1024 + address.site) << 40;
+  const std::uint64_t first = kernels::dropout_index(address.pass, address.site);
   kernels::parallel_for<T>(kernels::blocks_of(count, block), [=](std::int64_t b) {
     for (std::int64_t i = b * block; i < std::min(count, (b + 1) * block); i += 4 * lanes) {
       std::uint32_t words[4 * lanes];
 #pragma omp simd
       for (std::int64_t k = 0; k < lanes; ++k) {
-        const PhiloxBlock four = random_block(seed, dropout_stream, sub, first + static_cast<std::uint64_t>(i / 4 + k));
+        const kernels::PhiloxBlock four =
+            kernels::random_block(seed, kernels::dropout_stream, sub, first + static_cast<std::uint64_t>(i / 4 + k));
         for (std::int64_t j = 0; j < 4; ++j) words[4 * k + j] = four[static_cast<std::size_t>(j)];
       }
       const std::int64_t n = std::min(4 * lanes, count - i);

@@ -261,9 +261,11 @@ void upload(void* device, const void* host, std::size_t bytes, Stream) {
   std::memcpy(device, host, bytes);
 }
 void download(void* host, const void* device, std::size_t bytes, Stream) { std::memcpy(host, device, bytes); }
-void device_zero(void* device, std::size_t bytes, Stream) {
-  simt::mark_set(device, bytes, true);
-  std::memset(device, 0, bytes);
+void device_zero(void* device, std::size_t bytes, Stream stream) {
+  simt::submit(static_cast<simt::Recorder*>(stream), [=] {
+    simt::mark_set(device, bytes, true);
+    std::memset(device, 0, bytes);
+  });
 }
 void synchronise(Stream) {}
 

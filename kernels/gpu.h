@@ -121,15 +121,24 @@ struct Progress {
 
 // ---- RevIN ---------------------------------------------------------------------------------------------------------
 
+enum class Level { mean, last, none };  // none: no RevIN, level 0 and sigma 1
+
 // xhat [R][look_back]; stats [N][channel_stride][2] = level (mean, or the last value), sigma = sqrt(biased variance +
 // 1e-5). series [D][T] (resident), starts: the epoch's order; the batch is starts[progress->batch * batch_stride + n]
 // (null progress: batch 0). Advances progress->step and its corrections when `begins_step`.
 void revin_normalise(float* xhat, float* stats, Progress* progress, const Hyper* hyper, const float* series,
                      const std::int32_t* starts, int batch, int batch_stride, int channels, std::int64_t series_length,
-                     int look_back, bool last_value, bool begins_step, Stream stream);
+                     int look_back, Level level, bool begins_step, Stream stream);
 
 // moments [5][channel_stride]: the batch's means of sigma, sigma^2, level, level^2, sigma level.
 void revin_moments(float* moments, const float* stats, int batch, int channels, Stream stream);
+
+// u [R][look_back] = gamma_d xhat + beta_d, for the models that need u itself.
+void revin_affine(float* u, const float* xhat, const float* gamma, const float* beta, int batch, int channels,
+                  int look_back, Stream stream);
+// Row sums, slot 1 (below): sum du xhat and sum du.
+void revin_affine_backward(float* row_sums, const float* du, const float* xhat, int batch, int channels, int look_back,
+                           Stream stream);
 
 // ---- projection --------------------------------------------------------------------------------------------------
 
@@ -155,7 +164,7 @@ struct Projected {
   std::int64_t ld;
   const float* gamma;  // [D] or null
   const float* beta;
-  const float* s;  // [O]; not read without affine
+  const float* s;  // [O]; not read without affine; null in the loss: p has scale and shift already
   const float* b;  // [O]
 };
 
@@ -180,7 +189,8 @@ int projection_chunks(int rows);
 void projection_backward(float* dp, float* column_parts, const float* dz, std::int64_t ld, const float* gamma,
                          const float* beta, int batch, int channels, int columns, Stream stream);
 
-// Row sums written by the loss (slot 0) and attention_backward (1: queries, 2: keys and values):
+// Row sums written by the loss (slot 0) and attention_backward (1: queries, 2: keys and values) or
+// revin_affine_backward (1):
 // [3][2][N][channel_stride] = gradient of gamma_d, of beta_d, before the sum over n.
 constexpr int row_sum_slots = 3;
 
@@ -200,7 +210,8 @@ enum class Folded { nothing, output_bias, value_bias };
 
 // Finishes what the products left: bias gradients (value: r itself where b_V is folded), RevIN's scale and shift, and
 // onto dWcat the rank-one terms ds_o (every column) and r folded'. The key bias has no gradient: it is not touched.
-// Sums loss_parts [loss_blocks(R)][2], times the batch, into progress->squared_error[pass], absolute_error[pass].
+// Widths of zero: RevIN's and the loss alone. Sums loss_parts [loss_blocks(R)][2], times the batch, into
+// progress->squared_error[pass], absolute_error[pass].
 void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
                       const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
                       Widths widths, int look_back, int pass, Stream stream);
@@ -259,6 +270,74 @@ void denormalise(float* forecast, const LossInput& input, Stream stream);
 void error_sums(double* sums, const float* forecast, const float* series, const std::int32_t* starts,
                 const std::int32_t* targets, int target_count, int batch, int channels, std::int64_t series_length,
                 int look_back, int horizon, Stream stream);
+
+// ---- operations of SAMformer's relatives ---------------------------------------------------------------------------
+// Gradients accumulate (+=) where the comment says "adds"; a null residual or running average is left out. Matrices are
+// dense.
+
+enum class Activation { none, relu, gelu };
+
+// Philox address of a mask (kernels/philox.h); the step is the one that progress counts. Rate 0: nothing is dropped.
+struct Dropout {
+  double rate = 0;
+  std::uint64_t seed = 0;
+  int pass = 0, site = 0;
+  const Progress* progress = nullptr;
+};
+
+// y = residual + dropout(act(a + bias)); all [rows][columns], bias [columns].
+void bias_activation(float* y, const float* a, const float* bias, const float* residual, std::int64_t rows, int columns,
+                     Activation activation, const Dropout& dropout, Stream stream);
+// da = act'(a + bias) dropout(dy).
+void bias_activation_backward(float* da, const float* dy, const float* a, const float* bias, std::int64_t rows,
+                              int columns, Activation activation, const Dropout& dropout, Stream stream);
+
+// Adds the column sums of from [rows][ld] to `to` [columns]. parts: [column_sum_chunks][columns].
+int column_sum_chunks(std::int64_t rows, int columns);
+void add_column_sums(float* to, float* parts, const float* from, std::int64_t ld, std::int64_t rows, int columns,
+                     Stream stream);
+
+// y [N][columns][rows] = add + from [N][rows][columns], each of N samples transposed; add as y, or null.
+void transpose(float* y, const float* from, const float* add, int samples, int rows, int columns, Stream stream);
+
+// Batch norm of x [samples][positions] by kernels/normalise.h: mean, rstd [positions] of this batch, saved for
+// backward. Running averages move by this batch (null, one sample, or a recorded bad pass: they stay).
+void batch_norm(float* y, float* mean, float* rstd, float* running_mean, float* running_var, const Progress* progress,
+                const float* x, const float* weight, const float* bias, int samples, int positions, Stream stream);
+// The same by running averages: evaluation.
+void batch_norm_running(float* y, const float* running_mean, const float* running_var, const float* x,
+                        const float* weight, const float* bias, int samples, int positions, Stream stream);
+// Adds to dx, dw, db.
+void batch_norm_backward(float* dx, float* dw, float* db, const float* dy, const float* x, const float* mean,
+                         const float* rstd, const float* weight, int samples, int positions, Stream stream);
+
+// mean, rstd [samples]; parts [layer_norm_parts][2] of workspace, in backward with room for [samples][2] more.
+std::int64_t layer_norm_parts(int samples, int positions);
+void layer_norm(float* y, float* mean, float* rstd, float* parts, const float* x, const float* weight,
+                const float* bias, int samples, int positions, Stream stream);
+void layer_norm_backward(float* dx, float* dw, float* db, float* parts, const float* dy, const float* x,
+                         const float* mean, const float* rstd, const float* weight, int samples, int positions,
+                         Stream stream);
+
+// sigma-reparam of several layers at once: scaled = gamma W / sigma with the singular vectors u [out], v [in] by
+// kernels/spectral.h, in double. The smaller side of W is at most spectral_limit.
+constexpr int spectral_limit = 64, spectral_most = 4;
+struct SpectralLayer {
+  const float* weight;  // [out][in]
+  const float* gamma;   // one number
+  float* scaled;
+  float *sigma, *u, *v;
+  int out, in;
+};
+void spectral_reparam(const SpectralLayer* layers, int count, Stream stream);
+// Adds dW and dgamma from d_scaled [out][in], each of them one layer's.
+struct SpectralGradient {
+  float* weight;
+  float* gamma;
+  const float* scaled;
+};
+void spectral_reparam_backward(const SpectralGradient* gradients, const SpectralLayer* layers, int count,
+                               Stream stream);
 
 // ---- SAM and the optimisers ----------------------------------------------------------------------------------------
 

@@ -74,10 +74,10 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
   SIMT_SHARED(float, sums, 2 * rows_per_block);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int first = static_cast<int>(blockIdx.x) * rows_per_block;
-  const bool affine = static_cast<bool>(a.gamma);
+  const bool folding = a.gamma && a.s;  // scale and shift are still to be applied to p
   for (int h = threadIdx.x; h < a.horizon; h += 256) {
     columns[h] = a.b[a.first_column + h];
-    if (affine) columns[a.horizon + h] = a.s[a.first_column + h];
+    if (folding) columns[a.horizon + h] = a.s[a.first_column + h];
   }
   if (threadIdx.x < rows_per_block && first + static_cast<int>(threadIdx.x) < a.rows)
     fetch_row(scalar, target, a, first + threadIdx.x);
@@ -96,8 +96,8 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
     float row_squared = 0, row_absolute = 0, sum_gamma = 0, sum_beta = 0;
     for (int h = lane; h < a.horizon; h += 32) {
       const float p = a.p[r * a.ld + a.first_column + h];
-      const float s = affine ? static_cast<float>(columns[a.horizon + h]) : 0.0f;
-      float z = gamma * p + (beta * s + columns[h]);
+      const float s = folding ? static_cast<float>(columns[a.horizon + h]) : 0.0f;
+      float z = (folding ? gamma : 1.0f) * p + (beta * s + columns[h]);
       if (a.mixed) z += a.mixed[r * a.mixed_ld + h];
       const float q = (z - beta) * inverse;
       if constexpr (forecasting) {
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
         if (dz) {
           gradient *= 2.0f * weight * inverse;
           dz[r * ldz + h] = gradient;
-          sum_gamma += gradient * (p - q);
+          sum_gamma += gradient * ((folding ? p : 0.0f) - q);
           sum_beta += gradient * (s - 1.0f);
         }
       }

@@ -35,9 +35,13 @@ using Stream = cudaStream_t;
 SIMT_DEVICE float2 load2(const float* p) { return *reinterpret_cast<const float2*>(p); }
 SIMT_DEVICE float4 load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
 SIMT_DEVICE void store2(float* p, float2 v) { *reinterpret_cast<float2*>(p) = v; }
-SIMT_DEVICE void store4(float* p, float4 v) { *reinterpret_cast<float4*>(p) = v; }
-// To shared memory, in one piece: nvcc 13 splits the plain assignment into four scalar stores, which collide in the
-// banks.
+// To global memory, and to shared memory, in one piece: nvcc 13 may split the plain assignment into four scalar stores,
+// of which each touches every sector, or collides in the banks.
+SIMT_DEVICE void store4(float* p, float4 v) {
+  asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "f"(v.x), "f"(v.y),
+               "f"(v.z), "f"(v.w)
+               : "memory");
+}
 SIMT_DEVICE void store4_shared(float* p, float4 v) {
   asm volatile(
       "st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(p))),

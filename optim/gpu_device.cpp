@@ -144,7 +144,7 @@ class GpuModel final : public DeviceModel {
         layout_(model),
         rows_(problem.rows),
         targets_(problem.targets.begin(), problem.targets.end()),
-        last_value_(center == kernels::Center::last),
+        level_(center == kernels::Center::last ? gpu::Level::last : gpu::Level::mean),
         stream_(stream),
         blas_(blas),
         tensor_cores_(tf32 && layout_.D >= tensor_core_channels && gpu::attention_tf32_supports(layout_.widths)),
@@ -398,7 +398,7 @@ class GpuModel final : public DeviceModel {
     operation("revin", {6 * R * l, 4 * (2 * R * l + 2 * R)}, [&] {
       gpu::revin_normalise(w.xhat.data(), w.stats.data(), progress,
                            progress != nullptr ? training_->hyper.data() : nullptr, series_.data(), starts, N,
-                           batch_stride, static_cast<int>(layout_.D), rows_, static_cast<int>(layout_.L), last_value_,
+                           batch_stride, static_cast<int>(layout_.D), rows_, static_cast<int>(layout_.L), level_,
                            progress != nullptr, stream_.get());
     });
     if (!moments) return;
@@ -579,7 +579,7 @@ class GpuModel final : public DeviceModel {
   const Layout layout_;
   const int64_t rows_;
   const std::vector<std::int32_t> targets_;
-  const bool last_value_;
+  const gpu::Level level_;
   const DeviceStream& stream_;
   const DeviceBlas& blas_;
   const bool tensor_cores_;

@@ -1,6 +1,6 @@
-// The GPU kernels against naive double references, over one table of shapes: on the SIMT emulator, or, built with nvcc,
-// on a GPU. Tolerance: 4 times the larger of a naive float program's error and two ulp of the scale; the same result
-// times 1.001 must be outside it.
+// The GPU kernels against naive double references, those of the relatives' operations against the CPU's in double, over
+// tables of shapes: on the SIMT emulator, or, built with nvcc, on a GPU. Tolerance: 4 times the larger of a naive float
+// program's error and two ulp of the scale; the same result times 1.001 must be outside it.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -8,7 +8,11 @@
 #include <random>
 #include <string>
 
+#include "core/ops.h"
+#include "kernels/elementwise.h"
 #include "kernels/gpu.h"
+#include "kernels/normalise.h"
+#include "kernels/spectral.h"
 #include "tests/reference.h"
 #ifdef SAMFORMER_EMULATED
 #include "kernels/simt.h"
@@ -129,6 +133,7 @@ class GpuKernels : public testing::TestWithParam<Case> {
     b = random.normal(z.columns(), 0.3f);
   }
   void check_attention(bool tensor_cores);
+  void check_loss(bool applied);
   Widths widths() const { return {z.value, z.key, z.H}; }
   template <class T>
   Vector<T> folded() const {
@@ -192,8 +197,8 @@ TEST_P(GpuKernels, Revin) {
         moments(static_cast<std::size_t>(channel_stride(z.D) * 5), "moments");
     device_zero(stats, plane() * 8, nullptr);
     device_zero(moments, static_cast<std::size_t>(channel_stride(z.D)) * 20, nullptr);
-    revin_normalise(xhat, stats, nullptr, nullptr, series_d, starts_d, z.N, z.N, z.D, length, z.L, c.last_value, false,
-                    nullptr);
+    revin_normalise(xhat, stats, nullptr, nullptr, series_d, starts_d, z.N, z.N, z.D, length, z.L,
+                    c.last_value ? Level::last : Level::mean, false, nullptr);
     revin_moments(moments, stats, z.N, z.D, nullptr);
     return Vector<Floats>{xhat.values(), stats.values(), moments.values()};
   });
@@ -321,7 +326,8 @@ TEST_P(GpuKernels, AttentionOnTensorCores) {
   check_attention(true);
 }
 
-TEST_P(GpuKernels, Loss) {
+// `applied`: the scale and shift are in p already.
+void GpuKernels::check_loss(bool applied) {
   const Floats mixed = random.normal(z.rows() * z.H);
   const auto r64 = reference::revin<double>(series, starts, z, length, c.last_value);
   const auto r32 = reference::revin<float>(series, starts, z, length, c.last_value);
@@ -341,7 +347,8 @@ TEST_P(GpuKernels, Loss) {
       weight_d(weight, "channel weights");
   const Device<std::int32_t> starts_d(starts, "starts");
   LossInput input{};
-  input.in = {p_d, ld, gamma_d.when(c.affine), beta_d.when(c.affine), s_d, b_d};
+  input.in = {
+      p_d, ld, gamma_d.when(c.affine), beta_d.when(c.affine), applied ? nullptr : static_cast<const float*>(s_d), b_d};
   input.mixed = mixed_d, input.mixed_ld = z.H, input.stats = stats_d, input.moments = moments_d,
   input.series = series_d, input.starts = starts_d;
   input.batch = z.N, input.batch_stride = z.N, input.channels = z.D, input.series_length = length,
@@ -366,8 +373,11 @@ TEST_P(GpuKernels, Loss) {
     for (int r = 0; r < z.rows(); ++r)
       l.push_back(T(r64.level[static_cast<std::size_t>(r)])), g.push_back(T(r64.sigma[static_cast<std::size_t>(r)]));
     Vector<T> m(r64.moments.begin(), r64.moments.end());
-    return reference::loss(folded<T>(), as<T>(p), ld, as<T>(mixed), as<T>(gamma), as<T>(beta), as<T>(s), l, g, m,
-                           as<T>(weight), series, starts, length, T(c.lambda), T(c.guard), z);
+    const Vector<T> none(p.size()), one(static_cast<std::size_t>(z.D), T(1));
+    const Vector<T> forecast = applied ? reference::fold(as<T>(p), ld, one, none, none, as<T>(b), z) : folded<T>();
+    return reference::loss(forecast, applied ? none : as<T>(p), ld, as<T>(mixed), as<T>(gamma), as<T>(beta),
+                           applied ? none : as<T>(s), l, g, m, as<T>(weight), series, starts, length, T(c.lambda),
+                           T(c.guard), z);
   };
   const auto truth = of(0.0);
   const auto noisy = of(0.0f);
@@ -380,6 +390,62 @@ TEST_P(GpuKernels, Loss) {
   if (!c.affine) return;
   expect_close("sum for gamma", unpadded(out[2], 0, 1), noisy.sum_gamma, truth.sum_gamma);
   expect_close("sum for beta", unpadded(out[2], plane(), 1), noisy.sum_beta, truth.sum_beta);
+}
+
+TEST_P(GpuKernels, Loss) { check_loss(false); }
+TEST_P(GpuKernels, LossAfterScaleAndShift) {
+  if (!c.affine) GTEST_SKIP() << "there are none";
+  check_loss(true);
+}
+
+TEST_P(GpuKernels, WithoutRevin) {
+  const Device<float> series_d(series, "series");
+  const Device<std::int32_t> starts_d(starts, "starts");
+  Device<float> xhat(static_cast<std::size_t>(z.rows() * z.L), "xhat"), stats(plane() * 2, "stats");
+  device_zero(stats, plane() * 8, nullptr);
+  revin_normalise(xhat, stats, nullptr, nullptr, series_d, starts_d, z.N, z.N, z.D, length, z.L, Level::none, false,
+                  nullptr);
+  const Floats got = xhat.values();
+  for (int r = 0; r < z.rows(); ++r) {
+    const float* const window = series.data() + r % z.D * length + starts[static_cast<std::size_t>(r / z.D)];
+    ASSERT_EQ(std::memcmp(got.data() + r * z.L, window, static_cast<std::size_t>(z.L) * 4), 0) << "row " << r;
+  }
+  const auto rows = static_cast<std::size_t>(z.rows());
+  EXPECT_EQ(unpadded(stats.values(), 0, 2), Floats(rows, 0.0f));
+  EXPECT_EQ(unpadded(stats.values(), 1, 2), Floats(rows, 1.0f));
+}
+
+// With finish_gradients as the models use it that apply scale and shift first: no columns, RevIN's gradients alone.
+TEST_P(GpuKernels, RevinAffine) {
+  if (!c.affine) GTEST_SKIP() << "without affine";
+  const std::int64_t R = z.rows(), count = R * z.L;
+  const Floats x = random.normal(count), du = random.normal(count);
+  const Device<float> x_d(x, "xhat"), du_d(du, "du"), gamma_d(gamma, "gamma"), beta_d(beta, "beta");
+  const auto out = in_every_order(z.D > 100, [&] {
+    Device<float> u(static_cast<std::size_t>(count), "u"), sums(plane() * 2 * row_sum_slots, "row sums"),
+        dgamma(gamma, "dgamma"), dbeta(beta, "dbeta"), losses(2 * static_cast<std::size_t>(loss_blocks(z.rows())), "");
+    Device<Progress> progress(Vector<Progress>(1), "progress");
+    device_zero(sums, plane() * 2 * row_sum_slots * 4, nullptr);
+    device_zero(losses, 8 * static_cast<std::size_t>(loss_blocks(z.rows())), nullptr);
+    revin_affine(u, x_d, gamma_d, beta_d, z.N, z.D, z.L, nullptr);
+    revin_affine_backward(sums, du_d, x_d, z.N, z.D, z.L, nullptr);
+    finish_gradients({nullptr, nullptr, nullptr, nullptr, nullptr, dgamma, dbeta}, progress, nullptr, sums, losses,
+                     Folded::nothing, nullptr, z.N, z.D, {0, 0, 0}, z.L, 0, nullptr);
+    return Vector<Floats>{u.values(), dgamma.values(), dbeta.values()};
+  });
+  const auto of = [&]<class T>(T) {
+    const auto n = static_cast<std::size_t>(z.D);
+    Vector<Vector<T>> r{Vector<T>(x.size()), Vector<T>(n), Vector<T>(n)};
+    Vector<T> work(static_cast<std::size_t>(2 * R));
+    kernels::revin_affine(r[0].data(), as<T>(x).data(), as<T>(gamma).data(), as<T>(beta).data(), R, z.D, z.L);
+    kernels::revin_affine_backward(r[1].data(), r[2].data(), as<T>(du).data(), as<T>(x).data(), R, z.D, z.L,
+                                   work.data());
+    return r;
+  };
+  const auto truth = of(0.0);
+  const auto noisy = of(0.0f);
+  const char* const names[] = {"u", "dgamma", "dbeta"};
+  for (std::size_t i = 0; i < 3; ++i) expect_close(names[i], out[i], noisy[i], truth[i]);
 }
 
 // Added in double: exact but for the order of the sum. Every other channel is a target; twice the same batch.
@@ -495,6 +561,268 @@ TEST_P(GpuKernels, ProjectionBackwardAndGradients) {
 INSTANTIATE_TEST_SUITE_P(Shapes, GpuKernels, testing::ValuesIn(cases),
                          [](const testing::TestParamInfo<Case>& info) { return name_of(info.param); });
 
+// ---- operations of SAMformer's relatives ---------------------------------------------------------------------------
+
+std::size_t size(std::int64_t count) { return static_cast<std::size_t>(count); }
+
+// y = residual + dropout(act(a + bias)) and its gradients; the mask is the one that the CPU's operation draws.
+void check_epilogue(int rows, int columns, Activation activation, double rate, bool with_residual) {
+  SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(columns) + ", activation " +
+               std::to_string(static_cast<int>(activation)) + ", rate " + std::to_string(rate));
+  const std::int64_t count = static_cast<std::int64_t>(rows) * columns;
+  Random random(77);
+  const Floats a = random.normal(count, 2), bias = random.normal(columns), residual = random.normal(count),
+               dy = random.normal(count), before = random.normal(columns);
+  const int pass = 1, site = 5;
+  Arena arena;
+  Tape<float> tape(arena);
+  Floats mask(size(count), 1.0f);
+  if (rate > 0) {
+    const Tensor<float> drawn =
+        dropout(tape.constant({mask.data(), Shape{rows, columns}}), rate, {123456789012345u, 41, pass, site}).value();
+    std::copy_n(drawn.data, count, mask.data());
+  }
+  const Device<float> a_d(a, "a"), bias_d(bias, "bias"), residual_d(residual, "residual"), dy_d(dy, "dy");
+  Vector<Progress> now(1);
+  now[0].step = 42;  // of the step that runs; the address counts finished ones
+  const Device<Progress> progress(now, "progress");
+  const Dropout dropped{rate, 123456789012345u, pass, site, progress};
+  const auto out = in_every_order(false, [&] {
+    Device<float> y(size(count), "y"), da(size(count), "da"), db(before, "db"),
+        parts(size(column_sum_chunks(rows, columns)) * size(columns), "parts");
+    bias_activation(y, a_d, bias_d, residual_d.when(with_residual), rows, columns, activation, dropped, nullptr);
+    bias_activation_backward(da, dy_d, a_d, bias_d, rows, columns, activation, dropped, nullptr);
+    add_column_sums(db, parts, da, columns, rows, columns, nullptr);
+    return Vector<Floats>{y.values(), da.values(), db.values()};
+  });
+  const auto of = [&]<class T>(T) {
+    Vector<Vector<T>> r{Vector<T>(), Vector<T>(), as<T>(before)};
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      const T x = T(a[i]) + T(bias[i % size(columns)]), phi = (T(1) + std::erf(x / std::sqrt(T(2)))) / T(2);
+      T value = x, slope = 1;
+      if (activation == Activation::relu) value = x > 0 ? x : T(0), slope = x > 0 ? T(1) : T(0);
+      if (activation == Activation::gelu)
+        value = x * phi, slope = phi + x * std::exp(-x * x / T(2)) / std::sqrt(T(2 * 3.14159265358979323846));
+      r[0].push_back((with_residual ? T(residual[i]) : T(0)) + T(mask[i]) * value);
+      r[1].push_back(T(dy[i]) * T(mask[i]) * slope);
+      r[2][i % size(columns)] += r[1].back();
+    }
+    return r;
+  };
+  const auto truth = of(0.0);
+  const auto noisy = of(0.0f);
+  const char* const names[] = {"y", "da", "db"};
+  for (std::size_t i = 0; i < 3; ++i) expect_close(names[i], out[i], noisy[i], truth[i]);
+  if (rate == 0) return;
+  for (std::size_t i = 0; i < a.size(); ++i) ASSERT_EQ(out[1][i] == 0, truth[1][i] == 0) << "mask at " << i;
+}
+
+TEST(GpuRelatives, BiasActivationDropoutAndColumnSums) {
+  for (const auto& [rows, columns] :
+       {std::pair(1, 1), {3, 5}, {70, 7}, {37, 64}, {600, 16}, {5, 321}, {2, 1030}, {3, 861}}) {
+    check_epilogue(rows, columns, Activation::none, 0, true);
+    check_epilogue(rows, columns, Activation::relu, 0.3, true);
+    check_epilogue(rows, columns, Activation::gelu, columns % 2 == 0 ? 0.9 : 0, false);
+  }
+}
+
+// A column range of a wider matrix.
+TEST(GpuRelatives, ColumnSumsOfAView) {
+  Random random(78);
+  const Floats from = random.normal(50 * 12);
+  const Device<float> from_d(from, "from");
+  Device<float> to(Floats(8), "to"), parts(size(column_sum_chunks(50, 8)) * 8, "parts");
+  add_column_sums(to, parts, from_d + 4, 12, 50, 8, nullptr);
+  Vector<double> truth(8);
+  Floats noisy(8);
+  kernels::add_column_sums(truth.data(), as<double>(from).data() + 4, 12, 50, 8);
+  kernels::add_column_sums(noisy.data(), from.data() + 4, 12, 50, 8);
+  expect_close("sums", to.values(), noisy, truth);
+}
+
+TEST(GpuRelatives, Transpose) {
+  for (const auto& [N, A, B] : {std::tuple(1, 1, 1),
+                                {3, 7, 48},
+                                {2, 48, 7},
+                                {2, 21, 133},
+                                {1, 321, 40},
+                                {1, 40, 862},
+                                {2, 8, 130},
+                                {1, 862, 9},
+                                {1, 710, 360}}) {
+    SCOPED_TRACE(std::to_string(N) + " x " + std::to_string(A) + " x " + std::to_string(B));
+    Random random(79);
+    const std::int64_t count = static_cast<std::int64_t>(N) * A * B;
+    const Floats from = random.normal(count), add = random.normal(count);
+    const Device<float> from_d(from, "from"), add_d(add, "add");
+    for (const bool adding : {false, true}) {
+      Floats truth = adding ? add : Floats(size(count));
+      kernels::transpose(truth.data(), from.data(), N, A, B, adding);
+      Device<float> y(size(count), "y");
+      transpose(y, from_d, add_d.when(adding), N, A, B, nullptr);
+      EXPECT_EQ(y.values(), truth);
+    }
+  }
+}
+
+struct NormInputs {
+  NormInputs(std::int64_t N, std::int64_t M) {
+    Random random(80);
+    x = random.normal(N * M, 2, 5), dy = random.normal(N * M), before = random.normal(N * M);
+    w = random.normal(M, 0.5f, 1), b = random.normal(M), mean = random.normal(M, 1, 5), var = random.normal(M, 0.1f, 2);
+  }
+  Floats x, dy, before, w, b, mean, var;
+};
+
+void check_batch_norm(std::int64_t N, std::int64_t M) {
+  const NormInputs in(N, M);
+  const int samples = static_cast<int>(N), positions = static_cast<int>(M);
+  const Device<float> x(in.x, "x"), dy(in.dy, "dy"), w(in.w, "w"), b(in.b, "b");
+  const Device<Progress> progress(Vector<Progress>(1), "progress");
+  const auto out = in_every_order(false, [&] {
+    Device<float> y(size(N * M), "y"), mean(size(M), "mean"), rstd(size(M), "rstd"), rm(in.mean, "running mean"),
+        rv(in.var, "running var"), dx(in.before, "dx"), dw(in.w, "dw"), db(in.b, "db"), constant(size(N * M), "y");
+    batch_norm_running(constant, rm, rv, x, w, b, samples, positions, nullptr);
+    batch_norm(y, mean, rstd, rm, rv, progress, x, w, b, samples, positions, nullptr);
+    batch_norm_backward(dx, dw, db, dy, x, mean, rstd, w, samples, positions, nullptr);
+    return Vector<Floats>{y.values(),  mean.values(), rm.values(), rv.values(),
+                          dx.values(), dw.values(),   db.values(), constant.values()};
+  });
+  const auto of = [&]<class T>(T) {
+    const Vector<T> X = as<T>(in.x), DY = as<T>(in.dy), W = as<T>(in.w), B = as<T>(in.b);
+    Vector<T> y(X.size()), mean(W.size()), rstd(W.size()), rm = as<T>(in.mean), rv = as<T>(in.var),
+                                                           dx = as<T>(in.before), dw = W, db = B, constant(X.size());
+    for (std::size_t i = 0; i < rv.size(); ++i) rstd[i] = kernels::reciprocal_root(rv[i]);
+    kernels::batch_norm(constant.data(), X.data(), rm.data(), rstd.data(), W.data(), B.data(), N, M);
+    kernels::batch_statistics(mean.data(), rstd.data(), rm.data(), rv.data(), X.data(), N, M);
+    kernels::batch_norm(y.data(), X.data(), mean.data(), rstd.data(), W.data(), B.data(), N, M);
+    kernels::batch_norm_backward(dx.data(), dw.data(), db.data(), DY.data(), X.data(), mean.data(), rstd.data(),
+                                 W.data(), false, N, M);
+    return Vector<Vector<T>>{y, mean, rm, rv, dx, dw, db, constant};
+  };
+  const auto truth = of(0.0);
+  const auto noisy = of(0.0f);
+  const char* const names[] = {"y", "mean", "running mean", "running var", "dx", "dw", "db", "y of running averages"};
+  for (std::size_t i = 0; i < truth.size(); ++i) expect_close(names[i], out[i], noisy[i], truth[i]);
+}
+
+void check_layer_norm(std::int64_t N, std::int64_t M) {
+  const NormInputs in(N, M);
+  const int samples = static_cast<int>(N), positions = static_cast<int>(M);
+  const Device<float> x(in.x, "x"), dy(in.dy, "dy"), w(in.w, "w"), b(in.b, "b");
+  const auto out = in_every_order(false, [&] {
+    Device<float> y(size(N * M), "y"), mean(size(N), "mean"), rstd(size(N), "rstd"), dx(in.before, "dx"),
+        dw(in.w, "dw"), db(in.b, "db"), parts(size(2 * (layer_norm_parts(samples, positions) + N)), "parts");
+    layer_norm(y, mean, rstd, parts, x, w, b, samples, positions, nullptr);
+    layer_norm_backward(dx, dw, db, parts, dy, x, mean, rstd, w, samples, positions, nullptr);
+    return Vector<Floats>{y.values(), mean.values(), rstd.values(), dx.values(), dw.values(), db.values()};
+  });
+  const auto of = [&]<class T>(T) {
+    const Vector<T> X = as<T>(in.x), DY = as<T>(in.dy), W = as<T>(in.w), B = as<T>(in.b);
+    Vector<T> y(X.size()), mean(size(N)), rstd(size(N)), dx = as<T>(in.before), dw = W, db = B;
+    kernels::layer_norm(y.data(), mean.data(), rstd.data(), X.data(), W.data(), B.data(), N, M);
+    kernels::layer_norm_backward(dx.data(), dw.data(), db.data(), DY.data(), X.data(), mean.data(), rstd.data(),
+                                 W.data(), N, M);
+    return Vector<Vector<T>>{y, mean, rstd, dx, dw, db};
+  };
+  const auto truth = of(0.0);
+  const auto noisy = of(0.0f);
+  const char* const names[] = {"y", "mean", "rstd", "dx", "dw", "db"};
+  for (std::size_t i = 0; i < truth.size(); ++i) expect_close(names[i], out[i], noisy[i], truth[i]);
+}
+
+TEST(GpuRelatives, Norms) {
+  for (const auto& [N, M] :
+       {std::pair<std::int64_t, std::int64_t>(1, 5), {2, 64}, {5, 130}, {32, 84}, {40, 33}, {70, 12}, {2, 4101}}) {
+    SCOPED_TRACE(std::to_string(N) + " samples of " + std::to_string(M));
+    check_batch_norm(N, M);
+    check_layer_norm(N, M);
+  }
+}
+
+// What a recorded bad pass, one sample or null pointers leave alone.
+TEST(GpuRelatives, RunningAveragesStay) {
+  const NormInputs in(4, 9);
+  Vector<Progress> bad(1);
+  bad[0].bad_pass = 2;
+  const Device<Progress> good_d(Vector<Progress>(1), "progress"), bad_d(bad, "progress");
+  const Device<float> x(in.x, "x"), w(in.w, "w"), b(in.b, "b");
+  Device<float> y(36, "y"), mean(9, "mean"), rstd(9, "rstd"), rm(in.mean, "running mean"), rv(in.var, "running var");
+  batch_norm(y, mean, rstd, rm, rv, bad_d, x, w, b, 4, 9, nullptr);
+  batch_norm(y, mean, rstd, rm, rv, good_d, x, w, b, 1, 9, nullptr);
+  batch_norm(y, mean, rstd, nullptr, nullptr, good_d, x, w, b, 4, 9, nullptr);
+  EXPECT_EQ(rm.values(), in.mean);
+  EXPECT_EQ(rv.values(), in.var);
+  batch_norm(y, mean, rstd, rm, rv, good_d, x, w, b, 4, 9, nullptr);
+  EXPECT_NE(rm.values(), in.mean);
+}
+
+// Layers of one launch: both ways round, and of different sizes.
+void check_spectral(const Vector<std::pair<int, int>>& shapes) {
+  Random random(81);
+  const auto count = static_cast<int>(shapes.size());
+  Vector<Floats> weights, upstream, starts, gains;
+  for (const auto& [out, in] : shapes) {
+    weights.push_back(random.normal(out * in)), upstream.push_back(random.normal(out * in));
+    starts.push_back(random.normal(out * in)), gains.push_back(random.normal(1, 0.1f, 1.5f));
+  }
+  const auto results = in_every_order(false, [&] {
+    Vector<std::unique_ptr<Device<float>>> keep;
+    const auto device = [&](const Floats& values) {
+      return static_cast<float*>(*keep.emplace_back(std::make_unique<Device<float>>(values, "spectral")));
+    };
+    const auto space = [&](int n) {
+      return static_cast<float*>(*keep.emplace_back(std::make_unique<Device<float>>(size(n), "spectral")));
+    };
+    Vector<SpectralLayer> layers;
+    Vector<SpectralGradient> gradients;
+    Vector<std::size_t> results_at;
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      const auto [out, in] = shapes[i];
+      results_at.push_back(keep.size());
+      layers.push_back({nullptr, nullptr, space(out * in), space(1), space(out), space(in), out, in});
+      gradients.push_back({device(starts[i]), device({0.25f}), device(upstream[i])});
+      layers.back().weight = device(weights[i]), layers.back().gamma = device(gains[i]);
+    }
+    spectral_reparam(layers.data(), count, nullptr);
+    spectral_reparam_backward(gradients.data(), layers.data(), count, nullptr);
+    Vector<Floats> all;
+    for (const std::size_t at : results_at) {
+      for (std::size_t k = 0; k < 6; ++k) all.push_back(keep[at + k]->values());
+    }
+    return all;
+  });
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const auto [out, in] = shapes[i];
+    SCOPED_TRACE(std::to_string(out) + " x " + std::to_string(in));
+    const auto of = [&]<class T>(T) {
+      using Wide = kernels::Wide<T>;
+      const Vector<T> W = as<T>(weights[i]), G = as<T>(upstream[i]);
+      const T gamma = T(gains[i][0]);
+      Vector<Wide> u(size(out)), v(size(in)), work(size(kernels::spectral_work(out, in)));
+      const Wide sigma = kernels::spectral_norm(u.data(), v.data(), W.data(), out, in, work.data());
+      Vector<T> scaled, dW = as<T>(starts[i]), dgamma{T(0.25)}, space(size(out));
+      for (const T w : W) scaled.push_back(T(gamma / sigma) * w);
+      kernels::spectral_reparam_backward(dW.data(), dgamma.data(), G.data(), W.data(), gamma, sigma, u.data(), v.data(),
+                                         out, in, space.data());
+      return Vector<Vector<T>>{scaled, {T(sigma)}, Vector<T>(u.begin(), u.end()), Vector<T>(v.begin(), v.end()),
+                               dW,     dgamma};
+    };
+    const auto truth = of(0.0);
+    const auto noisy = of(0.0f);
+    const char* const names[] = {"scaled", "sigma", "u", "v", "dW", "dgamma"};
+    for (std::size_t k = 0; k < 6; ++k) expect_close(names[k], results[6 * i + k], noisy[k], truth[k]);
+  }
+}
+
+TEST(GpuRelatives, SpectralReparam) {
+  check_spectral({{1, 9}});
+  check_spectral({{16, 48}, {16, 48}, {5, 33}, {48, 16}});
+  check_spectral({{20, 33}, {33, 20}});
+  check_spectral({{64, 70}});
+  EXPECT_THROW(check_spectral({{65, 70}}), GpuError);
+}
+
 // ---- SAM and the optimisers ----------------------------------------------------------------------------------------
 
 struct Slab {
@@ -541,7 +869,7 @@ Result three_steps(const Slab& slab, Rule rule, bool adaptive, bool sam, int bad
       (bad_pass == 1 ? gradient1 : gradient2)[static_cast<std::size_t>(bad_element)] =
           std::numeric_limits<float>::quiet_NaN();
     const Device<float> g1(gradient1, "gradient"), g2(gradient2, "gradient");
-    revin_normalise(xhat, stats, progress, hyper_d, series, starts, 1, 1, 1, 4, 4, false, true, nullptr);
+    revin_normalise(xhat, stats, progress, hyper_d, series, starts, 1, 1, 1, 4, 4, Level::mean, true, nullptr);
     if (sam) {
       gradient_norm(parts, progress, g1, weights, slab.count, adaptive, nullptr);
       perturb(weights, saved, progress, hyper_d, parts, g1, slab.count, adaptive, nullptr);
