@@ -1,4 +1,4 @@
-# The GPU code (kernels/*.cu and optim/gpu_device.cpp), twice: samformer_emulated for the SIMT emulator, built by the host
+# The GPU code (kernels/*.cu and optim/gpu_*.cpp), twice: samformer_emulated for the SIMT emulator, built by the host
 # compiler for the tests; samformer_gpu for CUDA where nvcc is found, elsewhere the device list that is empty. Their
 # symbols live in different inline namespaces, so both can be linked.
 file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu)
@@ -6,7 +6,8 @@ file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu)
 # The thread sanitizer does not follow the emulator's fibers.
 if(SAMFORMER_TESTS AND NOT SAMFORMER_SANITIZE MATCHES "thread")
   # A wrapper a file, because CMake gives a source one language.
-  set(emulated_sources ${PROJECT_SOURCE_DIR}/kernels/simt.cpp ${PROJECT_SOURCE_DIR}/optim/gpu_device.cpp)
+  set(emulated_sources ${PROJECT_SOURCE_DIR}/kernels/simt.cpp ${PROJECT_SOURCE_DIR}/optim/gpu_device.cpp
+      ${PROJECT_SOURCE_DIR}/optim/gpu_network.cpp)
   foreach(source ${gpu_sources})
     cmake_path(GET source STEM name)
     set(wrapper ${PROJECT_BINARY_DIR}/emulated/${name}.cpp)
@@ -47,5 +48,5 @@ else()
   target_link_libraries(samformer_cuda PUBLIC CUDA::cudart_static)
 endif()
 target_link_libraries(samformer_cuda PUBLIC ${CMAKE_DL_LIBS})
-add_library(samformer_gpu STATIC optim/gpu_device.cpp)
+add_library(samformer_gpu STATIC optim/gpu_device.cpp optim/gpu_network.cpp)
 target_link_libraries(samformer_gpu PUBLIC samformer_engine samformer_cuda)

@@ -135,7 +135,7 @@ Tiles tiles_of(std::int64_t rows, int columns) {
   t.tiles = (units + 255) / 256;
   t.width = t.tiles == 1 ? units : ((units + t.tiles - 1) / t.tiles + 31) / 32 * 32;
   t.lines = 256 / t.width;
-  const int least = 8 * t.lines, even = static_cast<int>((rows + 63) / 64);  // at most 64 chunks
+  const int least = 8 * t.lines, even = static_cast<int>((rows + column_sum_chunks - 1) / column_sum_chunks);
   t.chunk_rows = least > even ? least : even;
   t.chunks = static_cast<int>((rows + t.chunk_rows - 1) / t.chunk_rows);
   return t;
@@ -148,7 +148,8 @@ struct TransposeTile {
   int shorter, longer, part, length;  // part, length: of a tile
 };
 template <bool from_shorter>  // the input's rows are the shorter side
-__global__ void __launch_bounds__(256) transpose_kernel(Out<float> y, In<float> from, In<float> add, TransposeTile t) {
+__global__ void __launch_bounds__(256)
+    transpose_kernel(Pointer<float> y, In<float> from, Pointer<const float> add, TransposeTile t) {
   SIMT_DYNAMIC_SHARED(tile);
   const int s0 = static_cast<int>(blockIdx.y) * t.part, l0 = static_cast<int>(blockIdx.x) * t.length;
   const int s = t.shorter - s0 < t.part ? t.shorter - s0 : t.part;
@@ -207,8 +208,6 @@ void bias_activation_backward(float* da, const float* dy, const float* a, const 
                               int columns, Activation activation, const Dropout& dropout, Stream stream) {
   launch_epilogue<true>("bias_activation_backward", da, a, bias, dy, rows, columns, activation, dropout, stream);
 }
-
-int column_sum_chunks(std::int64_t rows, int columns) { return tiles_of(rows, columns).chunks; }
 
 void add_column_sums(float* to, float* parts, const float* from, std::int64_t ld, std::int64_t rows, int columns,
                      Stream stream) {

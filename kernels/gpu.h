@@ -191,7 +191,7 @@ void projection_backward(float* dp, float* column_parts, const float* dz, std::i
 
 // Row sums written by the loss (slot 0) and attention_backward (1: queries, 2: keys and values) or
 // revin_affine_backward (1):
-// [3][2][N][channel_stride] = gradient of gamma_d, of beta_d, before the sum over n.
+// [slots][2][N][channel_stride] = gradient of gamma_d, of beta_d, before the sum over n.
 constexpr int row_sum_slots = 3;
 
 struct Gradients {
@@ -210,11 +210,12 @@ enum class Folded { nothing, output_bias, value_bias };
 
 // Finishes what the products left: bias gradients (value: r itself where b_V is folded), RevIN's scale and shift, and
 // onto dWcat the rank-one terms ds_o (every column) and r folded'. The key bias has no gradient: it is not touched.
-// Widths of zero: RevIN's and the loss alone. Sums loss_parts [loss_blocks(R)][2], times the batch, into
+// Widths of zero: RevIN's and the loss alone. `slots` of the row
+// sums are in use. Sums loss_parts [loss_blocks(R)][2], times the batch, into
 // progress->squared_error[pass], absolute_error[pass].
 void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
-                      const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
-                      Widths widths, int look_back, int pass, Stream stream);
+                      int slots, const float* loss_parts, Folded folded, const float* folded_bias, int batch,
+                      int channels, Widths widths, int look_back, int pass, Stream stream);
 
 // ---- channel attention -------------------------------------------------------------------------------------------
 
@@ -292,12 +293,13 @@ void bias_activation(float* y, const float* a, const float* bias, const float* r
 void bias_activation_backward(float* da, const float* dy, const float* a, const float* bias, std::int64_t rows,
                               int columns, Activation activation, const Dropout& dropout, Stream stream);
 
-// Adds the column sums of from [rows][ld] to `to` [columns]. parts: [column_sum_chunks][columns].
-int column_sum_chunks(std::int64_t rows, int columns);
+// Adds the column sums of from [rows][ld] to `to` [columns]. parts: [column_sum_chunks][columns] of workspace.
+constexpr int column_sum_chunks = 64;
 void add_column_sums(float* to, float* parts, const float* from, std::int64_t ld, std::int64_t rows, int columns,
                      Stream stream);
 
-// y [N][columns][rows] = add + from [N][rows][columns], each of N samples transposed; add as y, or null.
+// y [N][columns][rows] = add + from [N][rows][columns], each of N samples transposed; add: as y, y itself,
+// or null.
 void transpose(float* y, const float* from, const float* add, int samples, int rows, int columns, Stream stream);
 
 // Batch norm of x [samples][positions] by kernels/normalise.h: mean, rstd [positions] of this batch, saved for

@@ -116,7 +116,7 @@ struct GradientArguments {
   Out<float> value_rows, other_rows, value, query, head, gamma, beta;
 };
 struct FinishSizes {
-  int batch, channels, look_back, pass, chunks, loss_parts;
+  int batch, channels, look_back, pass, chunks, loss_parts, slots;
   Widths widths;
   Folded folded;
 };
@@ -155,8 +155,7 @@ __global__ void __launch_bounds__(256)
     const std::int64_t plane = static_cast<std::int64_t>(sizes.batch) * stride;
     if (d < sizes.channels) {
       for (int n = threadIdx.x >> 3; n < sizes.batch; n += 32) {
-#pragma unroll
-        for (int slot = 0; slot < row_sum_slots; ++slot) {
+        for (int slot = 0; slot < sizes.slots; ++slot) {
           const std::int64_t at = 2 * slot * plane + static_cast<std::int64_t>(n) * stride + d;
           v[0] += row_sums[at];
           v[1] += row_sums[plane + at];
@@ -248,13 +247,14 @@ void projection_backward(float* dp, float* column_parts, const float* dz, std::i
 }
 
 void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
-                      const float* loss_parts, Folded folded, const float* folded_bias, int batch, int channels,
-                      Widths widths, int look_back, int pass, Stream stream) {
+                      int slots, const float* loss_parts, Folded folded, const float* folded_bias, int batch,
+                      int channels, Widths widths, int look_back, int pass, Stream stream) {
   GradientArguments out;
   out.value_rows = gradients.value_rows, out.other_rows = gradients.other_rows, out.value = gradients.value;
   out.query = gradients.query, out.head = gradients.head, out.gamma = gradients.gamma, out.beta = gradients.beta;
   const int rows = batch * channels;
-  const FinishSizes sizes{batch, channels, look_back, pass, projection_chunks(rows), loss_blocks(rows), widths, folded};
+  const FinishSizes sizes{batch, channels, look_back, pass, projection_chunks(rows), loss_blocks(rows),
+                          slots, widths,   folded};
   const int blocks = (widths.columns() + 7) / 8 + (gradients.gamma ? (channels + 7) / 8 : 0) + 1;
   launch("finish_gradients", finish_gradients_kernel, dim3{static_cast<unsigned>(blocks), 1, 1}, dim3{256, 1, 1}, 0,
          static_cast<simt::Stream>(stream), out, progress, column_parts, row_sums, loss_parts, folded_bias, sizes);

@@ -37,6 +37,22 @@ Dense add_dense(ParameterTable& table, const std::string& name, std::int64_t out
   return {out, in, weight, add(".bias", Shape{out})};
 }
 
+AttentionLayers add_attention(ParameterTable& table, std::int64_t d_m, std::int64_t in, bool trained) {
+  AttentionLayers layers{{d_m, in}, {d_m, in}, {d_m, in}};
+  const std::pair<const char*, Dense*> all[] = {
+      {"compute_values", &layers.values}, {"compute_queries", &layers.queries}, {"compute_keys", &layers.keys}};
+  const auto add = [&](const std::string& name, Shape shape, bool adjacent) {
+    return trained ? table.add(name, shape, adjacent) : table.add_untrained(name, shape, adjacent);
+  };
+  for (const auto& [name, layer] : all) {
+    layer->weight = add(std::string(name) + ".weight", Shape{d_m, in}, layer != &layers.values);
+  }
+  for (const auto& [name, layer] : all) {
+    layer->bias = add(std::string(name) + ".bias", Shape{d_m}, layer != &layers.values);
+  }
+  return layers;
+}
+
 void draw_dense(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, Init init,
                 double keras_limit) {
   const Parameter& weight = table.find(std::string(name) + ".weight");

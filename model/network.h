@@ -44,6 +44,13 @@ struct Dense {
 };
 Dense add_dense(ParameterTable& table, const std::string& name, std::int64_t out, std::int64_t in, bool trained = true);
 
+// Attention's layers: W_V, W_Q, W_K [d_m, in] lie side by side, and so do their biases, so that one product has them
+// all.
+struct AttentionLayers {
+  Dense values, queries, keys;
+};
+AttentionLayers add_attention(ParameterTable& table, std::int64_t d_m, std::int64_t in, bool trained = true);
+
 // Initial weights of the layer `name` by its fans: glorot and keras +-sqrt(6 / (in + out)), biases zero (left as they
 // are); pytorch +-1/sqrt(in) for both. `keras_limit`: instead of that, for Init::keras, where it is not 0. The numbers
 // depend on the seed, the tensors' names and an element's index alone.

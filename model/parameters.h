@@ -30,7 +30,9 @@ class ParameterTable {
     return offset;
   }
   // Appends one that is not trained; none that is may follow.
-  std::int64_t add_untrained(std::string name, Shape shape) { return append(std::move(name), shape, false, false); }
+  std::int64_t add_untrained(std::string name, Shape shape, bool adjacent = false) {
+    return append(std::move(name), shape, adjacent, false);
+  }
   const std::vector<Parameter>& all() const { return parameters_; }
   // Elements of a slab, gaps included, and of its trained beginning.
   std::int64_t slab_size() const { return aligned(size_); }

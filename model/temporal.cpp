@@ -11,9 +11,7 @@ Temporal::Temporal(TemporalShape shape) : shape_(shape) {
   SAMFORMER_CHECK(D > 0 && L > 0 && H > 0 && d_m > 0,
                   "temporal: D, L, H and d_m must be positive, found {}, {}, {}, {}", D, L, H, d_m);
   head_ = add_dense(table_, "linear_forecaster", H, L);
-  queries_ = add_dense(table_, "compute_queries", d_m, D);
-  keys_ = add_dense(table_, "compute_keys", d_m, D);
-  values_ = add_dense(table_, "compute_values", d_m, D);
+  layers_ = add_attention(table_, d_m, D);
   output_ = add_dense(table_, "output_projection", D, d_m);
   affine_ = RevinAffine(table_, D, true);
 }
@@ -35,11 +33,11 @@ Output<T> Temporal::forward(Tape<T>& tape, T* weights, T* gradients, const Norma
   const SlabVars<T> slab(tape, table_, weights, gradients);
   const AffineVars<T> affine = affine_.vars(tape, slab);
   const Var<T> u = affine_.apply(input, affine), steps = transpose(u, N);  // [N D, L], [N L, D]
-  const Var<T> q = slab.apply(queries_, steps);
+  const Var<T> q = slab.apply(layers_.queries, steps);
   // The key bias has no gradient, a softmax row is blind to it: its slot, a leaf's, stays zero.
-  const Var<T> k = linear(steps, slab(keys_.weight, Shape{keys_.out, keys_.in}),
-                          tape.constant(slab(keys_.bias, Shape{keys_.out}).value()));
-  const Var<T> context = channel_attention(q, k, slab.apply(values_, steps), shape_.L);
+  const Var<T> k = linear(steps, slab(layers_.keys.weight, Shape{layers_.keys.out, layers_.keys.in}),
+                          tape.constant(slab(layers_.keys.bias, Shape{layers_.keys.out}).value()));
+  const Var<T> context = channel_attention(q, k, slab.apply(layers_.values, steps), shape_.L);
   return {slab.apply(head_, u + transpose(slab.apply(output_, context), N)), affine};
 }
 

@@ -34,7 +34,8 @@ class Temporal {
   TemporalShape shape_;
   ParameterTable table_;
   RevinAffine affine_;
-  Dense head_, queries_, keys_, values_, output_;
+  Dense head_, output_;
+  AttentionLayers layers_;
 };
 
 }  // namespace samformer::model

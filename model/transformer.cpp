@@ -18,11 +18,11 @@ Transformer::Transformer(TransformerShape shape) : shape_(shape) {
   head_ = add_dense(table_, "linear_forecaster", H, L);
   affine_ = RevinAffine(table_, D, revin);
   const bool trained = attention != Attention::frozen;
-  if (attention != Attention::identity) {
-    queries_ = add_dense(table_, "compute_queries", d_m, L, trained);
-    keys_ = add_dense(table_, "compute_keys", d_m, L, trained);
+  if (attention == Attention::identity) {
+    layers_.values = add_dense(table_, "compute_values", d_m, L, trained);
+  } else {
+    layers_ = add_attention(table_, d_m, L, trained);
   }
-  values_ = add_dense(table_, "compute_values", d_m, L, trained);
   output_ = add_dense(table_, "output_projection", L, d_m, trained);
   if (attention == Attention::sigma_reparam) {
     for (std::size_t i = 0; i < gains_.size(); ++i) {
@@ -60,11 +60,11 @@ Output<T> Transformer::forward(Tape<T>& tape, T* weights, T* gradients, const No
   const auto bias = [&](const Dense& layer) { return slab(layer.bias, Shape{layer.out}); };
 
   Output<T> out{{}, affine};
-  Var<T> context = linear(u, weight(values_, 2), bias(values_));
+  Var<T> context = linear(u, weight(layers_.values, 2), bias(layers_.values));
   if (attention != Attention::identity) {
-    out.q = linear(u, weight(queries_, 0), bias(queries_));
+    out.q = linear(u, weight(layers_.queries, 0), bias(layers_.queries));
     // The key bias has no gradient, a softmax row is blind to it: its slot, a leaf's, stays zero.
-    out.k = linear(u, weight(keys_, 1), tape.constant(bias(keys_).value()));
+    out.k = linear(u, weight(layers_.keys, 1), tape.constant(bias(layers_.keys).value()));
     context = channel_attention(out.q, out.k, context, D, &out.lse);
   }
   out.z = slab.apply(head_, u + linear(context, weight(output_, 3), bias(output_)));

@@ -45,7 +45,8 @@ class Transformer {
   TransformerShape shape_;
   ParameterTable table_;
   RevinAffine affine_;
-  Dense head_, queries_, keys_, values_, output_;
+  Dense head_, output_;
+  AttentionLayers layers_;
   std::array<std::int64_t, 4> gains_{};  // offsets of sigma-reparam's g, in the order queries, keys, values, output
 };
 

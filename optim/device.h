@@ -1,5 +1,5 @@
 // Where a model computes other than on the CPU. The trainer and the evaluator know this interface alone; what is behind
-// it is decided at link time: optim/gpu_device.cpp on CUDA or on the SIMT emulator, or optim/no_gpu.cpp.
+// it is decided at link time: optim/gpu_*.cpp on CUDA or on the SIMT emulator, or optim/no_gpu.cpp.
 //
 // On a device a step, its both passes included, is one graph that is captured once and launched once a step (a last
 // short batch has its own); the host neither waits nor allocates before the epoch's end. Non-finite gradients are found
@@ -48,8 +48,7 @@ class Device {
   virtual std::string name() const = 0;         // "cuda:0"
   virtual Cost peaks() const = 0;               // a second, of float32 and of the memory; 0: unknown
   virtual std::string description() const = 0;  // "NVIDIA H100, compute capability 9.0, 80.0 GB"
-  // Throws Error(Exit::device) for a network that devices do not compute: all but SAMformer's own. The problem outlives
-  // the result, which must not outlive the device.
+  // The problem outlives the result, which must not outlive the device.
   virtual std::unique_ptr<DeviceModel> load(const model::Model& model, const Problem& problem,
                                             kernels::Center center) = 0;
 };

@@ -78,6 +78,29 @@ TEST_F(DeviceCli, TrainsOnTheSimulatorAsOnTheCpu) {
   }
 }
 
+// The relatives; tsmixer with running averages and dropout, which a resumed run has to go on with.
+TEST_F(DeviceCli, EveryModelOnTheSimulator) {
+  if (!simulator()) GTEST_SKIP() << "CUDASIM names no PTX simulator, or the program cannot be run on it";
+  for (const std::string model : {"linear", "identity", "random-transformer", "sigma-reparam", "temporal", "tsmixer"}) {
+    SCOPED_TRACE(model);
+    Words kind = {"--model", model, "--rho", "0.1"};
+    if (model == "tsmixer") kind = kind + Words{"--ff", "8", "--dropout", "0.5"};
+    const Json cpu = document(small("cpu-" + model, kind + Words{"--device", "cpu"}));
+    const Json gpu = document(small("gpu-" + model, kind), simulated());  // auto
+    EXPECT_EQ(gpu["device"], "cuda:0");
+    for (const char* what : {"train_loss", "val_mse", "test_mse", "test_mae"}) {
+      const double x = gpu[what], y = cpu[what];
+      EXPECT_TRUE(std::abs(x - y) <= 1e-4 * std::abs(y)) << what << ": " << x << ", on the CPU " << y;
+    }
+    const Json there = document({"eval", path("gpu-" + model), "--device", "cuda:0"}, simulated());
+    EXPECT_EQ(there["test_mse"], gpu["test_mse"]);
+    if (model != "tsmixer") continue;
+    document(small("part-" + model, kind + Words{"--epochs", "2"}), simulated());
+    const Json resumed = document({"train", "--resume", path("part-" + model), "--epochs", "4"}, simulated());
+    EXPECT_EQ(resumed["weights_sha256"], gpu["weights_sha256"]);
+  }
+}
+
 TEST_F(DeviceCli, ProfileOnTheSimulator) {
   if (!simulator()) GTEST_SKIP() << "CUDASIM names no PTX simulator, or the program cannot be run on it";
   for (const std::string value : {"low-rank", "full"}) {

@@ -101,7 +101,7 @@ bool costs_of(int D, Counter counter, Mark mark) {
   attention_backward(dz, sums, dc, c, key, lse, in, N, D, widths, nullptr);
   projection_backward(dp, column_parts, dz, O, gamma, beta, N, D, O, nullptr);
   finish_gradients({weights, weights + key * L, bias, bias + 16, bias + 32, gamma, beta}, progress, column_parts, sums,
-                   loss_parts, Folded::output_bias, saved, N, D, widths, L, 0, nullptr);
+                   row_sum_slots, loss_parts, Folded::output_bias, saved, N, D, widths, L, 0, nullptr);
   gradient_norm(norm_parts, progress, gradient, slab, count, false, nullptr);
   perturb(slab, saved, progress, hyper, norm_parts, gradient, count, false, nullptr);
   update(slab, m, v, average, progress, hyper, norm_parts, saved, gradient, count, Rule::adam, 2, nullptr);
@@ -111,8 +111,7 @@ bool costs_of(int D, Counter counter, Mark mark) {
   float *const norm_w = filled(M, 1), *const norm_b = filled(M), *const mean = filled(M), *const rstd = filled(M, 2);
   float *const running_mean = filled(M), *const running_var = filled(M, 9);
   float* const layer_parts = filled(2 * (layer_norm_parts(N, M) + N));
-  const int time_chunks = column_sum_chunks(R, L), feature_chunks = column_sum_chunks(steps, D);
-  float* const bias_parts = filled(time_chunks * L + feature_chunks * D);
+  float* const bias_parts = filled(column_sum_chunks * (L > D ? L : D));
   const Dropout dropped{0.7, 1, 0, 0, progress};
   revin_affine(wide_x, xhat, gamma, beta, N, D, L, nullptr);
   revin_affine_backward(sums, wide_g, xhat, N, D, L, nullptr);
@@ -155,9 +154,9 @@ bool costs_of(int D, Counter counter, Mark mark) {
       {"revin_affine_backward", 2 * rows * L * f + row_sums},
       {"bias_activation_kernel<false>", 3 * rows * L * f},
       {"bias_activation_kernel<true>", 3 * rows * L * f},
-      {"column_parts_kernel<4>", (rows + time_chunks) * L * f},
-      {D % 4 == 0 ? "column_parts_kernel<4>" : "column_parts_kernel<1>", (rows * L + feature_chunks * D) * f},
-      {"column_totals", ((time_chunks + 2) * L + (feature_chunks + 2) * D) * f},
+      {"column_parts_kernel<4>", (rows + column_sum_chunks) * L * f},
+      {D % 4 == 0 ? "column_parts_kernel<4>" : "column_parts_kernel<1>", (rows * L + column_sum_chunks * D) * f},
+      {"column_totals", (column_sum_chunks + 2) * (L + D) * f},
       {"transpose_kernel<true>", 2 * rows * L * f},
       {"transpose_kernel<false>", 3 * rows * L * f},
       {"Statistics)0", (2 * rows * L + 8 * M) * f},

@@ -62,7 +62,6 @@ TEST_F(Models, RefusesWhatAModelLacks) {
   fails(2, small("run", {"--model", "random-transformer", "--stats-mix", "0.5"}),
         {"random-transformer", "--stats-mix"});
   fails(2, small("run", {"--model", "identity", "--blocks", "3"}), {"--blocks"});
-  fails(4, small("run", {"--model", "linear", "--device", "cuda"}), {"samformer and transformer", "--device cpu"});
   fails(2, small("run", {"--model", "tsmixer", "--dropout", "1"}), {"--dropout"});
   document(small("identity", {"--model", "identity"}));
   fails(2, {"attention", path("identity")}, {"no attention between channels"});

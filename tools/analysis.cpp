@@ -60,7 +60,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
         .hint("use --device cpu");
   }
   asked.device = "cpu";
-  const ChosenDevice device = select_device(asked, asked.model);
+  const ChosenDevice device = select_device(asked);
   const std::vector<Checkpoint> runs = read_run(invocation.arguments[0], "best");
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) {

@@ -120,7 +120,7 @@ int eval(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
   const std::vector<Checkpoint> runs =
       read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
-  const ChosenDevice device = select_device(settings, runs[0].settings.model);
+  const ChosenDevice device = select_device(settings);
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) documents.push_back(evaluate(run, invocation, device));
   const Json document =

@@ -161,18 +161,12 @@ int thread_count(const Settings& settings) {
   return settings.threads > 0 ? static_cast<int>(settings.threads) : omp_get_num_procs();
 }
 
-ChosenDevice select_device(const Settings& settings, std::string_view model) {
+ChosenDevice select_device(const Settings& settings) {
   const bool tf32 = settings.precision == "tf32", bf16 = settings.precision == "bf16";
   omp_set_num_threads(thread_count(settings));
   int gpu = settings.device.starts_with("cuda:") ? std::stoi(settings.device.substr(5)) : 0;
   bool on_gpu = settings.device.starts_with("cuda");
-  const bool cpu_alone = model != "samformer" && model != "transformer";
-  if (on_gpu && cpu_alone) {
-    throw Error(Exit::device, fmt::format("--device {}: GPUs compute samformer and transformer, found --model {}",
-                                          settings.device, model))
-        .hint("use --device cpu");
-  }
-  if (settings.device == "auto" && !bf16 && !cpu_alone) {
+  if (settings.device == "auto" && !bf16) {
     std::string none;
     const std::vector<optim::Gpu> all = optim::list_gpus(none);
     const auto found = std::ranges::find_if(all, [](const optim::Gpu& g) { return g.why_not.empty(); });

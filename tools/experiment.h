@@ -53,9 +53,9 @@ struct ChosenDevice {
   std::string name;
   std::unique_ptr<optim::Device> gpu;
 };
-// `auto` takes the first GPU that can be used and computes `model` (as --model names it), else the CPU. Refuses devices
-// and precisions that are not there (Exit::device), sets the number of threads.
-ChosenDevice select_device(const Settings& settings, std::string_view model);
+// `auto` takes the first GPU that can be used, else the CPU. Refuses devices and precisions that are not there
+// (Exit::device), sets the number of threads.
+ChosenDevice select_device(const Settings& settings);
 int thread_count(const Settings& settings);
 
 }  // namespace samformer::tools

@@ -99,7 +99,7 @@ int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const std::string& argument = invocation.arguments[0];
   const std::vector<Checkpoint> runs = read_run(argument, asked.weights);
-  const ChosenDevice device = select_device(asked, runs[0].settings.model);
+  const ChosenDevice device = select_device(asked);
   const Checkpoint& first = runs[0];
   const std::int64_t H = first.settings.horizon;
   const std::int64_t horizon = invocation.resolved.given("horizon") ? asked.horizon : H;

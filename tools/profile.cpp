@@ -96,7 +96,7 @@ int profile(const Invocation& invocation) {
   if (!settings.resume.empty() || !settings.seeds.empty()) {
     throw Error(Exit::usage, "profile: --resume and --seeds belong to train").hint("give --seed");
   }
-  const ChosenDevice device = select_device(settings, settings.model);
+  const ChosenDevice device = select_device(settings);
   const Experiment experiment = load_experiment(settings, invocation.console);
   const model::Model model = make_model(settings, experiment.D());
   const optim::Problem problem = experiment.problem();

@@ -216,7 +216,7 @@ int train(const Invocation& invocation) {
     return 0;
   };
   if (settings.tune) check_tune(invocation.resolved);
-  const ChosenDevice device = select_device(settings, settings.model);
+  const ChosenDevice device = select_device(settings);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
   if (resume && finished(given, settings)) return report(stored_result(given));
