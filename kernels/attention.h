@@ -33,11 +33,21 @@ constexpr std::int64_t padded(std::int64_t D) { return blocks_of(D, 16) * 16; }
 // to[width][padded D] = scale from[D][width]', the padding zero: queries side by side for the vector unit.
 template <class T, class Target>
 inline void transpose_padded(T* to, const T* from, std::int64_t ld, std::int64_t D, std::int64_t width, T scale) {
-  const std::int64_t stride = padded(D);
-  transpose<T, Target::bytes>(to, stride, from, ld, D, width);
-  for (std::int64_t k = 0; k < width; ++k) {
-    for (std::int64_t d = 0; d < D; ++d) to[k * stride + d] *= scale;
-    std::fill(to + k * stride + D, to + (k + 1) * stride, T{});
+  constexpr int side = lanes<T, Target::bytes>;
+  const std::int64_t stride = padded(D), whole = side > 1 ? width / side * side : 0;
+  for (std::int64_t d = 0; d < stride; d += side) {
+    for (std::int64_t k = 0; k < whole; k += side) {
+      Pack<T, Target::bytes> x[side] = {};
+      for (std::int64_t r = 0; r < std::min<std::int64_t>(side, D - d); ++r) {
+        load(x[r], from + (d + r) * ld + k);
+        x[r] *= scale;
+      }
+      transpose_runs<1>(x);
+      for (int r = 0; r < side; ++r) store(to + (k + r) * stride + d, x[r]);
+    }
+  }
+  for (std::int64_t k = whole; k < width; ++k) {
+    for (std::int64_t d = 0; d < stride; ++d) to[k * stride + d] = d < D ? from[d * ld + k] * scale : T{};
   }
 }
 

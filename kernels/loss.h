@@ -154,10 +154,12 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
       for (std::int64_t h = 0; h < f.H; ++h) g[h] += slope(h);
     }
   });
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int32_t d = f.targets[i % f.target_count];
-    if (dbeta) dbeta[d] -= work[i];
-    if (dgamma) dgamma[d] -= work[count + i];
+  for (std::int64_t i = 0; i < count; i += f.target_count) {
+    for (std::int64_t t = 0; t < f.target_count; ++t) {
+      const std::int32_t d = f.targets[t];
+      if (dbeta) dbeta[d] -= work[i + t];
+      if (dgamma) dgamma[d] -= work[count + i + t];
+    }
   }
 }
 

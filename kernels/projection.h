@@ -111,8 +111,10 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
     }
     for (std::int64_t o = 0; o < O; ++o) ds[o] += sum_part[block * O + o];
   }
-  for (std::int64_t r = 0; dgamma && r < R; ++r) dgamma[r % D] += by_p[r];
-  for (std::int64_t r = 0; dbeta && r < R; ++r) dbeta[r % D] += by_s[r];
+  for (std::int64_t r = 0; r < R; r += D) {
+    for (std::int64_t d = 0; dgamma && d < D; ++d) dgamma[d] += by_p[r + d];
+    for (std::int64_t d = 0; dbeta && d < D; ++d) dbeta[d] += by_s[r + d];
+  }
   if (!dW) return;
   const bool shifted = beta != nullptr;
   const auto finish = [=](std::int64_t i, std::int64_t j, std::int64_t m, std::int64_t n) {
