@@ -100,7 +100,10 @@ class Pool {
     stop();
     gate_.store(0);
     shares_ = std::vector<Share>(static_cast<std::size_t>(threads));
+    started_ = 0;
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
+    // A thread's start allocates; after the first region nothing does.
+    for (int now; (now = started_) != threads - 1;) started_.wait(now);
   }
 
   // Blocks of the own share first, then of the others'.
@@ -125,6 +128,8 @@ class Pool {
 
   void serve(int own) {
     omp_set_num_threads(1);  // what a block calls is serial: a region, the library
+    ++started_;
+    started_.notify_one();
     std::uint32_t gate = gate_.load(std::memory_order_acquire), served = 0;
     while (gate != quit) {
       if ((gate & open) == 0 || gate / generation == served) {
@@ -141,6 +146,7 @@ class Pool {
 
   std::atomic_flag taken_;
   std::vector<std::thread> workers_;
+  std::atomic<int> started_ = 0;
   std::vector<Share> shares_;  // one a thread
   alignas(64) std::atomic<std::uint32_t> gate_ = 0;
   // The region that is open.
