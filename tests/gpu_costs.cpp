@@ -36,6 +36,7 @@ float* filled(std::int64_t count, float shift = 0) {
 struct Row {
   const char* kernel;
   double bytes;
+  const char* label = nullptr;  // what is printed, where that is not the name
 };
 
 bool print_row(Counter counter, const Row& row, int D) {
@@ -52,8 +53,9 @@ bool print_row(Counter counter, const Row& row, int D) {
   const double banks = std::string(row.kernel) == "spectral_reparam_kernel" ? 1.4 : 1.05;
   const bool good = sectors <= 1.25 * ideal && sectors <= (rereads ? 3 : 1.25) * once && shared <= banks &&
                     lanes >= 0.85 && local == 0;
-  std::printf("%-28s %5d %9.0f %6.2f %6.2f %7.3f %7.1f %6.0f %8.2f  %s\n", row.kernel, D, sectors, sectors / ideal,
-              sectors / once, shared, 100 * lanes, local, count("model_microseconds"), good ? "" : "<--");
+  std::printf("%-28s %5d %9.0f %6.2f %6.2f %7.3f %7.1f %6.0f %8.2f  %s\n",
+              row.label != nullptr ? row.label : row.kernel, D, sectors, sectors / ideal, sectors / once, shared,
+              100 * lanes, local, count("model_microseconds"), good ? "" : "<--");
   return good;
 }
 
@@ -159,11 +161,11 @@ bool costs_of(int D, Counter counter, Mark mark) {
       {"column_totals", (column_sum_chunks + 2) * (L + D) * f},
       {"transpose_kernel<true>", 2 * rows * L * f},
       {"transpose_kernel<false>", 3 * rows * L * f},
-      {"Statistics)0", (2 * rows * L + 8 * M) * f},
+      {"Statistics)0", (2 * rows * L + 8 * M) * f, "batch_norm"},
       {"norm_backward_kernel<false>", (4 * rows * L + 7 * M) * f},
       {"sample_parts_kernel<false>", (rows * L + 2 * layer_norm_parts(N, M)) * f},
       {"sample_parts_kernel<true>", (2 * rows * L + M + 2 * layer_norm_parts(N, M)) * f},
-      {"Statistics)2", (2 * rows * L + 2 * M) * f},
+      {"Statistics)2", (2 * rows * L + 2 * M) * f, "layer_norm"},
       {"norm_backward_kernel<true>", (4 * rows * L + 5 * M) * f},
       {"spectral_reparam_kernel", 4 * (2 * key * L + key + L) * f},
       {"spectral_reparam_backward", 4 * (4 * key * L + key + L) * f},

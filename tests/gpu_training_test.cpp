@@ -231,26 +231,32 @@ class GpuTrainer : public testing::Test {
     device_ = open_device();
     if (!device_) GTEST_SKIP() << "no GPU here";
   }
-  Outcome repeated() { return run(bench_, settings_of(2), device_.get()); }
+  Outcome repeated() { return repeated(bench_); }
+  Outcome repeated(const Bench& bench) { return run(bench, settings_of(2), device_.get()); }
   const Bench bench_{samformer(Value::low_rank, 2, 24, 6, 4)};
+  const Bench mixer_{tsmixer(1, 0.3, model::Norm::batch, model::Activation::relu, false)};
   std::unique_ptr<Device> device_;
 };
 
 TEST_F(GpuTrainer, TwoRunsAgreeBitForBit) {
-  const Outcome first = repeated(), second = repeated();
-  EXPECT_EQ(first.weights, second.weights);
-  EXPECT_EQ(first.reports.back().val_mse, second.reports.back().val_mse);
+  for (const Bench* bench : {&bench_, &mixer_}) {
+    const Outcome first = repeated(*bench), second = repeated(*bench);
+    EXPECT_EQ(first.weights, second.weights);
+    EXPECT_EQ(first.reports.back().val_mse, second.reports.back().val_mse);
+  }
 }
 
 #ifdef SAMFORMER_EMULATED
 TEST_F(GpuTrainer, TheOrderOfThreadsChangesNothing) {
   namespace simt = kernels::simt;
-  const Outcome forward = repeated();
-  for (const simt::Order order : {simt::Order::reverse, simt::Order::shuffled}) {
-    simt::options() = {order, 11};
-    const Outcome other = repeated();
-    simt::options() = {};
-    EXPECT_EQ(forward.weights, other.weights);
+  for (const Bench* bench : {&bench_, &mixer_}) {
+    const Outcome forward = repeated(*bench);
+    for (const simt::Order order : {simt::Order::reverse, simt::Order::shuffled}) {
+      simt::options() = {order, 11};
+      const Outcome other = repeated(*bench);
+      simt::options() = {};
+      EXPECT_EQ(forward.weights, other.weights);
+    }
   }
 }
 #endif
