@@ -177,11 +177,9 @@ Var<T> add_linear(Var<T> x, Var<T> a, Var<T> weight) {
 template <class T>
 Composed<T> compose(Var<T> a, Var<T> b, Var<T> shift) {
   const Tensor<T> A = a.value(), B = b.value(), s = shift.value();
-  SAMFORMER_CHECK(
-      A.cols() == B.rows() && s.count() == B.rows(),
-      "compose: a [M, K], b [K, N] and shift [1, K], gradients of both of these or of none, expected, found "
-      "{}, {}, {}",
-      A.shape.to_string(), B.shape.to_string(), s.shape.to_string());
+  SAMFORMER_CHECK(A.cols() == B.rows() && s.count() == B.rows(),
+                  "compose: a [M, K], b [K, N] and shift [1, K] expected, found {}, {}, {}", A.shape.to_string(),
+                  B.shape.to_string(), s.shape.to_string());
   const std::int64_t M = A.rows(), N = B.cols(), K = A.cols();
   const Cost once = product_cost(M, N + 1, K);
   const Operation<T> operation(*a.tape, "compose", once, {2 * once.flops, 2 * once.bytes});

@@ -3,6 +3,8 @@
 // Every reduction has a fixed order, so that two runs agree bit for bit.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/simt.h"
 
 namespace samformer::kernels::simt {
@@ -40,15 +42,17 @@ SIMT_DEVICE void store_slice(Pointer<float> p, const float (&v)[E], int valid) {
     if (i < valid) p[i] = v[i];
 }
 
-SIMT_DEVICE float warp_sum(float v) {
+template <class T>
+SIMT_DEVICE T warp_sum(T v) {
 #pragma unroll
   for (int step = 16; step > 0; step >>= 1) v += __shfl_xor_sync(all_lanes, v, step);
   return v;
 }
 
-// The sum over a block of 256 threads, in every thread. `scratch`: 8 floats; free again on return. The last eight are
+// The sum over a block of 256 threads, in every thread. `scratch`: 8 numbers; free again on return. The last eight are
 // added across lanes: reading them one after another would be eight accesses that a warp repeats 32 times.
-SIMT_DEVICE float block_sum(float v, Pointer<float> scratch) {
+template <class T>
+SIMT_DEVICE T block_sum(T v, Pointer<std::common_type_t<T>> scratch) {
   v = warp_sum(v);
   if ((threadIdx.x & 31u) == 0) scratch[threadIdx.x >> 5] = v;
   __syncthreads();

@@ -45,7 +45,7 @@ inline void call(const Body& body, std::int64_t block) {
   }
 }
 
-// Never inlined: one copy serves the loop of one thread and OpenMP's, or a compiler that fuses multiplications and
+// Never inlined: one copy serves the loop of one thread and the pool's, or a compiler that fuses multiplications and
 // additions (ARM) might fuse other ones in each, and give other bits.
 template <class Body>
 __attribute__((noinline)) void run_baseline(const Body& body, std::int64_t block) {

@@ -18,19 +18,6 @@ struct Layers {
   Layer of[spectral_most];
 };
 
-// The sum over a block of 256 threads, in every thread; as block_sum.
-SIMT_DEVICE double block_sum_double(double x, Pointer<double> scratch) {
-#pragma unroll
-  for (int step = 16; step > 0; step >>= 1) x += __shfl_xor_sync(all_lanes, x, step);
-  if ((threadIdx.x & 31u) == 0) scratch[threadIdx.x >> 5] = x;
-  __syncthreads();
-  x = scratch[threadIdx.x & 7u];
-  __syncthreads();
-#pragma unroll
-  for (int step = 4; step > 0; step >>= 1) x += __shfl_xor_sync(all_lanes, x, step);
-  return x;
-}
-
 template <int T>
 __global__ void __launch_bounds__(256) spectral_reparam_kernel(Layers layers) {
   constexpr int side = 16 * T, pitch = side + 1, steps = 32;
@@ -133,7 +120,7 @@ __global__ void __launch_bounds__(256) spectral_reparam_kernel(Layers layers) {
       squares += total * total;
     }
   }
-  const double sigma = sqrt(block_sum_double(squares, scratch)) / length;
+  const double sigma = sqrt(block_sum(squares, scratch)) / length;
   const float inverse = static_cast<float>(1 / sigma);
   for (int t = thread; t < n; t += 256) y[t] = y[t] * inverse;
   if (thread == 0) *l.sigma = static_cast<float>(sigma);

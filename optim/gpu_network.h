@@ -5,7 +5,7 @@
 //   the others          operations that queue their forward kernels at once and keep what queues their backward ones,
 //                       as core/tape.h does, on u = gamma xhat + beta; model/*.h have the formulas
 //
-// Nothing here allocates after the first pass over a batch, so that passes can be captured.
+// No device memory is allocated after the first pass over a batch, so that passes can be captured.
 #pragma once
 
 #include <cstdint>
