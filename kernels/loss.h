@@ -100,22 +100,21 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
       const T* z = f.z + r * f.ldz;
       const T* y = f.y.row(n, d);
       const T inverse = static_cast<T>(1) / f.affine.scale(d), shift = f.affine.shift(d);
-      T total{};
       T m[5];
       detail::blended_moments(m, f, r, d);
       const T s1 = m[0], s2 = m[1], m1 = m[2], m2 = m[3], sm = m[4], own = f.level[r], two = static_cast<T>(2);
-      const bool mixed = f.mixed();
-      const auto error = [=](std::int64_t h) {
-        const T q = (z[h] - shift) * inverse, v = y[h] - own, e = q * s1 - v;
-        return mixed ? q * q * s2 + two * q * (sm - v * s1) + (m2 - two * v * m1 + v * v) : e * e;
-      };
-      if constexpr (std::is_floating_point_v<T>) {
-#pragma omp simd reduction(+ : total)
-        for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
+      const auto scaled = [=](std::int64_t h) { return (z[h] - shift) * inverse; };
+      if (f.mixed()) {
+        work[i] = sum_of<T>(f.H, [=](std::int64_t h) {
+          const T q = scaled(h), v = y[h] - own;
+          return q * q * s2 + two * q * (sm - v * s1) + (m2 - two * v * m1 + v * v);
+        });
       } else {
-        for (std::int64_t h = 0; h < f.H; ++h) total += error(h);
+        work[i] = sum_of<T>(f.H, [=](std::int64_t h) {
+          const T e = scaled(h) * s1 - (y[h] - own);
+          return e * e;
+        });
       }
-      work[i] = total;
     }
   });
   if constexpr (std::is_same_v<T, float>) {
@@ -146,12 +145,14 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
       T m[5];
       detail::blended_moments(m, f, r, d);
       const T scale = factor * inverse, s1 = m[0], s2 = m[1], sm = m[4], own = f.level[r];
-      const auto normalised = [=](std::int64_t h) { return (z[h] - shift) * inverse; };
-      const auto slope = [=](std::int64_t h) { return scale * (normalised(h) * s2 + (sm - (y[h] - own) * s1)); };
+      const auto scaled = [=](std::int64_t h) { return (z[h] - shift) * inverse; };
+      const auto slope = [=](std::int64_t h) { return scale * (scaled(h) * s2 + (sm - (y[h] - own) * s1)); };
       work[i] = sum_of<T>(f.H, slope);
-      work[count + i] = sum_of<T>(f.H, [=](std::int64_t h) { return slope(h) * normalised(h); });
-#pragma omp simd
-      for (std::int64_t h = 0; h < f.H; ++h) g[h] += slope(h);
+      work[count + i] = sum_of<T>(f.H, [=](std::int64_t h) {
+        const T change = slope(h);
+        g[h] += change;
+        return change * scaled(h);
+      });
     }
   });
   for (std::int64_t i = 0; i < count; i += f.target_count) {

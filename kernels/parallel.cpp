@@ -37,15 +37,20 @@ inline void pause() {
 #endif
 }
 
-// Waits until `value` is no longer `old`: spinning at first, then asleep.
+// Waits until `value` is no longer `old`: spinning at first (most waits are over before a clock is read), then asleep.
 template <class T>
 void await_change(const std::atomic<T>& value, T old, std::chrono::microseconds spin) {
-  const auto begin = std::chrono::steady_clock::now();
-  do {
-    for (int i = 0; i < 16; ++i) {
-      if (value.load(std::memory_order_acquire) != old) return;
+  const auto changes = [&](int looks) {
+    for (int i = 0; i < looks; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return true;
       pause();
     }
+    return false;
+  };
+  if (changes(64)) return;
+  const auto begin = std::chrono::steady_clock::now();
+  do {
+    if (changes(16)) return;
   } while (std::chrono::steady_clock::now() - begin < spin);
   value.wait(old, std::memory_order_acquire);
 }
