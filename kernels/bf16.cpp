@@ -17,7 +17,8 @@ namespace {
 
 #define SAMFORMER_BF16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
 
-// 6 x 4 vectors of C stay in registers; a word of A is broadcast against a panel row of B.
+// A tile of C stays in registers, 6 x 4 vectors or as many of fewer columns; a word of A is broadcast against a panel row
+// of B.
 template <int Rows, int Vectors>
 SAMFORMER_BF16 void tile(std::int64_t pairs, Bf16Operand A, const std::uint32_t* B, float* C, std::int64_t ldc,
                          __mmask16 last, bool accumulate) {
@@ -47,14 +48,15 @@ template <int Vectors>
 SAMFORMER_BF16 void panel(std::int64_t M, std::int64_t N, std::int64_t pairs, Bf16Operand A, const std::uint32_t* B,
                           float* C, std::int64_t ldc, bool accumulate) {
   const auto last = static_cast<__mmask16>(0xffff >> (16 * Vectors - N));
-  constexpr std::int64_t depth = 512;  // 128 KiB of B, read once for every 6 rows, stay in the second-level cache
+  constexpr std::int64_t depth = 512;  // 128 KiB of B, read once a tile, stay in the second-level cache
   for (std::int64_t p = 0; p < pairs; p += depth) {
     const std::int64_t count = std::min(depth, pairs - p);
     const std::uint32_t* b = B + p * 16 * Vectors;
     const bool add = accumulate || p > 0;
     const auto from = [&](std::int64_t i) { return Bf16Operand{A.words + i * A.row + p * A.pair, A.row, A.pair}; };
+    constexpr int most[] = {16, 12, 8, 6}, rows = most[Vectors - 1];
     std::int64_t i = 0;
-    for (; i + 6 <= M; i += 6) tile<6, Vectors>(count, from(i), b, C + i * ldc, ldc, last, add);
+    for (; i + rows <= M; i += rows) tile<rows, Vectors>(count, from(i), b, C + i * ldc, ldc, last, add);
     for (; i + 2 <= M; i += 2) tile<2, Vectors>(count, from(i), b, C + i * ldc, ldc, last, add);
     if (i < M) tile<1, Vectors>(count, from(i), b, C + i * ldc, ldc, last, add);
   }
