@@ -17,8 +17,8 @@ namespace {
 
 #define SAMFORMER_BF16 __attribute__((target("arch=x86-64-v4,avx512bf16")))
 
-// A tile of C stays in registers, 6 x 4 vectors or as many of fewer columns; a word of A is broadcast against a panel row
-// of B.
+// A tile of C stays in registers, 6 x 4 vectors or as many of fewer columns; a word of A is broadcast against a row of
+// B's panel.
 template <int Rows, int Vectors>
 SAMFORMER_BF16 void tile(std::int64_t pairs, Bf16Operand A, const std::uint32_t* B, float* C, std::int64_t ldc,
                          __mmask16 last, bool accumulate) {

@@ -125,7 +125,8 @@ inline void correlate(float* Z, Windows<float> x, const float* level, const floa
       const float* w = W + (group * correlation_filters + k) * L;
       for (std::int64_t l = 0; l < L; ++l) {
         ComplexLanes& at = to[(size - l) % size];
-        Lanes& half = k < correlation_lanes ? at.re : at.im;  // one expression: g++ 12's sanitizers write into a copy
+        // A name of its own: in one expression, g++ 12 with -fsanitize=undefined writes into a copy.
+        Lanes& half = k < correlation_lanes ? at.re : at.im;
         half[k % correlation_lanes] = static_cast<double>(w[l]) * scale;
         sum[k] += static_cast<double>(w[l]);
       }

@@ -61,7 +61,7 @@ void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T
   gemm(false, false, R, O, L, xhat, L, work, O, P, O, false, finish);
 }
 
-inline constexpr std::int64_t projection_backward_rows = 16;  // as in the loss: a thread's own rows
+inline constexpr std::int64_t projection_backward_rows = 16;  // as forecast_loss cuts: a thread reads the rows it wrote
 // Scalars of workspace that projection_backward needs.
 template <class T>
 constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O, std::int64_t L) {

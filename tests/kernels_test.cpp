@@ -335,6 +335,28 @@ TEST(Attention, OneChannelGivesQueriesAndKeysNoGradient) {
   EXPECT_TRUE(std::all_of(dK.begin(), dK.end(), [](float g) { return g == 0; }));
 }
 
+// Whole numbers: every order of adding them gives the same sum, so a lane that is left out or counted twice shows.
+template <class T>
+void expect_exact_sums() {
+  for (std::int64_t n = 0; n <= 200; ++n) {
+    std::vector<int> calls(static_cast<std::size_t>(n));
+    T total{};
+    parallel_for<T>(1, [n, calls = calls.data(), out = &total](std::int64_t) {
+      *out = sum_of<T>(n, [=](std::int64_t i) {
+        calls[i] += 1;
+        return static_cast<T>(i + 1);
+      });
+    });
+    EXPECT_EQ(total, static_cast<T>(n * (n + 1) / 2)) << n;
+    EXPECT_EQ(calls, std::vector<int>(static_cast<std::size_t>(n), 1)) << n;
+  }
+}
+
+TEST(Sums, OfEveryLengthTakeEachElementOnce) {
+  expect_exact_sums<float>();
+  expect_exact_sums<double>();
+}
+
 TEST(Exponential, AgainstTheLibrary) {
   double worst = 0;
   for (int i = -87'000; i <= 88'000; ++i) {
