@@ -182,8 +182,8 @@ Var<T> batch_norm(Var<T> x, Var<T> weight, Var<T> bias, Running<T> running);
 template <class T>
 Var<T> layer_norm(Var<T> x, Var<T> weight, Var<T> bias);
 
-// Where in the random numbers (kernels/philox.h, stream 2) a dropout mask lies: a training step's pass, and which of the
-// model's dropouts it is.
+// Where in the random numbers (kernels/philox.h, stream 2) a dropout mask lies: a training step's pass, and which of
+// the model's dropouts it is.
 struct DropoutAddress {
   std::uint64_t seed = 0;
   std::int64_t step = 0;

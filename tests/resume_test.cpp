@@ -63,8 +63,8 @@ class Resume : public ProgramTest {
 TEST_F(Resume, KilledAtRandomMoments) {
   constexpr unsigned seed = 20240613;
   std::mt19937 random(seed);
-  const std::vector<Words> kinds = {{}, {"--refit"}, {"--seeds", "1,2", "--refit", "--epochs", "6"},
-                                    {"--tune", "--refit", "--epochs", "6"}};
+  const std::vector<Words> kinds = {
+      {}, {"--refit"}, {"--seeds", "1,2", "--refit", "--epochs", "6"}, {"--tune", "--refit", "--epochs", "6"}};
   std::vector<double> seconds;
   for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
     seconds.push_back(seconds_of([&] {

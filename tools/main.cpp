@@ -64,7 +64,8 @@ const std::vector<Command>& commands() {
        .handler = reproduce,
        .takes = kReproduce,
        .arguments = {"TABLE"},
-       .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; goes on where it stopped",
+       .summary =
+           "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; goes on where it stopped",
        .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction"},
       {.name = "data check",
        .handler = data_check,

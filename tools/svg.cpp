@@ -279,10 +279,9 @@ std::string draw(const HeatMap& map) {
         const double v = map.values[static_cast<std::size_t>(r * map.columns + c)];
         const auto rgb = colour(finite(v) ? (v - map.low) / (map.high - map.low) : 0);
         const double y = above + static_cast<double>(r) * cell_h;
-        svg += fmt::format(
-            "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\">",
-            from + static_cast<double>(c) * cell_w, y, cell_w + 0.2, cell_h + 0.2,
-            finite(v) ? fmt::format("#{:02x}{:02x}{:02x}", rgb[0], rgb[1], rgb[2]) : "none");
+        svg += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\">",
+                           from + static_cast<double>(c) * cell_w, y, cell_w + 0.2, cell_h + 0.2,
+                           finite(v) ? fmt::format("#{:02x}{:02x}{:02x}", rgb[0], rgb[1], rgb[2]) : "none");
         if (named) {
           svg += fmt::format("<title>{} → {}: {}</title>", escape_xml(map.row_names[static_cast<std::size_t>(r)]),
                              escape_xml(map.column_names[static_cast<std::size_t>(c)]), short_number(v));
