@@ -264,7 +264,9 @@ std::string draw(const HeatMap& map) {
   const bool named = !map.row_names.empty(), image = map.rows > most_cells || map.columns > most_cells;
   const double from = named ? 84 : left, side = width - from - 68, above = top + 6;
   const double cell_w = side / static_cast<double>(map.columns), cell_h = side / static_cast<double>(map.rows);
-  const double below = named && !image ? 64 : 36, height = above + side + below;
+  std::size_t longest = 0;  // name under the columns, turned by 45 degrees: some 5 a letter downwards
+  for (const std::string& name : map.column_names) longest = std::max(longest, std::min<std::size_t>(name.size(), 10));
+  const double below = named && !image ? 32 + 5 * static_cast<double>(longest) : 36, height = above + side + below;
   std::string svg = open_svg(height, map.title);
   if (image) {
     svg += fmt::format(
