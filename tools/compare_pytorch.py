@@ -10,6 +10,10 @@ same number of threads, L 512, SAM (rho 0.7) over Adam (lr 1e-3), mean squared e
   low-rank                    the paper's (W_V L x 16, W_O 16 x L) written well: one product for Q, K, V, fused
                               attention, Adam and SAM over all parameters at once, torch.compile where it works
 
+--device cuda: the same on a GPU, where the low-rank one is also captured whole, both passes and the update, in a CUDA
+graph. Float32 products are float32 on both sides (no TF32). An epoch is 256 steps (64 for many channels): ours carries
+its weights to the device and back once an epoch, which is in its time.
+
 Each runs in a process of its own; in every repeat each takes its turn, and the medians over the repeats are reported.
 Memory is the peak of the whole process. Needs an installed torch; exits with 2 without one.
 """
@@ -31,8 +35,10 @@ OURS = {"samformer": "low-rank", "samformer full": "full"}
 THEIRS = ("official", "low-rank")
 
 
-def steps_of(channels):
+def steps_of(channels, device):
     """Steps of an epoch: few where a step is long."""
+    if device == "cuda":
+        return 256 if channels <= 100 else 64
     return max(4, min(64, 1920 // channels))
 
 
@@ -59,7 +65,7 @@ def shuffled(count, seed, epoch):
     return order
 
 
-def worker(kind, path, horizon, steps, threads):
+def worker(kind, path, device, horizon, steps, threads):
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -74,7 +80,7 @@ def worker(kind, path, horizon, steps, threads):
     train = series[: windows + L + horizon - 1]
     deviation = train.std(0, unbiased=False)
     deviation[deviation == 0] = 1
-    series = ((series - train.mean(0)) / deviation).float().T.contiguous()
+    series = ((series - train.mean(0)) / deviation).float().T.contiguous().to(device)
     channels = series.shape[0]
 
     class RevIN(nn.Module):
@@ -123,9 +129,10 @@ def worker(kind, path, horizon, steps, threads):
             return self.revin.inverse(self.linear_forecaster(u + self.output_projection(context)), mean, sigma)
 
     official = kind == "official"
-    plain = Official() if official else LowRank()
+    plain = (Official() if official else LowRank()).to(device)
+    on_gpu = device == "cuda"
     parameters = list(plain.parameters())
-    adam = torch.optim.Adam(parameters, lr=1e-3, fused=not official)
+    adam = torch.optim.Adam(parameters, lr=1e-3, fused=not official, capturable=on_gpu and not official)
 
     def perturb():
         if official:
@@ -180,12 +187,42 @@ def worker(kind, path, horizon, steps, threads):
             adam.zero_grad()
     for _ in range(3):
         step(model, *batch())
+
+    def run(x, y):
+        step(model, x, y)
+
+    if on_gpu and not official:
+        try:
+            x, y = batch()
+            torch.cuda.synchronize()
+            side = torch.cuda.Stream()
+            with torch.cuda.stream(side):  # a capture wants its warm-up on a stream of its own
+                for _ in range(3):
+                    step(model, x, y)
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step(model, x, y)
+
+            def run(new_x, new_y):
+                x.copy_(new_x)
+                y.copy_(new_y)
+                graph.replay()
+
+            run(*batch())
+            note += ", one CUDA graph"
+        except Exception as error:  # as above
+            note += f", no CUDA graph ({type(error).__name__}: {error})"
     print(json.dumps({"note": note, "torch": torch.__version__}), flush=True)
     for line in sys.stdin:
         batches = [batch() for _ in range(int(line))]  # gathering them is not the step's time
+        if on_gpu:
+            torch.cuda.synchronize()
         begin = time.perf_counter()
-        for x, y in batches:
-            step(model, x, y)
+        for new_x, new_y in batches:
+            run(new_x, new_y)
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds = (time.perf_counter() - begin) / len(batches)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         print(json.dumps({"seconds": seconds, "memory": memory}), flush=True)
@@ -202,8 +239,8 @@ def fail(text, code):
 class PyTorch:
     """One PyTorch process."""
 
-    def __init__(self, kind, path, horizon, steps, threads):
-        words = [sys.executable, __file__, "--worker", kind, path, str(horizon), str(steps), str(threads)]
+    def __init__(self, kind, path, device, horizon, steps, threads):
+        words = [sys.executable, __file__, "--worker", kind, path, device, str(horizon), str(steps), str(threads)]
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
         self.process = subprocess.Popen(words, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.kind = kind
@@ -231,18 +268,18 @@ def program(words):
     return done.stdout
 
 
-def our_steps(binary, value, path, horizon, steps, threads, folder):
+def our_steps(binary, value, path, device, horizon, steps, threads, folder):
     train = L + horizon - 1 + steps * BATCH
     words = [binary, "train", "--data", path, "--preset", "paper", "--value", value, "--lookback", str(L)]
     words += ["--horizon", str(horizon), "--split", f"rows:{train},{horizon},{horizon}", "--batch", str(BATCH)]
     words += ["--lr", "1e-3", "--rho", str(RHO), "--epochs", str(EPOCHS), "--patience", "0", "--seed", "1"]
-    words += ["--device", "cpu", "--threads", str(threads), "--out", os.path.join(folder, "run"), "--overwrite"]
+    words += ["--device", device, "--threads", str(threads), "--out", os.path.join(folder, "run"), "--overwrite"]
     result = json.loads(program(words + ["--json", "--quiet"]))
     return {"seconds": result["seconds_per_epoch"] / steps, "memory": result["peak_memory_bytes"]}
 
 
-def compare(binary, channels, horizon, repeats, threads):
-    steps = steps_of(channels)
+def compare(binary, device, channels, horizon, repeats, threads):
+    steps = steps_of(channels, device)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "series.csv")
         rows = L + 3 * horizon - 1 + steps * BATCH
@@ -250,17 +287,18 @@ def compare(binary, channels, horizon, repeats, threads):
         theirs = []
         try:
             for kind in THEIRS:
-                theirs.append(PyTorch(kind, path, horizon, steps, threads))
+                theirs.append(PyTorch(kind, path, device, horizon, steps, threads))
             turns = {name: [] for name in (*OURS, *THEIRS)}
             for _ in range(repeats):
                 for name, value in OURS.items():
-                    turns[name].append(our_steps(binary, value, path, horizon, steps, threads, folder))
+                    turns[name].append(our_steps(binary, value, path, device, horizon, steps, threads, folder))
                 for other in theirs:
                     turns[other.kind].append(other.steps(steps))
         finally:
             for other in theirs:
                 other.close()
     result = {"D": channels, "H": horizon, "L": L, "batch": BATCH, "threads": threads, "repeats": repeats}
+    result["device"] = device
     result["torch"] = theirs[0].about["torch"]
     result["low_rank_is"] = theirs[1].about["note"]
     for name, list_of in turns.items():
@@ -275,7 +313,8 @@ def compare(binary, channels, horizon, repeats, threads):
 
 
 def table(result):
-    lines = [f"D {result['D']}, H {result['H']}: torch {result['torch']}, low-rank {result['low_rank_is']}"]
+    lines = [f"D {result['D']}, H {result['H']}, {result['device']}: torch {result['torch']}"]
+    lines[0] += f", low-rank {result['low_rank_is']}"
     lines.append(f"{'':16}{'ms a step':>10}{'(range)':>18}{'steps/s':>9}{'MiB':>7}{'x official':>12}{'x low-rank':>12}")
     for name in (*OURS, *THEIRS):
         own = result[name]
@@ -299,6 +338,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="7x96,21x96,321x96,862x96", metavar="DxH[,DxH]", help="%(default)s")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns of each program (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="%(default)s")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="all cores")
     parser.add_argument("--binary", default=os.path.join(root, "build", "release", "samformer"), help="%(default)s")
     parser.add_argument("--json", action="store_true", help="one JSON document")
@@ -315,7 +355,7 @@ def main():
         fail(f"no program at {options.binary}; build it (cmake --build --preset release) or give --binary", 2)
     results = []
     for channels, horizon in shapes:
-        results.append(compare(options.binary, channels, horizon, options.repeats, options.threads))
+        results.append(compare(options.binary, options.device, channels, horizon, options.repeats, options.threads))
         if not options.json:
             print(table(results[-1]) + "\n", flush=True)
     if options.json:
@@ -324,6 +364,6 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        worker(sys.argv[2], sys.argv[3], *map(int, sys.argv[4:]))
+        worker(sys.argv[2], sys.argv[3], sys.argv[4], *map(int, sys.argv[5:]))
     else:
         main()
