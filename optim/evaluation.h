@@ -86,6 +86,15 @@ class Evaluator {
   Tape<float> tape_{arena_};
 };
 
+// One of several trained models whose forecasts are averaged.
+struct Member {
+  Evaluator* evaluator;
+  std::span<const float> weights;
+};
+// Errors of the members' mean forecast (an ensemble of initialisations: Lakshminarayanan et al., NeurIPS 2017).
+ErrorSums mean_forecast_errors(std::span<const Member> members, const Problem& problem,
+                               std::span<const std::int32_t> starts, std::int64_t lookback, std::int64_t H);
+
 // Repeats the last value of the look-back.
 ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
                        std::int64_t H);

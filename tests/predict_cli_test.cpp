@@ -259,6 +259,40 @@ TEST_F(Predict, NewRowsAfterTraining) {
   EXPECT_EQ(forecast({path("run"), "--origin", hourly(399)}), before);
 }
 
+// What a folder of seeds forecasts is what its `ensemble` errors are of: one test window, its truth read here.
+TEST_F(Predict, TheEnsembleOfSeedsIsItsMeanForecast) {
+  const Words split = {"--split", "rows:300,94,6"};
+  const Json trained = document(small("run", split + Words{"--seeds", "1..3"}));
+  const Json& ensemble = trained["ensemble"];
+  EXPECT_EQ(ensemble["models"], 3);
+  EXPECT_EQ(trained["runs"][0]["test_windows"], 1);
+  const Cells predicted = forecast({path("run"), "--weights", "best", "--origin", hourly(393)});
+  const Cells truth = cells(read("small.csv"));
+  ASSERT_EQ(predicted.size(), 7u);
+  double squared = 0, absolute = 0;
+  for (std::size_t d = 0; d < 3; ++d) {
+    const Json& channel = trained["runs"][0]["per_channel"][d];
+    const double unit = channel["mae_original"].get<double>() / channel["mae"].get<double>();
+    for (std::size_t h = 0; h < 6; ++h) {
+      EXPECT_EQ(predicted[1 + h][0], truth[395 + h][0]);
+      const double e = (std::stod(predicted[1 + h][1 + d]) - std::stod(truth[395 + h][1 + d])) / unit;
+      squared += e * e / 18, absolute += std::abs(e) / 18;
+    }
+  }
+  const auto near = [](double a, double b) { return std::abs(a - b) <= 1e-5 * std::abs(b); };
+  EXPECT_TRUE(near(ensemble["test_mse"], squared)) << ensemble << ' ' << squared;
+  EXPECT_TRUE(near(ensemble["test_mae"], absolute)) << ensemble << ' ' << absolute;
+  EXPECT_LT(ensemble["test_mse"].get<double>(), trained["mean"]["test_mse"].get<double>());  // Jensen
+  // The same of all windows at once, by eval; one model is its own mean.
+  EXPECT_EQ(document({"eval", path("run")})["ensemble"], ensemble);
+  EXPECT_NE(run({"eval", path("run")}).out.find("test error, mean forecast"), std::string::npos);
+  const Json val = document({"eval", path("run"), "--part", "val"});
+  EXPECT_LT(val["ensemble"]["test_mse"].get<double>(), val["mean"]["test_mse"].get<double>());
+  const Json one = document(small("one", {"--seeds", "3"}));
+  EXPECT_TRUE(near(one["ensemble"]["test_mse"], one["mean"]["test_mse"]));
+  EXPECT_FALSE(document({"eval", path("run/seed-1")}).contains("ensemble"));
+}
+
 TEST_F(Predict, OnlyTheTargets) {
   train("run", {"--features", "MS", "--target", "c1"});
   const Cells rows = forecast({path("run")});

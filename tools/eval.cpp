@@ -73,7 +73,14 @@ void add_training(Json& document, const fs::path& checkpoint) {
   }
 }
 
-Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenDevice& device) {
+// What a run is evaluated on.
+struct Part {
+  Settings settings;  // the run's, with what was asked for
+  Experiment experiment;
+  std::vector<std::int32_t> starts;
+};
+
+Part part_of(const Checkpoint& run, const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   Settings settings = run.settings;
   settings.device = asked.device;
@@ -84,7 +91,7 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenD
     settings.data = asked.data;
     settings.data_sha256.clear();
   }
-  const Experiment e = experiment_of(run, settings, invocation.console, asked.part == "all");
+  Experiment e = experiment_of(run, settings, invocation.console, asked.part == "all");
   const model::Span rows = rows_of(asked.part, e, settings.lookback);
   if (rows.first < 0 || model::window_count(rows, settings.lookback, settings.horizon) == 0) {
     throw Error(Exit::data, fmt::format("no window of {} + {} steps for the {} part (split {}) of {} rows",
@@ -92,12 +99,17 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenD
         .at(e.series.path)
         .hint("choose another --part (all takes every row), or a longer file");
   }
-  const auto starts = model::window_starts(rows, settings.lookback, settings.horizon);
   settings.data = e.series.path;
+  auto starts = model::window_starts(rows, settings.lookback, settings.horizon);
+  return {std::move(settings), std::move(e), std::move(starts)};
+}
+
+Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocation, const ChosenDevice& device) {
+  const auto& [settings, e, starts] = part;
   Json document = describe("eval", settings, e, run.model, device);
   document["run_dir"] = run.path.has_parent_path() ? run.path.parent_path().string() : ".";
   document["weights"] = run.path.filename().string();
-  document["part"] = asked.part;
+  document["part"] = invocation.settings.part;
   document["windows"] = starts.size();
   add_training(document, run.path);
   add_scores(document, score(run.model, run.slab, e, starts, settings, device), e);
@@ -114,6 +126,13 @@ Json evaluate(const Checkpoint& run, const Invocation& invocation, const ChosenD
   return document;
 }
 
+// Whether errors of the mean of two runs' forecasts mean something: the same forecast in the same units.
+bool comparable(const Checkpoint& a, const Checkpoint& b) {
+  return a.columns == b.columns && a.targets == b.targets && a.scaler.mean == b.scaler.mean &&
+         a.scaler.std == b.scaler.std && a.settings.lookback == b.settings.lookback &&
+         a.settings.horizon == b.settings.horizon;
+}
+
 }  // namespace
 
 int eval(const Invocation& invocation) {
@@ -122,9 +141,19 @@ int eval(const Invocation& invocation) {
       read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
   const ChosenDevice device = select_device(settings);
   std::vector<Json> documents;
-  for (const Checkpoint& run : runs) documents.push_back(evaluate(run, invocation, device));
-  const Json document =
-      runs.size() == 1 ? documents[0] : summarise("eval", invocation.arguments[0], std::move(documents));
+  Json together;
+  for (const Checkpoint& run : runs) {
+    const Part part = part_of(run, invocation);
+    documents.push_back(evaluate(run, part, invocation, device));
+    if (&run == &runs.back() && std::ranges::all_of(runs, [&](const Checkpoint& r) { return comparable(r, run); })) {
+      together = ensemble(runs, part.experiment, part.starts, device);
+    }
+  }
+  Json document = documents[0];
+  if (runs.size() > 1) {
+    document = summarise("eval", invocation.arguments[0], std::move(documents));
+    document["ensemble"] = std::move(together);
+  }
   if (settings.json) {
     print(document, invocation.out);
   } else {

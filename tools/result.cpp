@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <cmath>
+#include <deque>
 #include <fstream>
 
 #include "optim/least_squares.h"
@@ -160,6 +161,23 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   document["seconds_evaluating"] = scores.seconds;
 }
 
+Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
+              const ChosenDevice& device) {
+  const optim::Problem problem = experiment.problem();
+  std::vector<std::unique_ptr<optim::DeviceModel>> loaded;
+  std::deque<optim::Evaluator> evaluators;
+  std::vector<optim::Member> members;
+  for (const Checkpoint& run : runs) {
+    const kernels::Center center = center_of(run.settings);
+    loaded.push_back(device.gpu ? device.gpu->load(run.model, problem, center) : nullptr);
+    members.push_back({&evaluators.emplace_back(run.model, center, loaded.back().get()), run.slab});
+  }
+  const Settings& s = runs.front().settings;
+  const optim::ErrorSums errors = optim::mean_forecast_errors(members, problem, starts, s.lookback, s.horizon);
+  return {
+      {"models", runs.size()}, {"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};
+}
+
 Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs) {
   Json document = {
       {"schema_version", schema_version}, {"version", SAMFORMER_VERSION}, {"command", command}, {"run_dir", folder}};
@@ -239,6 +257,9 @@ void print_result(std::ostream& out, const Json& document) {
       for (const Json& run : document["runs"]) errors(fmt::format("{}, seed {}", rows, run["seed"].dump()), run);
       errors(rows + ", mean", document["mean"]);
       errors(rows + ", std", document["std"]);
+      if (const Json mean = document.value("ensemble", Json()); mean.is_object()) {
+        errors(rows + ", mean forecast", mean);
+      }
     } else {
       errors(rows, d);
     }

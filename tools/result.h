@@ -25,6 +25,11 @@ Json describe(const std::string& command, const Settings& settings, const Experi
 // Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
 void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
 
+// {models, test_mse, test_mae} of the mean of the runs' forecasts, which is what `predict` gives for a folder of seeds.
+// The runs have the experiment's columns and targets.
+Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
+              const ChosenDevice& device);
+
 // {command, runs, mean, std} of several documents: mean and standard deviation (n - 1) of every metric.
 Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs);
 

@@ -262,7 +262,11 @@ int train(const Invocation& invocation) {
     log_line(log, fmt::format("seed {}: test mse {}, test mae {}", seed, runs.back()["test_mse"].dump(),
                               runs.back()["test_mae"].dump()));
   }
-  const Json document = summarise("train", folder.string(), std::move(runs));
+  Json document = summarise("train", folder.string(), std::move(runs));
+  document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment,
+                                  model::window_starts(model::with_lookback(experiment.splits.test, settings.lookback),
+                                                       settings.lookback, settings.horizon),
+                                  device);
   write_seeds_report(folder, document);
   write_atomic(folder / "result.json", document.dump(2) + "\n");
   return report(document);
