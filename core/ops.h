@@ -154,8 +154,8 @@ struct Truth {
 // Mean squared error of the forecast after RevIN's inverse, with statistics mixing (kernels/loss.h): a scalar.
 // `moments` [D][5]: the statistics to mix with; null: the batch's own.
 template <class T>
-Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda,
-                     kernels::Moment<T>* moments = nullptr);
+Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth,
+                     kernels::StatsMix mix, kernels::Moment<T>* moments = nullptr);
 
 // ---- Operations of SAMformer's relatives --------------------------------------------------------------------------
 

@@ -279,16 +279,16 @@ Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
 }
 
 template <class T>
-Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, double lambda,
-                     kernels::Moment<T>* moments) {
+Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth,
+                     kernels::StatsMix mix, kernels::Moment<T>* moments) {
   const Tensor<T> Z = z.value();
   SAMFORMER_CHECK(Z.rows() == truth.y.N * truth.y.D && level.count() == Z.rows() && sigma.count() == Z.rows() &&
                       affine.gamma.value().count() == truth.y.D,
                   "forecast_loss: z [N D, H], level and sigma [N D] for N = {}, D = {} expected, found {}, {}, {}",
                   truth.y.N, truth.y.D, Z.shape.to_string(), level.shape.to_string(), sigma.shape.to_string());
   const std::int64_t elements = Z.rows() * Z.cols();
-  const Operation<T> operation(*z.tape, "loss", float_cost(16 * elements, 2 * elements),
-                               float_cost(11 * elements, 4 * elements));
+  const Operation<T> operation(*z.tape, "loss", float_cost(19 * elements, 2 * elements),
+                               float_cost(17 * elements, 4 * elements));
   Arena& arena = z.tape->arena();
   const kernels::ForecastLoss<T> loss{Z.data,
                                       Z.stride,
@@ -299,7 +299,8 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
                                       Z.cols(),
                                       truth.targets,
                                       truth.target_count,
-                                      lambda,
+                                      mix,
+                                      arena.allocate<T>(Z.cols()),
                                       moments ? moments : arena.allocate<kernels::Moment<T>>(5 * truth.y.D),
                                       moments != nullptr};
   const Tensor<T> out = arena.tensor<T>(Shape{});
@@ -328,7 +329,7 @@ Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> 
   template Var<T> add_at(Var<T> b, Var<T> a, std::int64_t first);                                                 \
   template Var<T> revin_inverse(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma);                \
   template Var<T> forecast_loss(Var<T> z, AffineVars<T> affine, Tensor<T> level, Tensor<T> sigma, Truth<T> truth, \
-                                double lambda, kernels::Moment<T>* moments);
+                                kernels::StatsMix mix, kernels::Moment<T>* moments);
 
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -244,7 +244,7 @@ struct LossInput {
   const float* mixed;  // [R][mixed_ld]: C G'; null: nothing to add (identity, random walk)
   std::int64_t mixed_ld;
   const float* stats;    // [N][channel_stride][2]
-  const float* moments;  // [5][channel_stride]; read only where lambda > 0
+  const float* moments;  // [5][channel_stride]; read only where share > 0
   const float* series;
   const std::int32_t* starts;
   const Progress* progress;
@@ -253,7 +253,8 @@ struct LossInput {
   int look_back;
   Widths widths;
   const float* channel_weight;  // [D], null: 1. Forecasting targets only: channels / targets, other channels 0
-  float lambda;                 // share of the batch's statistics
+  float share;                  // of the batch's statistics, and how it rises with the step: kernels/loss.h, StatsMix
+  float rise;                   // (1 - share) K^2; 0: the same share at every step
   float guard;                  // added to gamma in the inverse: 0, or eps^2 in the full-rank variant
 };
 

@@ -18,7 +18,7 @@ struct LossArguments {
   const Progress* progress;
   std::int64_t ld, mixed_ld, series_length;
   int rows, batch_stride, channels, look_back, horizon, first_column;
-  float lambda, guard, scale;
+  float share, rise, guard, scale;
 };
 
 // What the loop over the horizon needs of a row.
@@ -28,8 +28,8 @@ enum Scalar {
   row_inverse,
   row_level,
   row_sigma,
-  row_s1,
-  row_s2,
+  row_d1,  // of the batch: S1 - sigma, S2 - sigma^2; levels relative to the row's
+  row_d2,
   row_m1,
   row_m2,
   row_sm,
@@ -50,14 +50,13 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<int> target, const Los
   scalar[row_sigma * rows_per_block + i] = sigma;
   scalar[row_weight * rows_per_block + i] =
       a.scale * (a.channel_weight ? static_cast<float>(a.channel_weight[d]) : 1.0f);
-  if (a.lambda > 0) {
+  if (a.share > 0) {
     const auto moment = [&](int k) { return static_cast<float>(a.moments[k * channel_stride(a.channels) + d]); };
-    const float keep = 1.0f - a.lambda;
-    scalar[row_s1 * rows_per_block + i] = keep * sigma + a.lambda * moment(0);
-    scalar[row_s2 * rows_per_block + i] = keep * sigma * sigma + a.lambda * moment(1);
-    scalar[row_m1 * rows_per_block + i] = keep * level + a.lambda * moment(2);
-    scalar[row_m2 * rows_per_block + i] = keep * level * level + a.lambda * moment(3);
-    scalar[row_sm * rows_per_block + i] = keep * sigma * level + a.lambda * moment(4);
+    scalar[row_d1 * rows_per_block + i] = moment(0) - sigma;
+    scalar[row_d2 * rows_per_block + i] = moment(1) - sigma * sigma;
+    scalar[row_m1 * rows_per_block + i] = moment(2) - level;
+    scalar[row_m2 * rows_per_block + i] = moment(3) - level * (2.0f * moment(2) - level);
+    scalar[row_sm * rows_per_block + i] = moment(4) - level * moment(0);
   }
   const std::int64_t batch = a.progress ? a.progress->batch : 0;
   target[i] = a.starts[batch * a.batch_stride + n] + a.look_back;
@@ -89,8 +88,8 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
     const auto value = [&](Scalar k) { return static_cast<float>(scalar[k * rows_per_block + i]); };
     const float gamma = value(row_gamma), beta = value(row_beta), inverse = value(row_inverse);
     const float level = value(row_level), sigma = value(row_sigma), weight = value(row_weight);
-    const bool mixing = a.lambda > 0;
-    const float s1 = mixing ? value(row_s1) : 0, s2 = mixing ? value(row_s2) : 0, m1 = mixing ? value(row_m1) : 0;
+    const bool mixing = a.share > 0;
+    const float d1 = mixing ? value(row_d1) : 0, d2 = mixing ? value(row_d2) : 0, m1 = mixing ? value(row_m1) : 0;
     const float m2 = mixing ? value(row_m2) : 0, sm = mixing ? value(row_sm) : 0;
     const std::int64_t first_target = r % a.channels * a.series_length + target[i];
     float row_squared = 0, row_absolute = 0, sum_gamma = 0, sum_beta = 0;
@@ -103,16 +102,16 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
       if constexpr (forecasting) {
         forecast[r * a.horizon + h] = q * sigma + level;
       } else {
-        const float y = a.series[first_target + h];
-        const float error = q * sigma + level - y;
-        float gradient;
+        const float v = a.series[first_target + h] - level;
+        const float error = q * sigma - v;
+        float gradient = error * sigma;
+        row_squared += error * error;
         if (mixing) {
-          const float slope = q * s2 + sm - y * s1;
-          row_squared += q * (slope + (sm - y * s1)) + (m2 - 2.0f * y * m1 + y * y);
-          gradient = slope;
-        } else {
-          row_squared += error * error;
-          gradient = error * sigma;
+          const float risen = a.share * static_cast<float>((h + 1) * (h + 1));
+          const float share = a.rise > 0 ? risen / (risen + a.rise) : a.share;
+          const float cross = sm - v * d1, slope = q * d2 + cross;
+          row_squared += share * (q * (slope + cross) + (m2 - 2.0f * v * m1));
+          gradient += share * slope;
         }
         row_absolute += fabsf(error);
         if (dz) {
@@ -183,7 +182,7 @@ LossArguments arguments_of(const LossInput& x) {
   a.series_length = x.series_length;
   a.rows = rows, a.batch_stride = x.batch_stride, a.channels = x.channels, a.look_back = x.look_back;
   a.horizon = x.widths.horizon, a.first_column = x.widths.first_head();
-  a.lambda = x.lambda, a.guard = x.guard;
+  a.share = x.share, a.rise = x.rise, a.guard = x.guard;
   a.scale = static_cast<float>(1.0 / (static_cast<double>(rows) * x.widths.horizon));
   return a;
 }

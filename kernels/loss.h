@@ -1,15 +1,18 @@
 // Losses and error sums.
 //
-// forecast_loss: mean squared error of the forecast, fused with RevIN's inverse and with statistics mixing (lambda in
-// 0..1; the released code of SAMformer trains on lambda = 1, the paper states lambda = 0). With q = (z - beta)/(gamma +
-// guard), per element
+// forecast_loss: mean squared error of the forecast, fused with RevIN's inverse and with statistics mixing: a share
+// lambda (0..1) of the loss de-normalises each output with the statistics of every window of the batch in turn, rather
+// than with its own (the released code of SAMformer trains on lambda = 1, the paper states lambda = 0). With
+// q = (z - beta)/(gamma + guard), levels and v = y - level_j relative to the sample's own level, per element
 //
-//   lambda = 0:  (q sigma + level - y)^2
-//   lambda > 0:  q^2 S2 + 2 q (SM - y S1) + (M2 - 2 y M1 + y^2),   dloss/dq = 2 (q S2 + SM - y S1)
+//   e = q sigma_j - v
+//   loss     = e^2 + lambda [q^2 (S2 - sigma_j^2) + 2 q (SM - v (S1 - sigma_j)) + M2 - 2 v M1]
+//   dloss/dq = 2 (sigma_j e + lambda [q (S2 - sigma_j^2) + SM - v (S1 - sigma_j)])
 //
-// where S1 = (1 - lambda) sigma_j + lambda mean_i sigma_i and S2, M1, M2, SM the same for sigma^2, level, level^2 and
-// sigma level: the mean over all pairs of the batch, in closed form. A batch of one window is not mixed. Levels and y
-// are taken relative to the sample's own level (in double for float), or the expanded form would lose digits.
+// where S1, S2, M1, M2, SM are the batch's means of sigma, sigma^2, level, level^2 and sigma level: the mean over all
+// pairs, in closed form. A batch of one window is not mixed. The brackets are in double for float, or the expanded form
+// would lose digits. lambda may rise with the step of the forecast (StatsMix): the further ahead, the less a window's
+// own level and scale say.
 //
 // Shapes: z [R][H] (rows ldz apart), level and sigma [R], y windows of length H; only the channels in `targets` count.
 // The loss is the mean over N * targets * H elements. Row sums first, added up in row order: the bits do not depend on
@@ -28,6 +31,22 @@ namespace samformer::kernels {
 template <class T>
 using Moment = std::conditional_t<std::is_same_v<T, float>, double, T>;
 
+// The batch's share of the statistics. With `step` K > 0 the step h (from 1) of the forecast has
+// lambda_h = share h^2 / (share h^2 + (1 - share) K^2): `share` at step K, less before, more after it; 0 and 1 stay.
+struct StatsMix {
+  double share = 0;  // 0..1
+  double step = 0;   // K; 0: every step has `share`
+
+  StatsMix(double share = 0, double step = 0) : share(share), step(step) {}
+  bool any() const { return share > 0; }
+  // (1 - share) K^2: with it lambda_h = share h^2 / (share h^2 + rise); 0: lambda_h = share.
+  double rise() const { return (1 - share) * step * step; }
+  double at(std::int64_t h) const {
+    const double risen = share * static_cast<double>(h * h);
+    return rise() > 0 && share > 0 ? risen / (risen + rise()) : share;
+  }
+};
+
 template <class T>
 struct ForecastLoss {
   const T* z;
@@ -39,14 +58,15 @@ struct ForecastLoss {
   std::int64_t H;
   const std::int32_t* targets;  // [target_count] channels
   std::int64_t target_count;
-  double lambda;
+  StatsMix mix;
+  T* shares;  // [H] of workspace: forecast_loss fills it with mix.at(1), mix.at(2), ...
   // [D][5]: batch means of sigma, sigma^2, level, level^2, sigma level. Workspace that forecast_loss fills, unless
   // `moments_given`: those of a larger set that the windows are a part of.
   Moment<T>* moments;
   bool moments_given = false;
 
   std::int64_t elements() const { return y.N * target_count * H; }
-  bool mixed() const { return lambda > 0 && (moments_given || y.N > 1); }
+  bool mixed() const { return mix.any() && (moments_given || y.N > 1); }
 };
 
 // Adds sigma, sigma^2, level, level^2 and sigma level of N windows to totals [D][5].
@@ -64,22 +84,17 @@ void add_moments(Moment<T>* totals, const T* level, const T* sigma, std::int64_t
 
 namespace detail {
 
-// S1, S2, M1, M2, SM of one row with levels relative to its own: the sample's statistics blended with the batch's.
+// S1 - sigma, S2 - sigma^2, M1, M2, SM of one row, with levels relative to its own.
 template <class T>
-inline void blended_moments(T out[5], const ForecastLoss<T>& f, std::int64_t r, std::int64_t d) {
+inline void batch_moments(T out[5], const ForecastLoss<T>& f, std::int64_t r, std::int64_t d) {
   using M = Moment<T>;
   const M s = f.sigma[r], own = f.level[r];
-  if (!f.mixed()) {
-    out[0] = static_cast<T>(s), out[1] = static_cast<T>(s * s), out[2] = out[3] = out[4] = T{};
-    return;
-  }
   const M* m = f.moments + d * 5;
-  const M take = static_cast<M>(f.lambda), keep = static_cast<M>(1 - f.lambda);
-  out[0] = static_cast<T>(keep * s + take * m[0]);
-  out[1] = static_cast<T>(keep * s * s + take * m[1]);
-  out[2] = static_cast<T>(take * (m[2] - own));
-  out[3] = static_cast<T>(take * (m[3] - static_cast<M>(2) * own * m[2] + own * own));
-  out[4] = static_cast<T>(take * (m[4] - own * m[0]));
+  out[0] = static_cast<T>(m[0] - s);
+  out[1] = static_cast<T>(m[1] - s * s);
+  out[2] = static_cast<T>(m[2] - own);
+  out[3] = static_cast<T>(m[3] - static_cast<M>(2) * own * m[2] + own * own);
+  out[4] = static_cast<T>(m[4] - own * m[0]);
 }
 
 }  // namespace detail
@@ -92,6 +107,9 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
     add_moments(f.moments, f.level, f.sigma, f.y.N, f.y.D);
     for (std::int64_t k = 0; k < 5 * f.y.D; ++k) f.moments[k] /= static_cast<Moment<T>>(f.y.N);
   }
+  if (f.mixed()) {
+    for (std::int64_t h = 0; h < f.H; ++h) f.shares[h] = static_cast<T>(f.mix.at(h + 1));
+  }
   constexpr std::int64_t rows = 16;
   const std::int64_t count = f.y.N * f.target_count;
   parallel_for<T>(blocks_of(count, rows), [=](std::int64_t block) {
@@ -100,18 +118,20 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
       const T* z = f.z + r * f.ldz;
       const T* y = f.y.row(n, d);
       const T inverse = static_cast<T>(1) / f.affine.scale(d), shift = f.affine.shift(d);
-      T m[5];
-      detail::blended_moments(m, f, r, d);
-      const T s1 = m[0], s2 = m[1], m1 = m[2], m2 = m[3], sm = m[4], own = f.level[r], two = static_cast<T>(2);
+      const T own = f.level[r], sigma = f.sigma[r], two = static_cast<T>(2);
       const auto scaled = [=](std::int64_t h) { return (z[h] - shift) * inverse; };
       if (f.mixed()) {
+        T m[5];
+        detail::batch_moments(m, f, r, d);
+        const T d1 = m[0], d2 = m[1], m1 = m[2], m2 = m[3], sm = m[4];
+        const T* const shares = f.shares;
         work[i] = sum_of<T>(f.H, [=](std::int64_t h) {
-          const T q = scaled(h), v = y[h] - own;
-          return q * q * s2 + two * q * (sm - v * s1) + (m2 - two * v * m1 + v * v);
+          const T q = scaled(h), v = y[h] - own, e = q * sigma - v;
+          return e * e + shares[h] * (q * (q * d2 + two * (sm - v * d1)) + (m2 - two * v * m1));
         });
       } else {
         work[i] = sum_of<T>(f.H, [=](std::int64_t h) {
-          const T e = scaled(h) * s1 - (y[h] - own);
+          const T e = scaled(h) * sigma - (y[h] - own);
           return e * e;
         });
       }
@@ -129,7 +149,7 @@ T forecast_loss(ForecastLoss<T> f, T* work) {
 }
 
 // Accumulates seed * dloss into dz [R][H] (rows lddz apart) and, through the inverse, into dgamma and dbeta [D] (each
-// null where not wanted). The moments are those that forecast_loss left. `work`: 2 N target_count scalars.
+// null where not wanted). The moments and shares are those that forecast_loss left. `work`: 2 N target_count scalars.
 template <class T>
 void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T seed, ForecastLoss<T> f, T* work) {
   constexpr std::int64_t rows = 16;
@@ -142,17 +162,28 @@ void forecast_loss_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, T see
       const T* y = f.y.row(n, d);
       T* g = dz + r * lddz;
       const T inverse = static_cast<T>(1) / f.affine.scale(d), shift = f.affine.shift(d);
-      T m[5];
-      detail::blended_moments(m, f, r, d);
-      const T scale = factor * inverse, s1 = m[0], s2 = m[1], sm = m[4], own = f.level[r];
+      const T scale = factor * inverse, own = f.level[r], sigma = f.sigma[r];
       const auto scaled = [=](std::int64_t h) { return (z[h] - shift) * inverse; };
-      const auto slope = [=](std::int64_t h) { return scale * (scaled(h) * s2 + (sm - (y[h] - own) * s1)); };
-      work[i] = sum_of<T>(f.H, slope);
-      work[count + i] = sum_of<T>(f.H, [=](std::int64_t h) {
-        const T change = slope(h);
-        g[h] += change;
-        return change * scaled(h);
-      });
+      const auto add = [=](const auto& slope) {
+        work[i] = sum_of<T>(f.H, slope);
+        work[count + i] = sum_of<T>(f.H, [=](std::int64_t h) {
+          const T change = slope(h);
+          g[h] += change;
+          return change * scaled(h);
+        });
+      };
+      if (f.mixed()) {
+        T m[5];
+        detail::batch_moments(m, f, r, d);
+        const T d1 = m[0], d2 = m[1], sm = m[4];
+        const T* const shares = f.shares;
+        add([=](std::int64_t h) {
+          const T q = scaled(h), v = y[h] - own;
+          return scale * (sigma * (q * sigma - v) + shares[h] * (q * d2 + (sm - v * d1)));
+        });
+      } else {
+        add([=](std::int64_t h) { return scale * (sigma * (scaled(h) * sigma - (y[h] - own))); });
+      }
     }
   });
   for (std::int64_t i = 0; i < count; i += f.target_count) {

@@ -28,7 +28,7 @@ class DeviceModel {
 
   // As Evaluator's, on the model's own series. `weights`: a slab of the model.
   virtual ErrorSums errors(std::span<const float> weights, std::span<const std::int32_t> starts) = 0;
-  virtual double mixed_loss(std::span<const float> weights, std::span<const std::int32_t> starts, double lambda,
+  virtual double mixed_loss(std::span<const float> weights, std::span<const std::int32_t> starts, kernels::StatsMix mix,
                             std::int64_t batch) = 0;
   virtual std::vector<float> forecast(std::span<const float> weights, std::span<const std::int32_t> starts) = 0;
 

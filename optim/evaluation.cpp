@@ -70,14 +70,14 @@ ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& probl
 }
 
 double Evaluator::mixed_loss(std::span<const float> weights, const Problem& problem,
-                             std::span<const std::int32_t> starts, double lambda, std::int64_t batch) {
-  if (device_) return device_->mixed_loss(weights, starts, lambda, batch);
+                             std::span<const std::int32_t> starts, kernels::StatsMix mix, std::int64_t batch) {
+  if (device_) return device_->mixed_loss(weights, starts, mix, batch);
   double total = 0;
   for (std::size_t first = 0; first < starts.size(); first += static_cast<std::size_t>(batch)) {
     const auto part = starts.subspan(first, std::min(static_cast<std::size_t>(batch), starts.size() - first));
     const Forward f = forward(weights, problem, part);
     const Var<float> loss = forecast_loss(f.output.z, f.output.affine, f.input.level, f.input.sigma,
-                                          problem.truth(part, model_.shape().L), lambda);
+                                          problem.truth(part, model_.shape().L), mix);
     total += static_cast<double>(loss.value().data[0]) * static_cast<double>(part.size());
   }
   return total / static_cast<double>(starts.size());

@@ -61,7 +61,7 @@ class Evaluator {
   ErrorSums errors(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
   // The training loss with statistics mixing over batches of `batch` consecutive windows, weighted by their windows.
   double mixed_loss(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
-                    double lambda, std::int64_t batch);
+                    kernels::StatsMix mix, std::int64_t batch);
   // Forecasts [windows][targets][H] of the windows that start at `starts`, standardised.
   std::vector<float> forecast(std::span<const float> weights, const Problem& problem,
                               std::span<const std::int32_t> starts);

@@ -137,7 +137,7 @@ class GpuModel final : public DeviceModel {
     });
   }
 
-  double mixed_loss(std::span<const float> weights, std::span<const std::int32_t> starts, double lambda,
+  double mixed_loss(std::span<const float> weights, std::span<const std::int32_t> starts, kernels::StatsMix mix,
                     int64_t batch) override {
     return on_device([&] {
       begin_evaluation(weights, starts, batch);
@@ -145,9 +145,9 @@ class GpuModel final : public DeviceModel {
       double total = 0;
       for (int64_t first = 0; first < static_cast<int64_t>(starts.size()); first += batch) {
         const int N = static_cast<int>(std::min(batch, static_cast<int64_t>(starts.size()) - first));
-        const Forecast z = evaluate(N, starts_.data() + first, lambda > 0);
+        const Forecast z = evaluate(N, starts_.data() + first, mix.any());
         gpu::loss(evaluation_.loss_parts.data(), nullptr, 0, nullptr,
-                  loss_input(evaluation_, z, N, nullptr, starts_.data() + first, N, lambda), stream_.get());
+                  loss_input(evaluation_, z, N, nullptr, starts_.data() + first, N, mix), stream_.get());
         parts.resize(2 * static_cast<std::size_t>(gpu::loss_blocks(N * static_cast<int>(shape_.D))));
         evaluation_.loss_parts.download(parts, stream_);
         gpu::synchronise(stream_.get());
@@ -304,7 +304,7 @@ class GpuModel final : public DeviceModel {
   }
 
   gpu::LossInput loss_input(const Work& w, const Forecast& z, int N, const gpu::Progress* progress,
-                            const std::int32_t* starts, int batch_stride, double lambda) const {
+                            const std::int32_t* starts, int batch_stride, kernels::StatsMix mix) const {
     gpu::LossInput in{};
     in.in = z.in;
     in.mixed = z.mixed;
@@ -321,7 +321,8 @@ class GpuModel final : public DeviceModel {
     in.look_back = static_cast<int>(shape_.L);
     in.widths = z.widths;
     in.channel_weight = static_cast<int64_t>(targets_.size()) == shape_.D ? nullptr : channel_weight_.data();
-    in.lambda = static_cast<float>(lambda);
+    in.share = static_cast<float>(mix.share);
+    in.rise = static_cast<float>(mix.rise());
     in.guard = z.guard;
     return in;
   }
@@ -334,7 +335,7 @@ class GpuModel final : public DeviceModel {
     const TrainingPass training_pass{pass, settings.seed, t.progress.data()};
     w.network->fold();
     const Forecast z = w.network->forward(w.xhat.data(), N, &training_pass);
-    queue_.operation("loss", float_cost(27 * outputs, 4 * outputs), [&] {
+    queue_.operation("loss", float_cost(36 * outputs, 4 * outputs), [&] {
       gpu::loss(w.loss_parts.data(), z.dz, z.ldz, z.row_sums,
                 loss_input(w, z, N, t.progress.data(), t.order.data(), batch_stride, settings.stats_mix),
                 stream_.get());
@@ -352,7 +353,7 @@ class GpuModel final : public DeviceModel {
       queue_.operation("gradient_norm", {2 * p, (adaptive ? 8 : 4) * p},
                        [&] { gpu::gradient_norm(parts, t.progress.data(), g, w, P, adaptive, stream_.get()); });
     };
-    normalise(t.work, N, t.progress.data(), t.order.data(), batch_stride, settings.stats_mix > 0);
+    normalise(t.work, N, t.progress.data(), t.order.data(), batch_stride, settings.stats_mix.any());
     queue_pass(settings, N, batch_stride, 0);
     if (sam) {
       norm(settings.adaptive);

@@ -2,7 +2,8 @@
 // (Tape<Dual<double>>, forward over reverse) and m-sharpness.
 //
 //   loss(w) = mean over windows, target channels and steps of (forecast - truth)^2, each window with its own
-//   statistics; with `stats_mix` > 0 mixed (kernels/loss.h) with the statistics of the whole set, taken as one batch
+//   statistics; with `stats_mix` > 0 mixed (kernels/loss.h, that share at every step) with the statistics of the whole
+//   set, taken as one batch
 //
 // The windows are visited in batches of a bounded number of rows, so memory does not grow with their number; results
 // are sums in window order and depend neither on the number of threads nor on how often they are asked for.

@@ -24,7 +24,7 @@ struct StepSettings {
   kernels::UpdateRule rule;
   double rho = 0.7;
   bool adaptive = false;
-  double stats_mix = 0.5;  // lambda of kernels/loss.h
+  kernels::StatsMix stats_mix{0.5, 250};
   kernels::Center center = kernels::Center::mean;
   double ema = 0.998;      // decay of the averaged weights; 0: none are kept
   bool bf16 = false;       // float only: products with the windows in bfloat16 (kernels/bf16.h)

@@ -36,8 +36,8 @@ std::map<std::string, Expected> expected_operations(double D, double H, bool ful
       {"projection_backward", {2 * R * O * kL + 8 * R * O + O * kL, 4 * (R * kL + 2 * O * kL + 3 * R * O)}},
       {"attention", {scores * (2 * d + 2 * d_v + 4), 4 * R * (2 * d + 2 * d_v + 1)}},
       {"attention_backward", {scores * (6 * d + 4 * d_v + 5), 4 * R * (6 * d + 5 * d_v + 1)}},
-      {"loss", {16 * R * H, 8 * R * H}},
-      {"loss_backward", {11 * R * H, 16 * R * H}},
+      {"loss", {19 * R * H, 8 * R * H}},
+      {"loss_backward", {17 * R * H, 16 * R * H}},
       {"norm_perturb", {4 * count, 20 * count}},
       {"restore_step", {19 * count, 36 * count}}};
   if (!full) {

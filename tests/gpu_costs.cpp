@@ -92,7 +92,7 @@ bool costs_of(int D, Counter counter, Mark mark) {
   input.in = in, input.mixed = mixed, input.mixed_ld = H, input.stats = stats, input.moments = moments,
   input.series = series;
   input.starts = starts, input.progress = progress, input.batch = N, input.batch_stride = N, input.channels = D;
-  input.series_length = T, input.look_back = L, input.widths = widths, input.lambda = 0.5f;
+  input.series_length = T, input.look_back = L, input.widths = widths, input.share = 0.5f, input.rise = 100;
 
   if (mark != nullptr) mark(("D = " + std::to_string(D)).c_str());
   revin_normalise(xhat, stats, progress, hyper, series, starts, N, N, D, T, L, Level::mean, true, nullptr);

@@ -353,7 +353,9 @@ void GpuKernels::check_loss(bool applied) {
   input.series = series_d, input.starts = starts_d;
   input.batch = z.N, input.batch_stride = z.N, input.channels = z.D, input.series_length = length,
   input.look_back = z.L;
-  input.widths = widths(), input.channel_weight = weight_d, input.lambda = c.lambda, input.guard = c.guard;
+  input.widths = widths(), input.channel_weight = weight_d, input.guard = c.guard;
+  const kernels::StatsMix mix(c.lambda, c.affine ? 9 : 0);
+  input.share = c.lambda, input.rise = static_cast<float>(mix.rise());
   const auto out = in_every_order(z.D > 100, [&] {
     const auto blocks = static_cast<std::size_t>(loss_blocks(z.rows()));
     const auto outputs = static_cast<std::size_t>(z.rows() * z.H);
@@ -376,8 +378,8 @@ void GpuKernels::check_loss(bool applied) {
     const Vector<T> none(p.size()), one(static_cast<std::size_t>(z.D), T(1));
     const Vector<T> forecast = applied ? reference::fold(as<T>(p), ld, one, none, none, as<T>(b), z) : folded<T>();
     return reference::loss(forecast, applied ? none : as<T>(p), ld, as<T>(mixed), as<T>(gamma), as<T>(beta),
-                           applied ? none : as<T>(s), l, g, m, as<T>(weight), series, starts, length, T(c.lambda),
-                           T(c.guard), z);
+                           applied ? none : as<T>(s), l, g, m, as<T>(weight), series, starts, length, mix, T(c.guard),
+                           z);
   };
   const auto truth = of(0.0);
   const auto noisy = of(0.0f);

@@ -152,14 +152,14 @@ Case attention_case(double noise, std::int64_t N, std::int64_t D, std::int64_t d
   return with_noise(c, noise);
 }
 
-Case loss_case(std::int64_t N, std::vector<std::int32_t> targets, double lambda) {
+Case loss_case(std::int64_t N, std::vector<std::int32_t> targets, kernels::StatsMix mix) {
   const std::int64_t D = 4, H = 7;
-  Case c =
-      op(fmt::format("forecast_loss N = {}, {} of {} channels, lambda = {}", N, targets.size(), D, lambda),
-         {{N * D, H}, {D}, {D}}, [=](auto& tape, const auto& in) {
-           return forecast_loss(in[0], {in[1], in[2], 1e-2}, constant(tape, Shape{N * D}, 501),
-                                constant(tape, Shape{N * D}, 502, 1.5, 0.2), truth(tape, N, D, H, targets), lambda);
-         });
+  Case c = op(fmt::format("forecast_loss N = {}, {} of {} channels, mix {} at step {}", N, targets.size(), D, mix.share,
+                          mix.step),
+              {{N * D, H}, {D}, {D}}, [=](auto& tape, const auto& in) {
+                return forecast_loss(in[0], {in[1], in[2], 1e-2}, constant(tape, Shape{N * D}, 501),
+                                     constant(tape, Shape{N * D}, 502, 1.5, 0.2), truth(tape, N, D, H, targets), mix);
+              });
   return with_part(c, 1, 1, 0.2);
 }
 
@@ -377,10 +377,11 @@ std::vector<Case> table() {
                 1, 1, 0.2),
   };
   for (Case& c : relative_ops()) out.push_back(std::move(c));
-  for (const double lambda : {0.0, 0.3, 1.0}) {
-    out.push_back(loss_case(5, {0, 1, 2, 3}, lambda));
-    out.push_back(loss_case(5, {3, 1}, lambda));
-    out.push_back(loss_case(1, {0, 2}, lambda));
+  for (const kernels::StatsMix mix :
+       {kernels::StatsMix(0), kernels::StatsMix(0.3), kernels::StatsMix(1), kernels::StatsMix(0.5, 4)}) {
+    out.push_back(loss_case(5, {0, 1, 2, 3}, mix));
+    out.push_back(loss_case(5, {3, 1}, mix));
+    out.push_back(loss_case(1, {0, 2}, mix));
   }
   for (const ModelRun& m : model_runs()) out.push_back(model_case(m));
   for (const Relative& r : relatives()) out.push_back(relative_case(r));

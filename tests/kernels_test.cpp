@@ -448,8 +448,8 @@ TEST(ForecastLoss, ClosedFormOfStatisticsMixing) {
   const std::vector<double> gamma{0.7, 1.2, 2}, beta{0.1, 0.2, -3};
   const std::vector<std::int32_t> targets{2, 0};
   const Affine<double> affine{gamma.data(), beta.data(), 0.25};
-  std::vector<double> moments(15), work(2 * batch.N * 2);
-  for (const double lambda : {0.0, 0.3, 1.0}) {
+  std::vector<double> moments(15), work(2 * batch.N * 2), shares(H);
+  for (const StatsMix mix : {StatsMix(0.0), StatsMix(0.3), StatsMix(1.0), StatsMix(0.3, 4), StatsMix(1.0, 4)}) {
     double expected = 0;
     for (std::int64_t j = 0; j < batch.N; ++j) {
       for (const std::int32_t d : targets) {
@@ -460,15 +460,19 @@ TEST(ForecastLoss, ClosedFormOfStatisticsMixing) {
             const double e = q * sigma[i * 3 + d] + level[i * 3 + d] - y;
             return e * e;
           };
+          // Step h + 1; with K: 0.3 at the fourth, 1 everywhere.
+          const double x = mix.share * std::pow(static_cast<double>(h + 1) / mix.step, 2);
+          const double lambda = mix.step == 0 ? mix.share : x / (x + 1 - mix.share);
           expected += (1 - lambda) * square(j);
           for (std::int64_t i = 0; i < batch.N; ++i) expected += lambda / static_cast<double>(batch.N) * square(i);
         }
       }
     }
     expected /= static_cast<double>(batch.N * 2 * H);
-    const ForecastLoss<double> loss{z.data(),       H, level.data(), sigma.data(),  affine, batch.windows(21), H,
-                                    targets.data(), 2, lambda,       moments.data()};
-    EXPECT_TRUE(std::fabs(forecast_loss(loss, work.data()) - expected) <= 1e-14 * expected) << "lambda " << lambda;
+    const ForecastLoss<double> loss{z.data(),       H, level.data(), sigma.data(),  affine,        batch.windows(21), H,
+                                    targets.data(), 2, mix,          shares.data(), moments.data()};
+    EXPECT_TRUE(std::fabs(forecast_loss(loss, work.data()) - expected) <= 1e-14 * expected)
+        << mix.share << " at step " << mix.step;
   }
 }
 

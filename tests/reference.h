@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/loss.h"
+
 namespace samformer::reference {
 
 template <class T>
@@ -123,7 +125,7 @@ template <class T>
 Loss<T> loss(const Vector<T>& folded, const Vector<T>& p, std::int64_t ld, const Vector<T>& mixed,
              const Vector<T>& gamma, const Vector<T>& beta, const Vector<T>& s, const Vector<T>& level,
              const Vector<T>& sigma, const Vector<T>& moments, const Vector<T>& weight, const Vector<float>& series,
-             const Vector<std::int32_t>& starts, std::int64_t length, T lambda, T guard, Sizes z) {
+             const Vector<std::int32_t>& starts, std::int64_t length, kernels::StatsMix share, T guard, Sizes z) {
   Loss<T> out;
   out.dz.resize(z.rows() * z.H);
   out.forecast.resize(z.rows() * z.H);
@@ -131,9 +133,6 @@ Loss<T> loss(const Vector<T>& folded, const Vector<T>& p, std::int64_t ld, const
   out.sum_beta.resize(z.rows());
   for (int r = 0; r < z.rows(); ++r) {
     const int d = r % z.D;
-    const auto mix = [&](T own, int k) { return (1 - lambda) * own + lambda * moments[d * 5 + k]; };
-    const T s1 = mix(sigma[r], 0), s2 = mix(sigma[r] * sigma[r], 1), m1 = mix(level[r], 2);
-    const T m2 = mix(level[r] * level[r], 3), sm = mix(sigma[r] * level[r], 4);
     const T inverse = 1 / (gamma[d] + guard), scale = weight[d] / T(z.rows() * z.H);
     for (int h = 0; h < z.H; ++h) {
       const T q = (folded[r * z.columns() + z.first_head() + h] + mixed[r * z.H + h] - beta[d]) * inverse;
@@ -141,6 +140,10 @@ Loss<T> loss(const Vector<T>& folded, const Vector<T>& p, std::int64_t ld, const
       out.forecast[r * z.H + h] = q * sigma[r] + level[r];
       out.absolute += scale * std::abs(error);
       T slope = error * sigma[r];
+      const T lambda = T(share.at(h + 1));
+      const auto mix = [&](T own, int k) { return (1 - lambda) * own + lambda * moments[d * 5 + k]; };
+      const T s1 = mix(sigma[r], 0), s2 = mix(sigma[r] * sigma[r], 1), m1 = mix(level[r], 2);
+      const T m2 = mix(level[r] * level[r], 3), sm = mix(sigma[r] * level[r], 4);
       if (lambda == 0) {
         out.squared += scale * error * error;
       } else {

@@ -394,6 +394,23 @@ TEST_F(Train, WithoutSam) {
   EXPECT_EQ(document(small("transformer", {"--model", "transformer", "--stats-mix", "0.5"}))["weights_sha256"], none);
 }
 
+// The share rises with the step of the forecast, but for shares of nothing and of all.
+TEST_F(Train, StatisticsMixing) {
+  const auto trained = [&](const std::string& mix, const std::string& step) {
+    return document(small("run-" + mix + "-" + step, {"--stats-mix", mix, "--stats-mix-step", step}));
+  };
+  for (const std::string mix : {"0", "1"}) {
+    EXPECT_EQ(trained(mix, "3")["weights_sha256"], trained(mix, "0")["weights_sha256"]) << mix;
+  }
+  const Json plain = document(small("plain")), rising = trained("0.5", "250"), constant = trained("0.5", "0");
+  EXPECT_EQ(plain["stats_mix_step"], 250);
+  EXPECT_EQ(plain["weights_sha256"], rising["weights_sha256"]);
+  EXPECT_NE(plain["weights_sha256"], constant["weights_sha256"]);
+  EXPECT_NE(trained("0.5", "3")["weights_sha256"], plain["weights_sha256"]);
+  EXPECT_NE(run(small("table")).out.find("stats-mix 0.5 at step 250"), std::string::npos);
+  fails(2, small("x", {"--stats-mix-step", "-1"}), {"--stats-mix-step"});
+}
+
 TEST_F(Train, EveryOptimizerTrains) {
   const double untrained = document(small("none", {"--epochs", "1", "--lr", "1e-12", "--ema", "0"}))["test_mse"];
   for (const std::string optimizer : {"adam", "adamw", "sgd"}) {

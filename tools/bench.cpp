@@ -13,8 +13,8 @@
 //   attention            N D^2 (2 d_m + 2 d_v + 4)        4 R (2 d_m + 2 d_v + 1)
 //   attention_backward   N D^2 (6 d_m + 4 d_v + 5)        4 R (6 d_m + 5 d_v + 1)
 //   head, head_backward  its products; where V is a product of its own (full, folded) also R H to add it up, 12 R H
-//   loss                 16 R H                           8 R H
-//   loss_backward        11 R H                           16 R H
+//   loss                 19 R H                           8 R H
+//   loss_backward        17 R H                           16 R H
 //   norm_perturb         4 P                              20 P
 //   restore_step         19 P                             36 P
 //   evaluation           the forward ones + 9 R H         the forward ones' + 16 R H
@@ -247,7 +247,7 @@ class Workbench {
   float *Z_, *dZ_, *P_of_z_, *row_sums_, *bias_, *dbias_;
   Columns V_, dV_;
   float* P_of_v_ = nullptr;
-  float *C_, *dC_, *lse_, *fold_, *dfold_, *work_, *turned_;
+  float *C_, *dC_, *lse_, *fold_, *dfold_, *work_, *turned_, *shares_;
   std::vector<double> moments_;  // of forecast_loss
   double* partial_;
 };
@@ -307,7 +307,7 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
   work_ = floats(
       std::max({kernels::projection_backward_work<float>(R_, widest, L_), kernels::attention_work<float>(attention),
                 kernels::attention_backward_work<float>(attention), 2 * R_ + 5 * D_}));
-  turned_ = floats(widest * L_);
+  turned_ = floats(widest * L_), shares_ = floats(H_);
   partial_ = arena_.allocate<double>(kernels::blocks_of(P_, kernels::update_block));
 }
 
@@ -437,7 +437,8 @@ std::vector<Item> Workbench::items() {
                                           H_,
                                           targets_.data(),
                                           D_,
-                                          settings_.stats_mix,
+                                          {settings_.stats_mix, settings_.stats_mix_step},
+                                          shares_,
                                           moments_.data()};
   Counts forward;
   forward = operation("revin", {6 * R * L, 4 * (2 * R * L + 2 * R)},
@@ -459,8 +460,8 @@ std::vector<Item> Workbench::items() {
               for (const Product& p : products) p.run();
               add_rows(Z_ + forecast, O_, C_, d_v_);
             });
-  operation("loss", {16 * R * H, 8 * R * H}, [=, this] { kernels::forecast_loss(loss, work_); });
-  operation("loss_backward", {11 * R * H, 16 * R * H},
+  operation("loss", {19 * R * H, 8 * R * H}, [=, this] { kernels::forecast_loss(loss, work_); });
+  operation("loss_backward", {17 * R * H, 16 * R * H},
             [=, this] { kernels::forecast_loss_backward(dZ_ + forecast, O_, dgamma_, dbeta_, 1.0f, loss, work_); });
   operation("head_backward", head_backward_counts, [=, this, products = head_backward()] {
     add_rows(dC_, d_v_, dZ_ + forecast, O_);

@@ -132,7 +132,7 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
                  .momentum = s.momentum};
   t.step.rho = s.rho;
   t.step.adaptive = s.adaptive;
-  t.step.stats_mix = s.stats_mix;
+  t.step.stats_mix = {s.stats_mix, s.stats_mix_step};
   t.step.center = center_of(s);
   t.step.ema = s.ema;
   t.step.seed = static_cast<std::uint64_t>(s.seed);

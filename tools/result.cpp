@@ -106,6 +106,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
                    {"rho", s.rho},
                    {"adaptive", s.adaptive},
                    {"stats_mix", s.stats_mix},
+                   {"stats_mix_step", s.stats_mix_step},
                    {"center", s.center},
                    {"ema", s.ema},
                    {"optimizer", s.optimizer},
@@ -227,8 +228,11 @@ void print_result(std::ostream& out, const Json& document) {
       d["rho"].get<double>() > 0
           ? fmt::format("{} rho {} over ", d["adaptive"].get<bool>() ? "ASAM" : "SAM", d["rho"].dump())
           : "";
-  table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]),
-                                      d["stats_mix"].dump(), plain(d["center"]), d["ema"].dump())});
+  const double share = d["stats_mix"], step = d["stats_mix_step"];
+  const std::string mix =
+      share > 0 && share < 1 && step > 0 ? fmt::format("{} at step {}", share, step) : fmt::format("{}", share);
+  table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
+                                      plain(d["center"]), d["ema"].dump())});
   for (const Json& run : several ? document["runs"] : Json::array({document})) {
     const Json tuned = run.value("tune", Json());
     if (!tuned.is_object()) continue;

@@ -56,6 +56,7 @@ struct Settings {
   double rho = 0.7;
   bool adaptive = false;
   double stats_mix = 0.5;
+  double stats_mix_step = 250;
   double ema = 0.998;
   std::string optimizer = "adam";
   double lr = 1e-3;

@@ -127,7 +127,7 @@ Json run(const Contender& c, const Toy& toy, const Settings& s, Console& console
   t.step.rule.rule = c.rule;
   t.step.rule.weight_decay = c.weight_decay;
   t.step.rho = c.rho;
-  t.step.stats_mix = 0;
+  t.step.stats_mix = {};
   t.step.ema = 0;
   t.schedule = optim::Schedule::constant;
   t.lr = s.lr;
