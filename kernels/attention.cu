@@ -333,7 +333,7 @@ void with_shape(Widths widths, F f) {
   if (widths.key <= 16 && widths.value <= 16) return f(Shape<16, 16, 1>{});
   if (widths.key <= 16) return f(Shape<4, 16, 4>{});
   if (widths.key <= 32) return f(Shape<16, 16, 2>{});
-  if (widths.key <= 64) return f(Shape<16, 16, 4>{});
+  if (widths.key <= attention_widest_key) return f(Shape<16, 16, 4>{});
   throw GpuError("attention: keys of more than 64 columns are not supported on the GPU");
 }
 

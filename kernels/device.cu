@@ -42,6 +42,7 @@ struct CublasLibrary {
   decltype(&cublasSetWorkspace_v2) set_workspace;
   decltype(&cublasSetMathMode) set_math_mode;
   decltype(&cublasSgemm_v2) sgemm;
+  decltype(&cublasSgemmStridedBatched) sgemm_of_samples;
 };
 
 template <class F>
@@ -62,7 +63,8 @@ const CublasLibrary& cublas() {
     }
     if (!find(l.create, "cublasCreate_v2") || !find(l.destroy, "cublasDestroy_v2") ||
         !find(l.set_stream, "cublasSetStream_v2") || !find(l.set_workspace, "cublasSetWorkspace_v2") ||
-        !find(l.set_math_mode, "cublasSetMathMode") || !find(l.sgemm, "cublasSgemm_v2"))
+        !find(l.set_math_mode, "cublasSetMathMode") || !find(l.sgemm, "cublasSgemm_v2") ||
+        !find(l.sgemm_of_samples, "cublasSgemmStridedBatched"))
       throw gpu::cuda::GpuError(versioned + " lacks a function that samformer calls");
     return l;
   }();
@@ -227,15 +229,20 @@ void blas_destroy(Blas blas) {
   delete state;
 }
 void product(Blas blas, const Product& p) {
-  const float one = 1, add = p.accumulate ? 1.0f : 0.0f;
   // Row-major C = A B is column-major C' = B' A'.
-  const cublasStatus_t status = cublas().sgemm(
-      static_cast<CublasState*>(blas)->handle, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-      p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, static_cast<int>(p.N), static_cast<int>(p.M), static_cast<int>(p.K),
-      &one, p.B, static_cast<int>(p.ldb), p.A, static_cast<int>(p.lda), &add, p.C, static_cast<int>(p.ldc));
+  const float one = 1, add = p.accumulate ? 1.0f : 0.0f;
+  const cublasHandle_t handle = static_cast<CublasState*>(blas)->handle;
+  const cublasOperation_t first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cublasOperation_t second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const int M = static_cast<int>(p.M), N = static_cast<int>(p.N), K = static_cast<int>(p.K);
+  const int lda = static_cast<int>(p.lda), ldb = static_cast<int>(p.ldb), ldc = static_cast<int>(p.ldc);
+  const cublasStatus_t status =
+      p.samples == 1 ? cublas().sgemm(handle, first, second, N, M, K, &one, p.B, ldb, p.A, lda, &add, p.C, ldc)
+                     : cublas().sgemm_of_samples(handle, first, second, N, M, K, &one, p.B, ldb, p.stride_b, p.A, lda,
+                                                 p.stride_a, &add, p.C, ldc, p.stride_c, static_cast<int>(p.samples));
   if (status != CUBLAS_STATUS_SUCCESS)
-    check(status, "cublasSgemm [" + std::to_string(p.M) + " x " + std::to_string(p.K) + "] [" + std::to_string(p.K) +
-                      " x " + std::to_string(p.N) + "]");
+    check(status, "cuBLAS, " + std::to_string(p.samples) + " x [" + std::to_string(p.M) + " x " + std::to_string(p.K) +
+                      "] [" + std::to_string(p.K) + " x " + std::to_string(p.N) + "]");
 }
 
 void range_begin(const char* name) { nvtxRangePushA(name); }
@@ -299,11 +306,15 @@ void product(Blas stream, const Product& p) {
     const auto touch = [](const float* x, std::int64_t rows, std::int64_t columns, std::int64_t ld, bool write) {
       for (std::int64_t r = 0; r < rows; ++r) simt::touch_row(x + r * ld, static_cast<std::size_t>(columns), write);
     };
-    touch(p.A, p.transpose_a ? p.K : p.M, p.transpose_a ? p.M : p.K, p.lda, false);
-    touch(p.B, p.transpose_b ? p.N : p.K, p.transpose_b ? p.K : p.N, p.ldb, false);
-    if (p.accumulate) touch(p.C, p.M, p.N, p.ldc, false);
-    gemm(p.transpose_a, p.transpose_b, p.M, p.N, p.K, p.A, p.lda, p.B, p.ldb, p.C, p.ldc, p.accumulate);
-    touch(p.C, p.M, p.N, p.ldc, true);
+    for (std::int64_t i = 0; i < p.samples; ++i) {
+      const float *const A = p.A + i * p.stride_a, *const B = p.B + i * p.stride_b;
+      float* const C = p.C + i * p.stride_c;
+      touch(A, p.transpose_a ? p.K : p.M, p.transpose_a ? p.M : p.K, p.lda, false);
+      touch(B, p.transpose_b ? p.N : p.K, p.transpose_b ? p.K : p.N, p.ldb, false);
+      if (p.accumulate) touch(C, p.M, p.N, p.ldc, false);
+      gemm(p.transpose_a, p.transpose_b, p.M, p.N, p.K, A, p.lda, B, p.ldb, C, p.ldc, p.accumulate);
+      touch(C, p.M, p.N, p.ldc, true);
+    }
   });
 }
 

@@ -87,6 +87,7 @@ struct Product {
   float* C;
   std::int64_t ldc;
   bool accumulate = false;
+  std::int64_t samples = 1, stride_a = 0, stride_b = 0, stride_c = 0;  // so many products, their matrices so far apart
 };
 void product(Blas blas, const Product& p);
 
@@ -223,6 +224,9 @@ void finish_gradients(const Gradients& gradients, Progress* progress, const floa
 void attention_forward(float* c, std::int64_t ldc, float* lse, const Projected& in, int batch, int channels,
                        Widths widths, Stream stream);
 
+// The widest keys of these kernels, and of the next two.
+constexpr int attention_widest_key = 64;
+
 // dz [R][ld of in]: columns V, Q, K; row_sums as above (slots 1 and 2; null without affine).
 void attention_backward(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc, const float* lse,
                         const Projected& in, int batch, int channels, Widths widths, Stream stream);
@@ -234,6 +238,23 @@ void attention_forward_tf32(float* c, std::int64_t ldc, float* lse, const Projec
 void attention_backward_tf32(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc,
                              const float* lse, const Projected& in, int batch, int channels, Widths widths,
                              Stream stream);
+
+// The same by products of whole samples, with D x D scores of each in memory: for wide values, and for keys of any
+// width. The operands and probabilities of forward are backward's.
+struct AttentionMemory {
+  float* operands;
+  float* probabilities;
+  float* gradients;  // as large as probabilities; null: forward only
+  struct Floats {
+    std::int64_t operands, probabilities;
+  };
+  static Floats floats(std::int64_t batch, std::int64_t channels, Widths widths);
+};
+void attention_forward_products(Blas blas, const AttentionMemory& memory, float* c, std::int64_t ldc,
+                                const Projected& in, int batch, int channels, Widths widths, Stream stream);
+void attention_backward_products(Blas blas, const AttentionMemory& memory, float* dz, float* row_sums, const float* dc,
+                                 std::int64_t ldc, const Projected& in, int batch, int channels, Widths widths,
+                                 Stream stream);
 
 // ---- loss --------------------------------------------------------------------------------------------------------
 

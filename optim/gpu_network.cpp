@@ -28,16 +28,70 @@ void Queue::collect_times() {
 namespace {
 
 constexpr int64_t tensor_core_channels = 64;  // fewer do not fill attention's tiles of 16 x 8
+constexpr int64_t product_channels = 64;      // from so many on, wide values are better multiplied by the library
 
 int narrow(int64_t x) { return static_cast<int>(x); }
 int64_t row_sum_count(int64_t windows, int64_t D, int slots) {
   return 2 * slots * windows * gpu::channel_stride(narrow(D));
 }
-Cost attention_cost(int64_t N, int64_t D, int64_t key, int64_t value, bool backward) {
-  const int64_t all = N * D * D, rows = N * D;
-  return backward ? float_cost(all * (6 * key + 4 * value + 5), rows * (6 * key + 5 * value + 1))
-                  : float_cost(all * (2 * key + 2 * value + 4), rows * (2 * key + 2 * value + 1));
-}
+
+// Channel attention: one fused kernel, on tensor cores where they are asked for, or by products.
+class Attention {
+ public:
+  // For up to `windows` windows; allocate(floats, name) gives memory that outlives this object.
+  template <class Allocate>
+  Attention(Queue& queue, int64_t D, gpu::Widths widths, bool tensor_cores, int64_t windows, bool backward,
+            const Allocate& allocate)
+      : queue_(queue),
+        D_(D),
+        widths_(widths),
+        products_(widths.key > gpu::attention_widest_key || (widths.value > 16 && D >= product_channels)),
+        tensor_cores_(tensor_cores && D >= tensor_core_channels && gpu::attention_tf32_supports(widths)) {
+    if (!products_) {
+      lse_ = allocate(windows * D, "the attention's log-sum-exp");
+      return;
+    }
+    const auto [operands, probabilities] = gpu::AttentionMemory::floats(windows, D, widths);
+    memory_.operands = allocate(operands, "the attention's operands");
+    memory_.probabilities = allocate(probabilities, "the attention's probabilities");
+    memory_.gradients = backward ? allocate(probabilities, "the gradients of the attention's probabilities") : nullptr;
+  }
+  void forward(float* c, int64_t ldc, const gpu::Projected& in, int N) const {
+    queue_.operation("attention", cost(N, false), [&] {
+      if (products_) {
+        gpu::attention_forward_products(queue_.blas(), memory_, c, ldc, in, N, narrow(D_), widths_, queue_.stream());
+      } else {
+        (tensor_cores_ ? gpu::attention_forward_tf32 : gpu::attention_forward)(c, ldc, lse_, in, N, narrow(D_), widths_,
+                                                                               queue_.stream());
+      }
+    });
+  }
+  void backward(float* dz, float* row_sums, const float* dc, const float* c, int64_t ldc, const gpu::Projected& in,
+                int N) const {
+    queue_.operation("attention_backward", cost(N, true), [&] {
+      if (products_) {
+        gpu::attention_backward_products(queue_.blas(), memory_, dz, row_sums, dc, ldc, in, N, narrow(D_), widths_,
+                                         queue_.stream());
+      } else {
+        (tensor_cores_ ? gpu::attention_backward_tf32 : gpu::attention_backward)(dz, row_sums, dc, c, ldc, lse_, in, N,
+                                                                                 narrow(D_), widths_, queue_.stream());
+      }
+    });
+  }
+
+ private:
+  Cost cost(int64_t N, bool backward) const {
+    const int64_t all = N * D_ * D_, rows = N * D_, key = widths_.key, value = widths_.value;
+    return backward ? float_cost(all * (6 * key + 4 * value + 5), rows * (6 * key + 5 * value + 1))
+                    : float_cost(all * (2 * key + 2 * value + 4), rows * (2 * key + 2 * value + 1));
+  }
+  Queue& queue_;
+  const int64_t D_;
+  const gpu::Widths widths_;
+  const bool products_, tensor_cores_;
+  float* lse_ = nullptr;
+  gpu::AttentionMemory memory_{};
+};
 
 // ---- SAMformer -----------------------------------------------------------------------------------------------------
 //
@@ -92,15 +146,16 @@ class SamformerNetwork final : public Network {
                    int64_t windows)
       : m_(model),
         queue_(queue),
-        tensor_cores_(tensor_cores && m_.D >= tensor_core_channels && gpu::attention_tf32_supports(m_.widths)),
         weights_(weights),
-        gradients_(gradients) {
+        gradients_(gradients),
+        attention_(
+            queue, m_.D, m_.widths, tensor_cores, windows, gradients != nullptr,
+            [this](int64_t floats, const char* name) { return attention_memory_.emplace_back(floats, name).data(); }) {
     const int64_t R = windows * m_.D;
     sums_ = {m_.columns(), "row sums of the weights"};
     biases_ = {m_.columns(), "biases"};
     p_ = {R * m_.ld, "the projection"};
     c_ = {R * (m_.low_rank ? m_.d_m : m_.ld), "the attention's context"};
-    lse_ = {R, "the attention's log-sum-exp"};
     if (m_.low_rank) mixed_ = {R * m_.H, "the context's forecast"};
     folded_ = {m_.H * (m_.low_rank ? m_.d_m : m_.L), "folded weights"};
     if (!m_.low_rank) folded_bias_ = {m_.H, "the folded bias"};
@@ -145,10 +200,7 @@ class SamformerNetwork final : public Network {
       queue_.multiply("projection",
                       {false, true, R, m_.rest(), m_.L, x, m_.L, weights_ + m_.query, m_.L, p_.data() + m_.H, m_.ld});
     }
-    queue_.operation("attention", attention_cost(N, m_.D, m_.widths.key, m_.widths.value, false), [&] {
-      (tensor_cores_ ? gpu::attention_forward_tf32 : gpu::attention_forward)(
-          c_.data(), context_stride(), lse_.data(), projected(), N, narrow(m_.D), m_.widths, queue_.stream());
-    });
+    attention_.forward(c_.data(), context_stride(), projected(), N);
     if (m_.low_rank) {
       queue_.multiply("head",
                       {false, true, R, m_.H, m_.d_m, c_.data(), m_.d_m, folded_.data(), m_.d_m, mixed_.data(), m_.H});
@@ -176,11 +228,7 @@ class SamformerNetwork final : public Network {
                       {false, false, R, m.d_m, m.H, dz, m.ld, folded_.data(), m.d_m, dc_.data(), m.d_m});
       dc = dc_.data();
     }
-    queue_.operation("attention_backward", attention_cost(N, m.D, m.widths.key, m.widths.value, true), [&] {
-      (tensor_cores_ ? gpu::attention_backward_tf32 : gpu::attention_backward)(
-          dz_.data(), row_sums_.data(), dc, c_.data(), context_stride(), lse_.data(), projected(), N, channels,
-          m.widths, queue_.stream());
-    });
+    attention_.backward(dz_.data(), row_sums_.data(), dc, c_.data(), context_stride(), projected(), N);
     if (m.low_rank) {
       queue_.multiply("head_backward",
                       {true, false, m.H, m.d_m, R, dz, m.ld, c_.data(), m.d_m, d_folded_.data(), m.d_m});
@@ -224,9 +272,10 @@ class SamformerNetwork final : public Network {
 
   const Layout m_;
   Queue& queue_;
-  const bool tensor_cores_;
   float *const weights_, *const gradients_;
-  DeviceArray<float> sums_, biases_, p_, c_, lse_, mixed_, folded_, folded_bias_;
+  std::vector<DeviceArray<float>> attention_memory_;
+  const Attention attention_;
+  DeviceArray<float> sums_, biases_, p_, c_, mixed_, folded_, folded_bias_;
   DeviceArray<float> dz_, dp_, dc_, row_sums_, column_parts_, d_folded_, d_folded_bias_;
 };
 
@@ -499,20 +548,14 @@ class OperationsNetwork : public Network {
   Matrix* attention(Matrix* p, const float* b, float* db, int64_t N) {
     const int64_t channels = p->rows / N, d_m = p->columns / 3;
     const gpu::Widths widths{narrow(d_m), narrow(d_m), 0};
-    const bool tf32 = tensor_cores_ && channels >= tensor_core_channels && gpu::attention_tf32_supports(widths);
     const gpu::Projected in{p->value, p->columns, nullptr, nullptr, nullptr, b};
     Matrix* const c = matrix(p->rows, d_m, p->differentiable);
-    float* const lse = buffer(p->rows);
-    queue_.operation("attention", attention_cost(N, channels, d_m, d_m, false), [&] {
-      (tf32 ? gpu::attention_forward_tf32 : gpu::attention_forward)(c->value, d_m, lse, in, narrow(N), narrow(channels),
-                                                                    widths, queue_.stream());
-    });
+    const Attention attention(queue_, channels, widths, tensor_cores_, N, c->differentiable,
+                              [this](int64_t floats, const char*) { return buffer(floats); });
+    attention.forward(c->value, d_m, in, narrow(N));
     on_backward(c, [=, this] {
       float* const dp = gradient_of(p);
-      queue_.operation("attention_backward", attention_cost(N, channels, d_m, d_m, true), [&] {
-        (tf32 ? gpu::attention_backward_tf32 : gpu::attention_backward)(
-            dp, nullptr, c->gradient, c->value, d_m, lse, in, narrow(N), narrow(channels), widths, queue_.stream());
-      });
+      attention.backward(dp, nullptr, c->gradient, c->value, d_m, in, narrow(N));
       if (db != nullptr) add_column_sums(db, dp, p->columns, p->rows, 2 * d_m);
     });
     return c;

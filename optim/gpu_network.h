@@ -27,6 +27,7 @@ class Queue {
 
   const DeviceStream& device_stream() const { return *stream_; }
   kernels::gpu::Stream stream() const { return stream_->get(); }
+  kernels::gpu::Blas blas() const { return blas_->get(); }
   // Times are added at collect_times(): of steps, or of operations, which then must not be captured. Null: no more.
   void set_profile(Profile* profile, bool operations) {
     profile_ = profile;

@@ -114,7 +114,8 @@ const Case cases[] = {
     {{5, 8, 30, 12, 8, 8}, true, false, 0.5f, 0, false},     {{3, 8, 31, 21, 16, 21}, true, false, 0, 1e-10f, false},
     {{3, 21, 48, 33, 16, 16}, true, false, 0.25f, 0, false}, {{1, 21, 20, 100, 16, 100}, true, true, 0, 1e-10f, false},
     {{3, 33, 19, 10, 32, 32}, true, false, 0.5f, 0, false},  {{2, 33, 19, 10, 64, 64}, false, false, 0.5f, 0, false},
-    {{1, 33, 1030, 9, 20, 70}, true, false, 0.5f, 0, false}, {{1, 321, 24, 12, 16, 16}, true, false, 0, 0, false},
+    {{1, 33, 1030, 9, 20, 70}, true, false, 0.5f, 0, false}, {{2, 9, 12, 7, 81, 81}, true, false, 0, 0, false},
+    {{2, 66, 14, 19, 8, 19}, true, false, 0.5f, 0, false},   {{1, 321, 24, 12, 16, 16}, true, false, 0, 0, false},
     {{1, 862, 9, 6, 16, 16}, true, false, 0, 0, false},
 };
 
@@ -132,7 +133,8 @@ class GpuKernels : public testing::TestWithParam<Case> {
     s = random.normal(z.columns());
     b = random.normal(z.columns(), 0.3f);
   }
-  void check_attention(bool tensor_cores);
+  enum class Kernels { fused, tensor_cores, products };
+  void check_attention(Kernels kernels);
   void check_loss(bool applied);
   Widths widths() const { return {z.value, z.key, z.H}; }
   template <class T>
@@ -245,23 +247,38 @@ TEST_P(GpuKernels, WeightSums) {
   expect_close("b", out[1], sums(0.0f, true), sums(0.0, true));
 }
 
-void GpuKernels::check_attention(bool tensor_cores) {
+void GpuKernels::check_attention(Kernels kernels) {
+  const bool tensor_cores = kernels == Kernels::tensor_cores, products = kernels == Kernels::products;
   const int W = z.first_head();
   const Floats dc = random.normal(z.rows() * z.value);
   const Device<float> p_d(p, "P"), gamma_d(gamma, "gamma"), beta_d(beta, "beta"), s_d(s, "s"), b_d(b, "b"),
       dc_d(dc, "dC");
   const Projected in{p_d, ld, gamma_d.when(c.affine), beta_d.when(c.affine), s_d, b_d};
+  const Blas blas = products ? blas_create(nullptr, false) : nullptr;
   const auto out = in_every_order(z.D > 100, [&] {
     const auto rows = static_cast<std::size_t>(z.rows());
     Device<float> context(rows * static_cast<std::size_t>(z.value), "C"), lse(rows, "lse"),
         dz(rows * static_cast<std::size_t>(ld), "dZ"), sums(plane() * 2 * row_sum_slots, "row sums");
     device_zero(dz, rows * static_cast<std::size_t>(ld) * 4, nullptr);
     device_zero(sums, plane() * 2 * row_sum_slots * 4, nullptr);
-    (tensor_cores ? attention_forward_tf32 : attention_forward)(context, z.value, lse, in, z.N, z.D, widths(), nullptr);
-    (tensor_cores ? attention_backward_tf32 : attention_backward)(dz, sums.when(c.affine), dc_d, context, z.value, lse,
-                                                                  in, z.N, z.D, widths(), nullptr);
+    if (products) {
+      const auto floats = AttentionMemory::floats(z.N, z.D, widths());
+      const auto count = static_cast<std::size_t>(floats.probabilities);
+      const Device<float> operands(static_cast<std::size_t>(floats.operands), "operands"),
+          probabilities(count, "probabilities"), gradients(count, "gradients of the probabilities");
+      const AttentionMemory memory{operands, probabilities, gradients};
+      attention_forward_products(blas, memory, context, z.value, in, z.N, z.D, widths(), nullptr);
+      attention_backward_products(blas, memory, dz, sums.when(c.affine), dc_d, z.value, in, z.N, z.D, widths(),
+                                  nullptr);
+    } else {
+      (tensor_cores ? attention_forward_tf32 : attention_forward)(context, z.value, lse, in, z.N, z.D, widths(),
+                                                                  nullptr);
+      (tensor_cores ? attention_backward_tf32 : attention_backward)(dz, sums.when(c.affine), dc_d, context, z.value,
+                                                                    lse, in, z.N, z.D, widths(), nullptr);
+    }
     return Vector<Floats>{context.values(), lse.values(), dz.values(), sums.values()};
   });
+  if (products) blas_destroy(blas);
   const auto truth = reference::attention(folded<double>(), as<double>(dc), z);
   // The noise of tensor cores is that of operands with ten bits of mantissa.
   Floats operands = folded<float>(), gradients = dc;
@@ -277,7 +294,7 @@ void GpuKernels::check_attention(bool tensor_cores) {
   }
   const auto noisy = reference::attention(operands, gradients, z);
   expect_close("C", out[0], noisy.c, truth.c, 0, tensor_cores);
-  expect_close("lse", out[1], noisy.lse, truth.lse, 0, tensor_cores);
+  if (!products) expect_close("lse", out[1], noisy.lse, truth.lse, 0, tensor_cores);
   double scale = 0;
   for (const double x : truth.dz) scale = std::max(scale, std::abs(x));
   for (int part = 0; part < 3; ++part) {
@@ -320,10 +337,14 @@ void GpuKernels::check_attention(bool tensor_cores) {
   }
 }
 
-TEST_P(GpuKernels, Attention) { check_attention(false); }
+TEST_P(GpuKernels, Attention) {
+  if (z.key > attention_widest_key) GTEST_SKIP() << "wider than the fused kernels";
+  check_attention(Kernels::fused);
+}
+TEST_P(GpuKernels, AttentionByProducts) { check_attention(Kernels::products); }
 TEST_P(GpuKernels, AttentionOnTensorCores) {
   if (!attention_tf32_supports(widths())) GTEST_SKIP() << "wider than the TF32 kernels";
-  check_attention(true);
+  check_attention(Kernels::tensor_cores);
 }
 
 // `applied`: the scale and shift are in p already.

@@ -148,6 +148,8 @@ model::Model tsmixer(std::int64_t blocks, double dropout, model::Norm norm, mode
 const Case cases[] = {
     {"Defaults", samformer(Value::low_rank, 7, 48, 12, 8), [](TrainerSettings&) {}},
     {"Full", samformer(Value::full, 3, 33, 9, 5), [](TrainerSettings&) {}},
+    {"FullOfManyChannels", samformer(Value::full, 65, 16, 18, 4), [](TrainerSettings&) {}},
+    {"WideKeys", samformer(Value::low_rank, 3, 24, 6, 68), [](TrainerSettings&) {}},
     {"NoSam", samformer(Value::low_rank, 3, 24, 6, 4), [](TrainerSettings& s) { s.step.rho = 0; }},
     {"Adaptive", samformer(Value::low_rank, 2, 24, 6, 4), [](TrainerSettings& s) { s.step.adaptive = true; }},
     {"Sgd", samformer(Value::low_rank, 2, 24, 6, 4),
@@ -182,6 +184,7 @@ const Case cases[] = {
      [](TrainerSettings& s) { s.step.stats_mix = 0; }},
     {"SigmaReparam", transformer(model::Attention::sigma_reparam), [](TrainerSettings&) {}},
     {"Temporal", model::Temporal({3, 24, 6, 4}), [](TrainerSettings&) {}},
+    {"TemporalWideKeys", model::Temporal({3, 24, 6, 66}), [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, model::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, model::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, model::Activation::gelu, false), [](TrainerSettings&) {}},
