@@ -39,6 +39,7 @@ TEST_F(ReproduceTest, MainTableBesideThePrintedNumbers) {
   EXPECT_NEAR(number(cell["test_mse_std"]), std::fabs(mse[0] - mse[1]) / std::numbers::sqrt2, 1e-14);
   EXPECT_EQ(cell["naive_mse"], result["baselines"]["naive"]["test_mse"]);
   EXPECT_EQ(cell["seasonal_naive_mse"], result["baselines"]["seasonal_naive"]["test_mse"]);
+  EXPECT_EQ(cell["least_squares_mse"], result["baselines"]["least_squares"]["test_mse"]);
   // Exchange, H 96, as the paper prints it.
   EXPECT_EQ(number(cell["published_mse"]), 0.161);
   EXPECT_EQ(number(cell["published_std"]), 0.007);

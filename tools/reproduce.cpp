@@ -204,7 +204,7 @@ std::string trial_name(const Series& series, std::int64_t horizon, const Column&
 Json cell_of(const Series& series, std::int64_t horizon, const Column& column, const std::vector<std::uint64_t>& seeds,
              const Ledger& ledger) {
   Summary mse, mae;
-  Json failures = Json::array(), naive, seasonal;
+  Json failures = Json::array(), naive, seasonal, linear;
   for (const std::uint64_t seed : seeds) {
     const Json* row = ledger.trial(trial_name(series, horizon, column), seed);
     if (!row) continue;
@@ -217,6 +217,7 @@ Json cell_of(const Series& series, std::int64_t horizon, const Column& column, c
     const Json& baselines = (*row)["baselines"];
     naive = baselines["naive"]["test_mse"];
     if (baselines["seasonal_naive"].is_object()) seasonal = baselines["seasonal_naive"]["test_mse"];
+    if (const Json fit = baselines.value("least_squares", Json()); fit.is_object()) linear = fit["test_mse"];
   }
   const PublishedValue printed = published(series.printed, column.published, horizon);
   PublishedValue best{nan, nan};
@@ -248,6 +249,7 @@ Json cell_of(const Series& series, std::int64_t horizon, const Column& column, c
           {"welch_p", number_or_null(test.p)},
           {"naive_mse", naive},
           {"seasonal_naive_mse", seasonal},
+          {"least_squares_mse", linear},
           {"best_published_mse", number_or_null(best.mse)},
           {"best_published_model", best_model.empty() ? Json() : Json(best_model)},
           {"naive_beats_published", naive.is_number() && naive.get<double>() < best.mse},
@@ -333,14 +335,17 @@ struct Section {
 
 // Rows: series and horizon; columns: ours, the paper's, the naive forecasts.
 Section overview(const Json& d, const std::vector<Column>& columns) {
-  Section s{"Test MSE", {}, {"series, H"}};
+  Section s{"Test MSE",
+            {"Least squares: one linear map of the look-back for all channels, its weights sum to one, fitted to the "
+             "training rows in closed form. Nothing in it is tuned."},
+            {"series, H"}};
   std::set<std::string> systems;
   for (const Column& column : columns) {
     s.names.push_back(column.id);
     systems.insert(column.published);
   }
   for (const std::string& system : systems) s.names.push_back(system + ", printed");
-  s.names.insert(s.names.end(), {"best printed", "repeat the last value", "repeat the last season"});
+  s.names.insert(s.names.end(), {"best printed", "repeat the last value", "repeat the last season", "least squares"});
   std::map<std::pair<std::string, std::int64_t>, std::map<std::string, const Json*>> cells;
   for (const Json& cell : d["cells"]) cells[{cell["series"], cell["horizon"]}][cell["column"]] = &cell;
   for (const auto& [place, row] : cells) {
@@ -366,6 +371,7 @@ Section overview(const Json& d, const std::vector<Column>& columns) {
     words.push_back(fixed((*any)["naive_mse"]) +
                     ((*any)["naive_beats_published"].get<bool>() ? ", beats every printed system" : ""));
     words.push_back(fixed((*any)["seasonal_naive_mse"]));
+    words.push_back(fixed((*any)["least_squares_mse"]));
     s.rows.push_back(std::move(words));
   }
   return s;
