@@ -45,8 +45,9 @@ class Attention {
       : queue_(queue),
         D_(D),
         widths_(widths),
-        products_(widths.key > gpu::attention_widest_key || (widths.value > 16 && D >= product_channels)),
-        tensor_cores_(tensor_cores && D >= tensor_core_channels && gpu::attention_tf32_supports(widths)) {
+        tensor_cores_(tensor_cores && D >= tensor_core_channels && gpu::attention_tf32_supports(widths)),
+        products_(!tensor_cores_ &&
+                  (widths.key > gpu::attention_widest_key || (widths.value > 16 && D >= product_channels))) {
     if (!products_) {
       lse_ = allocate(windows * D, "the attention's log-sum-exp");
       return;
@@ -88,7 +89,7 @@ class Attention {
   Queue& queue_;
   const int64_t D_;
   const gpu::Widths widths_;
-  const bool products_, tensor_cores_;
+  const bool tensor_cores_, products_;
   float* lse_ = nullptr;
   gpu::AttentionMemory memory_{};
 };
@@ -102,7 +103,8 @@ class Attention {
 //   dC = dz G; dQ dK dV; dG = dz' C                  dQ dK dV
 //   dP; dWcat = dP' xhat                             dP; dG, dW_Q dW_K dW = dP' xhat
 //   dW += dG W_O'; dW_O = W' dG; db_O = W' db_W      dW += dG W_V'; dW_V = W' dG; db_V = W' r
-// 17 kernels each; a SAM step adds RevIN and its batch moments. `full` folds W_V whatever the shapes.
+// 17 kernels each (attention by products has four forward and six backward for one); a SAM step adds RevIN and its
+// batch moments. `full` folds W_V whatever the shapes.
 
 // Sizes of the model and where its parameters lie in a slab.
 struct Layout {
