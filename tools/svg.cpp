@@ -168,7 +168,11 @@ std::string short_number(double value) { return finite(value) ? fmt::format("{:.
 
 std::string draw(const LineChart& chart) {
   const bool legend = chart.curves.size() > 1;
-  const double legend_rows = legend ? std::ceil(static_cast<double>(chart.curves.size()) / 3) : 0;
+  // Three short names a line, two longer ones, or one.
+  std::size_t longest = 0;
+  for (const Curve& c : chart.curves) longest = std::max(longest, c.name.size());
+  const std::size_t across = longest <= 15 ? 3 : longest <= 22 ? 2 : 1;
+  const double legend_rows = legend ? static_cast<double>((chart.curves.size() + across - 1) / across) : 0;
   const double above = top + 16 * legend_rows + 4, bottom = 38, height = 216 + 16 * legend_rows;
   const auto y_of = [&](double v) { return chart.log_y ? (v > 0 ? std::log10(v) : NAN) : v; };
   Range xs, ys;
@@ -187,10 +191,11 @@ std::string draw(const LineChart& chart) {
   std::string svg = open_svg(height, chart.title);
   if (legend) {
     for (std::size_t i = 0; i < chart.curves.size(); ++i) {
-      const double x = left + static_cast<double>(i % 3) * 114, y = top + 9 + 16 * static_cast<double>(i / 3);
+      const double x = left + static_cast<double>(i % across) * 342 / static_cast<double>(across);
+      const double y = top + 9 + 16 * static_cast<double>(i / across);
       svg +=
           line(x - 18, y - 4, x - 4, y - 4, fmt::format("curve c{}{}", i % 6, chart.curves[i].dashed ? " dashed" : ""));
-      svg += text(x, y, "start", shortened(chart.curves[i].name, 15), " class=\"legend\"");
+      svg += text(x, y, "start", shortened(chart.curves[i].name, 48), " class=\"legend\"");
     }
   }
   std::vector<double> levels = ticks(ys, 4);

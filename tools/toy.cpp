@@ -208,8 +208,10 @@ void write_page(const Json& d, const fs::path& folder) {
           for (const Json& cell : row) cells.push_back(cell);
         }
         const auto D = static_cast<std::int64_t>(a["map"].size());
-        maps.push_back(draw(
-            HeatMap{fmt::format("{}, epoch {}", name, a["epoch"].dump()), "looked at", "looks", D, D, cells, 0, 1}));
+        std::vector<std::string> channels;
+        for (std::int64_t i = 1; i <= D; ++i) channels.push_back(std::to_string(i));
+        maps.push_back(draw(HeatMap{fmt::format("{}, epoch {}", name, a["epoch"].dump()), "looked at", "looks", D, D,
+                                    cells, 0, 1, channels, channels}));
       }
     } else {
       losses.x = validation.x = {1.0, d["epochs"].get<double>()};
