@@ -23,7 +23,7 @@ p{margin:6px 0;color:var(--soft)}a{color:var(--c0)}
 .charts{display:grid;margin:14px 0;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr));gap:16px}
 .charts>*{background:var(--panel);border-radius:10px;padding:10px}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
-th,td{padding:4px 12px 4px 0;text-align:right;border-bottom:1px solid var(--rule)}th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:500}
+th,td{padding:4px 12px 4px 0;text-align:right;border-bottom:1px solid var(--rule)}th:first-child,td:first-child{text-align:left}.wide td{white-space:nowrap}th{color:var(--soft);font-weight:500}
 summary{cursor:pointer;color:var(--soft);margin:14px 0 6px}
 )";
 
@@ -213,7 +213,9 @@ void Report::charts(const std::vector<std::string>& svg) {
 void Report::table(const std::vector<std::string>& names, const std::vector<std::vector<std::string>>& rows,
                    const std::string& folded) {
   if (!folded.empty()) body_ += fmt::format("<details><summary>{}</summary>\n", escape_xml(folded));
-  body_ += "<div class=\"scroll\"><table>\n<tr>";
+  // Many columns scroll anyway: their cells need not wrap.
+  body_ += names.size() > 8 ? "<div class=\"scroll\"><table class=\"wide\">\n<tr>"
+                            : "<div class=\"scroll\"><table>\n<tr>";
   for (const std::string& name : names) body_ += fmt::format("<th>{}</th>", escape_xml(name));
   body_ += "</tr>\n";
   for (const auto& row : rows) {
