@@ -128,6 +128,8 @@ __global__ void __launch_bounds__(256, 2)
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           score[r] = sum_groups<G>(dot(q[r], k));
+          // What pads the tile must not be the maximum where all scores are far below zero.
+          if (j >= valid) score[r] = -1e30f;
           higher = higher || score[r] > maximum[r] + 8.0f;
         }
         // Rescaling waits until a score is 2^8 above the running maximum, and is then the whole warp's.

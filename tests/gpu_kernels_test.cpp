@@ -641,6 +641,33 @@ void check_epilogue(int rows, int columns, Activation activation, double rate, b
   for (std::size_t i = 0; i < a.size(); ++i) ASSERT_EQ(out[1][i] == 0, truth[1][i] == 0) << "mask at " << i;
 }
 
+// All scores of a row far below zero: what pads its last four must not become the maximum.
+TEST(GpuAttention, ScoresFarBelowZero) {
+  const int D = 9, width = 4;
+  const Widths widths{width, width, 0};
+  Floats p, mean(width);
+  for (int d = 0; d < D; ++d) {
+    for (int o = 0; o < 3 * width; ++o)
+      p.push_back(o < width ? static_cast<float>(d + o) : o < 2 * width ? 30.0f : -30.0f);
+  }
+  for (int o = 0; o < width; ++o) mean[static_cast<std::size_t>(o)] = static_cast<float>(4 + o);
+  const Device<float> p_d(p, "P"), b_d(Floats(3 * width), "b");
+  const Projected in{p_d, 3 * width, nullptr, nullptr, nullptr, b_d};
+  const auto floats = AttentionMemory::floats(1, D, widths);
+  const Device<float> operands(static_cast<std::size_t>(floats.operands), "operands"),
+      probabilities(static_cast<std::size_t>(floats.probabilities), "probabilities");
+  const Device<float> products(D * width, "C"), fused(D * width, "C, fused"), lse(D, "lse");
+  const Blas blas = blas_create(nullptr, false);
+  attention_forward_products(blas, {operands, probabilities, nullptr}, products, width, in, 1, D, widths, nullptr);
+  attention_forward(fused, width, lse, in, 1, D, widths, nullptr);
+  const Floats by_products = products.values(), by_one = fused.values();
+  blas_destroy(blas);
+  for (std::size_t i = 0; i < by_products.size(); ++i) {
+    EXPECT_TRUE(std::abs(by_products[i] - mean[i % width]) <= 1e-5f) << by_products[i];
+    EXPECT_TRUE(std::abs(by_one[i] - mean[i % width]) <= 1e-5f) << by_one[i];
+  }
+}
+
 TEST(GpuRelatives, BiasActivationDropoutAndColumnSums) {
   for (const auto& [rows, columns] :
        {std::pair(1, 1), {3, 5}, {70, 7}, {37, 64}, {600, 16}, {5, 321}, {2, 1030}, {3, 861}}) {

@@ -291,6 +291,7 @@ TEST_F(Predict, TheEnsembleOfSeedsIsItsMeanForecast) {
   const Json one = document(small("one", {"--seeds", "3"}));
   EXPECT_TRUE(near(one["ensemble"]["test_mse"], one["mean"]["test_mse"]));
   EXPECT_FALSE(document({"eval", path("run/seed-1")}).contains("ensemble"));
+  EXPECT_FALSE(document(small("untested", split + Words{"--seeds", "1,2", "--no-test"})).contains("ensemble"));
 }
 
 TEST_F(Predict, OnlyTheTargets) {

@@ -263,10 +263,10 @@ int train(const Invocation& invocation) {
                               runs.back()["test_mae"].dump()));
   }
   Json document = summarise("train", folder.string(), std::move(runs));
-  document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment,
-                                  model::window_starts(model::with_lookback(experiment.splits.test, settings.lookback),
-                                                       settings.lookback, settings.horizon),
-                                  device);
+  if (!settings.no_test) {
+    const auto starts = all_starts(model::with_lookback(experiment.splits.test, settings.lookback), settings);
+    document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment, starts, device);
+  }
   write_seeds_report(folder, document);
   write_atomic(folder / "result.json", document.dump(2) + "\n");
   return report(document);
