@@ -19,7 +19,7 @@
 #include <cstring>
 #include <numbers>
 
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/revin.h"
 
 namespace samformer::kernels {

@@ -1,17 +1,17 @@
-# The GPU code (kernels/*.cu and optim/gpu_*.cpp), twice: samformer_emulated for the SIMT emulator, built by the host
+# The GPU code (kernels/cuda/*.cu and optim/gpu_*.cpp), twice: samformer_emulated for the SIMT emulator, built by the host
 # compiler for the tests; samformer_gpu for CUDA where nvcc is found, elsewhere the device list that is empty. Their
 # symbols live in different inline namespaces, so both can be linked.
-file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu)
+file(GLOB gpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/cuda/*.cu)
 
 # The thread sanitizer does not follow the emulator's fibers.
 if(SAMFORMER_TESTS AND NOT SAMFORMER_SANITIZE MATCHES "thread")
   # A wrapper a file, because CMake gives a source one language.
-  set(emulated_sources ${PROJECT_SOURCE_DIR}/kernels/simt.cpp ${PROJECT_SOURCE_DIR}/optim/gpu_device.cpp
+  set(emulated_sources ${PROJECT_SOURCE_DIR}/kernels/simt/simt.cpp ${PROJECT_SOURCE_DIR}/optim/gpu_device.cpp
       ${PROJECT_SOURCE_DIR}/optim/gpu_network.cpp)
   foreach(source ${gpu_sources})
     cmake_path(GET source STEM name)
     set(wrapper ${PROJECT_BINARY_DIR}/emulated/${name}.cpp)
-    file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"kernels/${name}.cu\"\n")
+    file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"kernels/cuda/${name}.cu\"\n")
     list(APPEND emulated_sources ${wrapper})
   endforeach()
   add_library(samformer_emulated STATIC ${emulated_sources})

@@ -1,11 +1,11 @@
-// Element-wise and reducing kernels of the general operations (core/ops.h). Matrices [rows][n], rows ld apart.
+// Element-wise and reducing kernels of the general operations (core/ops/ops.h). Matrices [rows][n], rows ld apart.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace samformer::kernels {
 

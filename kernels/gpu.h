@@ -36,7 +36,7 @@ class GpuError : public std::runtime_error {
 constexpr int channel_stride(int channels) { return (channels + 7) & ~7; }
 
 // ---- the runtime: what differs between a GPU and the emulator ------------------------------------------------------
-// core/gpu.h owns what is created here.
+// core/device_memory.h owns what is created here.
 
 struct DeviceInfo {
   std::string name;

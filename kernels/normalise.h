@@ -14,8 +14,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace samformer::kernels {
 

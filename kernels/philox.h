@@ -1,6 +1,6 @@
 // Philox4x32-10, a counter-based random generator: block(counter, key) is a pure function, so every number has an
 // address and is the same on every device, in any order and after a resume. One source for the CPU and for nvcc.
-// Addresses: key = seed; counter = {index low, index high, sub, stream}; core/philox.h lists the streams.
+// Addresses: key = seed; counter = {index low, index high, sub, stream}; core/random.h lists the streams.
 // Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (known answers from Random123).
 #pragma once
 

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/bf16.h"
+#include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
 
 namespace samformer::kernels {

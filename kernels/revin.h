@@ -12,8 +12,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "kernels/parallel.h"
-#include "kernels/simd.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace samformer::kernels {
 

@@ -17,7 +17,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/parallel.h"
+#include "kernels/cpu/parallel.h"
 
 namespace samformer::kernels {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/philox.h"
+#include "core/random.h"
 
 namespace samformer::model {
 namespace {

@@ -4,14 +4,14 @@
 //   shape() with D, L, H     parameters()     has_revin()     initialise(weights, seed, init, head)
 //   forward(tape, weights, gradients, input, pass) for float, double and Dual<double>
 //
-// and is one of the alternatives of model/model.h. `weights` and `gradients` are slabs; without gradients nothing is
+// and is one of the alternatives of model/registry.h. `weights` and `gradients` are slabs; without gradients nothing is
 // differentiated. A training pass may write to the slab's tensors that are not trained (running averages).
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
-#include "core/ops.h"
+#include "core/ops/ops.h"
 #include "model/parameters.h"
 
 namespace samformer::model {

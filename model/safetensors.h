@@ -18,7 +18,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "core/file.h"
+#include "core/io/file.h"
 
 namespace samformer::model {
 
@@ -48,7 +48,7 @@ TensorSource tensor_source(std::string name, std::vector<std::int64_t> shape, co
   return {std::move(name), dtype_of<T>(), std::move(shape), data};
 }
 
-// Atomic (core/file.h). Duplicate names are Error(Exit::internal).
+// Atomic (core/io/file.h). Duplicate names are Error(Exit::internal).
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorSource> tensors,
                        const Metadata& metadata = {});
 

@@ -16,8 +16,8 @@
 
 #include "core/profile.h"
 #include "kernels/gpu_backend.h"
-#include "optim/evaluation.h"
-#include "optim/training.h"
+#include "optim/evaluator.h"
+#include "optim/step.h"
 
 namespace samformer::optim {
 

@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/gpu.h"
+#include "core/device_memory.h"
 #include "core/profile.h"
-#include "model/model.h"
+#include "model/registry.h"
 
 namespace samformer::optim {
 inline namespace SAMFORMER_GPU_BACKEND {

@@ -1,6 +1,6 @@
 #include "optim/least_squares.h"
 
-#include "model/normal_equations.h"
+#include "optim/normal_equations.h"
 
 namespace samformer::optim {
 

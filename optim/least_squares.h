@@ -11,8 +11,8 @@
 
 #include <vector>
 
-#include "model/series.h"
-#include "optim/evaluation.h"
+#include "model/data/series.h"
+#include "optim/evaluator.h"
 
 namespace samformer::optim {
 

@@ -5,7 +5,7 @@
 #include <limits>
 #include <numbers>
 
-#include "core/philox.h"
+#include "core/random.h"
 
 namespace samformer::optim {
 namespace {

@@ -21,8 +21,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/file.h"
-#include "core/sha256.h"
+#include "core/io/file.h"
+#include "core/io/sha256.h"
 #include "model/safetensors.h"
 #include "tests/program.h"
 

@@ -11,11 +11,11 @@
 #include <limits>
 #include <vector>
 
-#include "core/philox.h"
+#include "core/random.h"
 
 namespace samformer::numeric {
 
-inline constexpr std::uint32_t test_stream = 1000;  // away from the streams of the engine (core/philox.h)
+inline constexpr std::uint32_t test_stream = 1000;  // away from the streams of the engine (core/random.h)
 
 // n standard normals: number i follows from seed, sub and i alone.
 template <class T = double>

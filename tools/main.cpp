@@ -8,12 +8,12 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "tools/command_line.h"
-#include "tools/commands.h"
-#include "tools/console.h"
-#include "tools/document.h"
-#include "tools/settings.h"
-#include "tools/signals.h"
+#include "tools/cli/command_line.h"
+#include "tools/cli/console.h"
+#include "tools/cli/document.h"
+#include "tools/cli/settings.h"
+#include "tools/cli/signals.h"
+#include "tools/commands/commands.h"
 
 namespace samformer::tools {
 namespace {

@@ -1,0 +1,319 @@
+#include "model/data/series.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace samformer::model {
+namespace {
+
+constexpr std::array<double, 3> kRatio = {0.7, 0.1, 0.2};
+constexpr std::int64_t kEttMonth = 30 * 24;  // rows; 12 months train, 4 validation, 4 test
+
+// A date that a person typed: without an offset it is a wall clock, with one it is a moment.
+struct Moment {
+  Stamp stamp;
+  bool zoned = false;
+
+  bool after(const Stamp& row) const {
+    if (zoned) return compare(row, stamp) < 0;
+    return std::pair(row.seconds, row.nanoseconds) < std::pair(stamp.seconds, stamp.nanoseconds);
+  }
+};
+
+std::optional<Moment> parse_moment(const Series& series, std::string_view text) {
+  for (const std::string& pattern : {series.date_format.pattern, std::string()}) {
+    DateFormat format;
+    format.pattern = pattern;
+    Moment moment;
+    if (parse_stamp(text, format, moment.stamp)) {
+      moment.zoned = format.zone != Zone::none;
+      return moment;
+    }
+  }
+  return std::nullopt;
+}
+
+std::int64_t first_row_from(const Series& series, const Moment& moment) {
+  const auto row =
+      std::find_if(series.dates.begin(), series.dates.end(), [&](const Stamp& s) { return !moment.after(s); });
+  return row - series.dates.begin();
+}
+
+std::vector<std::string_view> split_commas(std::string_view text) {
+  std::vector<std::string_view> parts;
+  while (true) {
+    const std::size_t comma = text.find(',');
+    parts.push_back(text.substr(0, comma));
+    if (comma == std::string_view::npos) return parts;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+[[noreturn]] void refuse_rule(const std::string& rule, std::string_view what) {
+  throw Error(Exit::usage, fmt::format("--split '{}': {}", rule, what))
+      .hint("auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C or dates:VAL,TEST[,END]");
+}
+
+template <class Number>
+std::array<Number, 3> three_numbers(const std::string& rule, std::string_view text) {
+  const std::vector<std::string_view> parts = split_commas(text);
+  std::array<Number, 3> numbers{};
+  if (parts.size() != 3) refuse_rule(rule, "expected three numbers: train, validation, test");
+  for (std::size_t i = 0; i < 3; ++i) {
+    const char* const end = parts[i].data() + parts[i].size();
+    const auto [stop, status] = std::from_chars(parts[i].data(), end, numbers[i]);
+    if (status != std::errc() || stop != end || !(numbers[i] > Number{0})) {
+      refuse_rule(rule, fmt::format("'{}' is not a number above 0", parts[i]));
+    }
+  }
+  return numbers;
+}
+
+Splits consecutive(std::string rule, std::int64_t train, std::int64_t val, std::int64_t test) {
+  return {std::move(rule), {0, train}, {train, train + val}, {train + val, train + val + test}};
+}
+
+Splits fixed_rows(std::string rule, const Series& series, std::array<std::int64_t, 3> parts) {
+  std::int64_t left = series.rows;
+  for (const std::int64_t part : parts) {
+    if (part > left) {
+      throw Error(Exit::data, fmt::format("the split {} needs {} + {} + {} rows, the series has {}", rule, parts[0],
+                                          parts[1], parts[2], series.rows))
+          .at(series.path)
+          .hint("choose another --split, for example --split ratio");
+    }
+    left -= part;
+  }
+  return consecutive(std::move(rule), parts[0], parts[1], parts[2]);
+}
+
+Splits by_ratio(const std::array<double, 3>& share, std::int64_t rows) {
+  const auto n = static_cast<double>(rows);
+  const auto train = static_cast<std::int64_t>(share[0] * n);
+  const auto test = static_cast<std::int64_t>(share[2] * n);
+  return consecutive(fmt::format("ratio:{},{},{}", share[0], share[1], share[2]), train,
+                     std::max<std::int64_t>(rows - test - train, 0), test);
+}
+
+std::array<double, 3> parse_ratio(const std::string& rule) {
+  if (rule == "ratio") return kRatio;
+  const auto share = three_numbers<double>(rule, std::string_view(rule).substr(6));
+  if (!(std::abs(share[0] + share[1] + share[2] - 1) <= 1e-9)) refuse_rule(rule, "the three shares must add up to 1");
+  if (*std::min_element(share.begin(), share.end()) < 0.001) refuse_rule(rule, "a share is below 0.001");
+  return share;
+}
+
+Splits by_dates(const std::string& rule, const Series& series) {
+  if (series.dates.empty()) refuse_rule(rule, "the series was read without dates");
+  const std::vector<std::string_view> parts = split_commas(std::string_view(rule).substr(6));
+  if (parts.size() != 2 && parts.size() != 3) refuse_rule(rule, "expected two or three dates");
+  std::vector<Moment> moments;
+  for (const std::string_view part : parts) {
+    const auto moment = parse_moment(series, part);
+    if (!moment) refuse_rule(rule, fmt::format("'{}' is not a date (expected one like {})", part, series.date(0)));
+    moments.push_back(*moment);
+  }
+  const std::int64_t val = first_row_from(series, moments[0]);
+  const std::int64_t test = first_row_from(series, moments[1]);
+  const std::int64_t end = moments.size() == 3 ? first_row_from(series, moments[2]) : series.rows;
+  if (test < val || end < test) refuse_rule(rule, "the dates must rise");
+  return consecutive(rule, val, test - val, end - test);
+}
+
+bool fits(const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
+  return splits.train.size() - lookback >= horizon && splits.val.size() >= horizon && splits.test.size() >= horizon;
+}
+
+// The fewest rows of which the splits' rule makes parts that are long enough.
+std::int64_t rows_needed(const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
+  if (!splits.rule.starts_with("ratio")) return lookback + 3 * horizon;
+  const auto share = parse_ratio(splits.rule);
+  const auto at_least = [](std::int64_t rows, double part) { return static_cast<double>(rows) / part; };
+  const double start = std::max({at_least(lookback + horizon, share[0]), at_least(horizon, share[1]) - 2 / share[1],
+                                 at_least(horizon, share[2]), 1.0});
+  auto rows = static_cast<std::int64_t>(std::min(start, 1e15));
+  while (rows < 1'000'000'000'000'000 && !fits(by_ratio(share, rows), lookback, horizon)) ++rows;
+  return rows;
+}
+
+}  // namespace
+
+std::string Series::date(std::int64_t row) const {
+  if (dates.empty()) return fmt::format("row {}", row + 1);
+  return format_stamp(dates.at(static_cast<std::size_t>(row)), date_format);
+}
+
+void require_clean(const Series& series) {
+  for (const Finding& finding : series.findings) {
+    if (finding.severity == Severity::refuse) {
+      throw Error(Exit::data, finding.message).at(finding.file, finding.line, finding.column).hint(finding.hint);
+    }
+  }
+}
+
+std::int64_t find_row(const Series& series, const std::string& text) {
+  if (series.dates.empty()) {
+    std::int64_t row = 0;
+    const auto [stop, status] = std::from_chars(text.data(), text.data() + text.size(), row);
+    if (status == std::errc() && stop == text.data() + text.size() && row >= 1 && row <= series.rows) return row - 1;
+    throw Error(Exit::usage,
+                fmt::format("'{}' is not a row: a series without dates has rows 1 to {}", text, series.rows));
+  }
+  const auto moment = parse_moment(series, text);
+  const std::int64_t row = moment ? first_row_from(series, *moment) : series.rows;
+  if (row == series.rows || Moment{series.dates[static_cast<std::size_t>(row)], moment->zoned}.after(moment->stamp)) {
+    throw Error(Exit::usage, fmt::format("no row has the date '{}'", text))
+        .hint(fmt::format("the dates go from {} to {}", series.date(0), series.date(series.rows - 1)));
+  }
+  return row;
+}
+
+std::vector<int> select_targets(Series& series, Features features, const std::vector<std::string>& targets) {
+  std::vector<int> indices;
+  if (features == Features::m) {
+    if (!targets.empty()) {
+      throw Error(Exit::usage, "--target needs --features S or MS")
+          .hint("S: the targets alone; MS: all channels are inputs, the targets are forecast");
+    }
+    indices.resize(series.channels.size());
+    std::iota(indices.begin(), indices.end(), 0);
+    return indices;
+  }
+  for (const std::string& target : targets.empty() ? std::vector{series.channels.back()} : targets) {
+    const auto found = std::find(series.channels.begin(), series.channels.end(), target);
+    if (found == series.channels.end()) {
+      throw Error(Exit::usage, fmt::format("--target '{}' is not a channel of {}", target, series.path))
+          .hint(fmt::format("the nearest is '{}'", nearest_name(target, series.channels)));
+    }
+    const int index = static_cast<int>(found - series.channels.begin());
+    if (std::find(indices.begin(), indices.end(), index) != indices.end()) {
+      throw Error(Exit::usage, fmt::format("--target names '{}' twice", target));
+    }
+    indices.push_back(index);
+  }
+  if (features == Features::ms) return indices;
+
+  std::vector<std::string> channels;
+  std::vector<double> values;
+  values.reserve(indices.size() * static_cast<std::size_t>(series.rows));
+  for (int& index : indices) {
+    const auto channel = series.channel(index);
+    values.insert(values.end(), channel.begin(), channel.end());
+    channels.push_back(series.channels[static_cast<std::size_t>(index)]);
+    index = static_cast<int>(channels.size()) - 1;
+  }
+  series.channels = std::move(channels);
+  series.values = std::move(values);
+  return indices;
+}
+
+std::string split_rule(const std::string& rule, std::string name) {
+  if (rule != "auto") return rule;
+  std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  return name == "etth1" || name == "etth2" ? "ett-hour"
+                                            : (name == "ettm1" || name == "ettm2" ? "ett-minute" : "ratio");
+}
+
+Splits split_rows(const std::string& rule, const Series& series) {
+  const std::string resolved = split_rule(rule, series.name);
+  if (resolved == "ett-hour") return fixed_rows(resolved, series, {12 * kEttMonth, 4 * kEttMonth, 4 * kEttMonth});
+  if (resolved == "ett-minute") return fixed_rows(resolved, series, {48 * kEttMonth, 16 * kEttMonth, 16 * kEttMonth});
+  if (resolved == "ratio" || resolved.starts_with("ratio:")) return by_ratio(parse_ratio(resolved), series.rows);
+  if (resolved.starts_with("rows:")) {
+    return fixed_rows(resolved, series, three_numbers<std::int64_t>(resolved, std::string_view(resolved).substr(5)));
+  }
+  if (resolved.starts_with("dates:")) return by_dates(resolved, series);
+  const std::vector<std::string> known = {"auto", "ett-hour", "ett-minute", "ratio", "rows", "dates"};
+  refuse_rule(rule,
+              fmt::format("unknown rule; the nearest is '{}'", nearest_name(rule.substr(0, rule.find(':')), known)));
+}
+
+void check_length(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
+  if (fits(splits, lookback, horizon)) {
+    if (series.rows > std::numeric_limits<std::int32_t>::max()) {
+      throw Error(Exit::data, fmt::format("{} rows are more than 2^31 - 1", series.rows)).at(series.path);
+    }
+    return;
+  }
+  const std::int64_t shorter = std::min(splits.val.size(), splits.test.size());
+  const std::int64_t horizon_max = std::min(splits.train.size() - lookback, shorter);
+  const std::int64_t lookback_max = shorter >= horizon ? splits.train.size() - horizon : 0;
+  const auto largest = [](std::string_view what, std::string_view given, std::int64_t value, std::int64_t n) {
+    return n > 0 ? fmt::format("the largest {} at {} {} is {}", what, given, value, n)
+                 : fmt::format("no {} fits {} {}", what, given, value);
+  };
+  throw Error(
+      Exit::data,
+      fmt::format("too few rows: {}, and look-back {} with horizon {} needs {} (split {}: train has {} rows and "
+                  "needs {}, validation {} and {}, test {} and {})",
+                  series.rows, lookback, horizon, rows_needed(splits, lookback, horizon), splits.rule,
+                  splits.train.size(), lookback + horizon, splits.val.size(), horizon, splits.test.size(), horizon))
+      .at(series.path)
+      .hint(largest("horizon", "look-back", lookback, horizon_max) + ", " +
+            largest("look-back", "horizon", horizon, lookback_max));
+}
+
+std::int64_t window_count(Span rows, std::int64_t lookback, std::int64_t horizon) {
+  return std::max<std::int64_t>(rows.size() - lookback - horizon + 1, 0);
+}
+
+std::vector<std::int32_t> window_starts(Span rows, std::int64_t lookback, std::int64_t horizon) {
+  SAMFORMER_CHECK(rows.first >= 0 && rows.last <= std::numeric_limits<std::int32_t>::max(), "window rows {}..{}",
+                  rows.first, rows.last);
+  std::vector<std::int32_t> starts(static_cast<std::size_t>(window_count(rows, lookback, horizon)));
+  std::iota(starts.begin(), starts.end(), static_cast<std::int32_t>(rows.first));
+  return starts;
+}
+
+Scaler fit_scaler(const Series& series, Span rows) {
+  SAMFORMER_CHECK(rows.first >= 0 && rows.size() > 0 && rows.last <= series.rows, "scaler rows {}..{} of {}",
+                  rows.first, rows.last, series.rows);
+  Scaler scaler;
+  for (std::int64_t d = 0; d < series.width(); ++d) {
+    const auto values =
+        series.channel(d).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size()));
+    const auto n = static_cast<double>(values.size());
+    double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+    double squares = 0;
+    for (const double value : values) squares += (value - mean) * (value - mean);
+    double deviation = std::sqrt(squares / n);
+    // Rounding of the mean gives a constant channel a tiny deviation, which would blow it up.
+    const auto [least, most] = std::minmax_element(values.begin(), values.end());
+    if (*least == *most) {
+      mean = *least;
+      deviation = 0;
+    }
+    if (deviation == 0) deviation = 1;
+    scaler.mean.push_back(mean);
+    scaler.std.push_back(deviation);
+  }
+  return scaler;
+}
+
+std::vector<float> standardise(const Series& series, const Scaler& scaler) {
+  SAMFORMER_CHECK(scaler.mean.size() == series.channels.size() && scaler.std.size() == series.channels.size(),
+                  "the scaler has {} channels, the series {}", scaler.mean.size(), series.channels.size());
+  std::vector<float> standardised;
+  standardised.reserve(series.values.size());
+  for (std::size_t d = 0; d < scaler.mean.size(); ++d) {
+    for (const double value : series.channel(static_cast<std::int64_t>(d))) {
+      standardised.push_back(static_cast<float>((value - scaler.mean[d]) / scaler.std[d]));
+    }
+  }
+  return standardised;
+}
+
+}  // namespace samformer::model

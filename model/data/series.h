@@ -1,0 +1,103 @@
+// A time series in memory, what is wrong with it, its splits, scaler and windows.
+// Values are channel-major, values[d * rows + t], so that a window of one channel is a contiguous slice: a batch is a
+// list of start rows and no window is ever copied. Splits are row ranges; ETT rules leave the rows after their last
+// test row unused. Scaling: per channel, mean and biased standard deviation of the training rows (1 where constant).
+// Errors: Exit::data for what the file has, Exit::usage for what the flags ask; both name the flag or the file.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/data/calendar.h"
+
+namespace samformer::model {
+
+enum class Severity : std::uint8_t { warn, refuse };
+
+// One finding stands for all cells of one kind in one column; the place is the first one's (from 1; 0: none).
+// Kinds: missing, infinite, unparsable, text-column, ragged, date, date-order, repeated, gap, irregular, step,
+// constant, sentinel.
+struct Finding {
+  Severity severity = Severity::refuse;
+  std::string kind;
+  std::string file;
+  std::int64_t line = 0;
+  std::int64_t column = 0;
+  std::int64_t count = 1;
+  std::string message;
+  std::string hint;
+};
+
+struct Series {
+  std::string path;    // as given; "-" is stdin
+  std::string sha256;  // of the file's bytes; the caller fills it
+  std::string name;    // the file's name without folder and extension
+  std::vector<std::string> channels;
+  std::int64_t rows = 0;
+  std::vector<double> values;  // [D][T]
+  std::vector<Stamp> dates;    // [T]; empty with --no-date
+  DateFormat date_format;
+  Step step;
+  std::vector<Finding> findings;  // by line; refusals and warnings
+
+  std::int64_t width() const { return static_cast<std::int64_t>(channels.size()); }
+  std::span<const double> channel(std::int64_t d) const {
+    return std::span(values).subspan(static_cast<std::size_t>(d * rows), static_cast<std::size_t>(rows));
+  }
+  // The date of a row in the file's own format; "row N" (from 1) with --no-date.
+  std::string date(std::int64_t row) const;
+};
+
+// Throws the first refusal as Error(Exit::data); warnings are left to the caller.
+void require_clean(const Series& series);
+// Row of the date that `text` names (the series' format, or ISO); throws Exit::usage where no row has it.
+std::int64_t find_row(const Series& series, const std::string& text);
+
+enum class Features : std::uint8_t { m, s, ms };
+
+// The targets' channel indices, in the order asked (default: the last column). M: all channels, `targets` must be
+// empty. S: the series is cut down to its targets. An unknown name throws Exit::usage and names the nearest.
+std::vector<int> select_targets(Series& series, Features features, const std::vector<std::string>& targets);
+
+struct Span {
+  std::int64_t first = 0;
+  std::int64_t last = 0;  // exclusive
+
+  std::int64_t size() const { return last - first; }
+  bool operator==(const Span&) const = default;
+};
+
+struct Splits {
+  std::string rule;  // resolved: what `auto` became; reading it again gives the same splits
+  Span train, val, test;
+};
+
+// What `auto` is for a series of this name; other rules are what they are.
+std::string split_rule(const std::string& rule, std::string name);
+// auto | ett-hour | ett-minute | ratio[:A,B,C] | rows:A,B,C | dates:VAL,TEST[,END]. Ratio borders as Python computes
+// them: int(A n) and n - int(C n). VAL and TEST are the first dates of their parts, END the first date after the test.
+Splits split_rows(const std::string& rule, const Series& series);
+// Throws Exit::data unless every part has a window: says the rows it has and needs, the largest horizon at this
+// look-back and the largest look-back at this horizon.
+void check_length(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon);
+
+// Rows whose windows have their targets in `part`: validation and test start `lookback` rows earlier. Not for train.
+inline Span with_lookback(Span part, std::int64_t lookback) { return {part.first - lookback, part.last}; }
+// Windows of lookback + horizon rows, stride 1, wholly inside `rows`.
+std::int64_t window_count(Span rows, std::int64_t lookback, std::int64_t horizon);
+std::vector<std::int32_t> window_starts(Span rows, std::int64_t lookback, std::int64_t horizon);
+
+struct Scaler {
+  std::vector<double> mean;  // [D]
+  std::vector<double> std;   // [D], > 0
+
+  double restore(double standardised, std::size_t d) const { return standardised * std[d] + mean[d]; }
+};
+
+Scaler fit_scaler(const Series& series, Span rows);
+std::vector<float> standardise(const Series& series, const Scaler& scaler);  // [D][T]
+
+}  // namespace samformer::model

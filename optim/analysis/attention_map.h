@@ -1,0 +1,32 @@
+// Attention maps A = softmax_rows(Q K' / sqrt(d_m)) [D][D] of a model's windows, and what they say:
+//
+//   entropy of a row   -sum_j a_ij ln a_ij (ln D: uniform, 0: one channel alone), mean over rows and windows
+//   nuclear norm       sum of A's singular values, of each window's map, then the mean over windows
+//   identity distance  |A - I|_F / sqrt(D), of each window's map, then the mean
+//
+// Rows are queries. Singular values cost O(D^3) a window: over `most_norms` windows, evenly spaced, they are of those;
+// 0: none.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "optim/evaluator.h"
+
+namespace samformer::optim {
+
+struct AttentionSummary {
+  std::vector<double> map;  // [D][D], mean over windows
+  double entropy = 0;
+  double nuclear_norm = 0;
+  double identity_distance = 0;
+  std::int64_t norm_windows = 0;  // windows that the nuclear norm is of
+};
+// `before_batch` is called before each batch of windows and may throw (a signal).
+AttentionSummary attention_summary(
+    const model::Model& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
+    std::span<const std::int32_t> starts, std::int64_t most_norms, const std::function<void()>& before_batch = [] {});
+
+}  // namespace samformer::optim

@@ -1,0 +1,272 @@
+#include "model/data/calendar.h"
+
+#include <gtest/gtest.h>
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace samformer::model {
+namespace {
+
+struct Dates {
+  DateFormat format;
+  std::vector<Stamp> stamps;
+};
+
+Dates read(const std::vector<std::string>& texts, const std::string& pattern = "") {
+  Dates dates;
+  dates.format.pattern = pattern;
+  for (const std::string& text : texts) {
+    Stamp stamp;
+    EXPECT_TRUE(parse_stamp(text, dates.format, stamp)) << text;
+    dates.stamps.push_back(stamp);
+  }
+  return dates;
+}
+
+// The step found in the dates and the dates that follow, written as the dates are.
+std::pair<std::string, std::vector<std::string>> follow(const std::vector<std::string>& texts, int count,
+                                                        const std::string& freq = "", const std::string& pattern = "") {
+  const Dates dates = read(texts, pattern);
+  const Step step = freq.empty() ? infer_step(dates.stamps) : parse_freq(freq, dates.stamps);
+  std::vector<std::string> next;
+  for (const Stamp& stamp : continue_dates(dates.stamps.back(), step, count)) {
+    next.push_back(format_stamp(stamp, dates.format));
+  }
+  return {step.name(), next};
+}
+
+using Found = std::pair<std::string, std::vector<std::string>>;
+
+bool is_date(const std::string& text, const std::string& pattern = "") {
+  DateFormat format;
+  format.pattern = pattern;
+  Stamp stamp;
+  return parse_stamp(text, format, stamp);
+}
+
+TEST(Calendar, WritesWhatItReads) {
+  for (const char* text :
+       {"2016-07-01 00:00:00", "2016-07-01T00:00:00", "2016-07-01", "2016-07", "2016-07-01 05:15", "1990/1/1 0:00",
+        "2016/07/01 09:05:07", "2016-07-01T12:00:00Z", "2016-07-01T12:00:00+02:00", "2016-07-01 12:00:00-0330",
+        "2016-07-01 12:00+02", "2016-07-01 12:00:00.5", "2016-07-01T12:00:00.123456789Z", "1970-01-01 00:00:00.000",
+        "1969-12-31 23:59:59", "0001-01-01", "9999-12-31 23:59", "2000-02-29"}) {
+    const Dates dates = read({text});
+    EXPECT_EQ(format_stamp(dates.stamps[0], dates.format), text);
+  }
+}
+
+TEST(Calendar, SecondsAreUnixSeconds) {
+  EXPECT_EQ(read({"2016-07-01 00:00:00"}).stamps[0].seconds, 1467331200);
+  EXPECT_EQ(read({"2016-07-01T02:00:00+02:00"}).stamps[0].utc_seconds(), 1467331200);
+  EXPECT_EQ(read({"1900-03-01"}).stamps[0].seconds, -2203891200);
+}
+
+TEST(Calendar, FormatLearnsFromEveryDate) {
+  const Dates dates = read({"1990/10/10 10:00", "1990/1/1 0:00", "1990/10/10 10:00"});
+  EXPECT_EQ(format_stamp(dates.stamps[1], dates.format), "1990/1/1 0:00");
+  const Dates fractions = read({"2020-01-01 00:00:00", "2020-01-01 00:00:00.250"});
+  EXPECT_EQ(format_stamp(fractions.stamps[0], fractions.format), "2020-01-01 00:00:00.000");
+}
+
+TEST(Calendar, RefusesWhatIsNoDate) {
+  for (const char* text : {"",
+                           "x",
+                           "2016",
+                           "5.8",
+                           "2016-13-01",
+                           "2016-00-01",
+                           "2016-02-30",
+                           "2015-02-29",
+                           "2100-02-29",
+                           "2016-07-32",
+                           "01/07/2016",
+                           "7/1/2016 0:00",
+                           "2016-07/01",
+                           "2016-07-01 24:00",
+                           "2016-07-01 00:60",
+                           "2016-07-01 00:00:60",
+                           "2016-07-01 00",
+                           "2016-07-01  00:00",
+                           "2016-07-01T",
+                           "2016-07-01 00:00x",
+                           "2016-07-01 00:00:00.",
+                           "2016-07-01 00:00:00.1234567890",
+                           "2016-07-01 00:00+",
+                           "2016-07-01 00:00+1",
+                           "2016-07-01 00:00+19:00",
+                           "2016-07-01 00:00+01:60",
+                           "2016/7",
+                           "20160701",
+                           "2016-07-01 00:00:00Z ",
+                           "12016-07-01"}) {
+    EXPECT_FALSE(is_date(text)) << text;
+  }
+}
+
+TEST(Calendar, AllDatesOrNoneHaveAnOffset) {
+  DateFormat format;
+  Stamp stamp;
+  EXPECT_TRUE(parse_stamp("2016-07-01T00:00Z", format, stamp));
+  EXPECT_FALSE(parse_stamp("2016-07-01T01:00", format, stamp));
+  EXPECT_TRUE(parse_stamp("2016-07-01T01:00+01:00", format, stamp));
+}
+
+TEST(Calendar, PatternsReadAndWrite) {
+  for (const auto& [pattern, text] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"%d.%m.%Y %H:%M", "01.07.2016 05:00"},
+           {"%d/%m/%y", "1/7/16"},
+           {"%b %d, %Y %I:%M:%S %p", "Jul 01, 2016 12:30:00 AM"},
+           {"%d %B %Y", "29 February 2020"},
+           {"%Y%m%d%H", "2016070105"},
+           {"%Y-%m-%dT%H:%M:%S.%f%z", "2016-07-01T05:00:00.250+02:00"},
+           {"%s", "1467331200"},
+           {"%Y", "1990"},
+           {"%Y%%", "1990%"}}) {
+    check_date_pattern(pattern);
+    const Dates dates = read({text}, pattern);
+    EXPECT_EQ(format_stamp(dates.stamps[0], dates.format), text) << pattern;
+  }
+  EXPECT_EQ(read({"31/12/68"}, "%d/%m/%y").stamps[0], read({"2068-12-31"}).stamps[0]);
+  EXPECT_EQ(read({"jan 5 1999 12:00 pm"}, "%b %d %Y %I:%M %p").stamps[0], read({"1999-01-05 12:00"}).stamps[0]);
+  EXPECT_EQ(read({"1467331200"}, "%s").stamps[0], read({"2016-07-01"}).stamps[0]);
+  EXPECT_FALSE(is_date("01.07.2016", "%d.%m.%Y %H:%M"));
+  EXPECT_FALSE(is_date("01.07.2016x", "%d.%m.%Y"));
+  EXPECT_FALSE(is_date("13:00 AM 2016-01-01", "%I:%M %p %Y-%m-%d"));
+  for (const char* bad : {"%Q", "%d.%m", "%Y %d", "%Y-%m-%d %I", "%Y%", ""}) {
+    EXPECT_THROW(check_date_pattern(bad), Error) << bad;
+  }
+}
+
+TEST(Calendar, StepsFollowTheCalendar) {
+  EXPECT_EQ(follow({"2016-07-01 23:15:00", "2016-07-01 23:30:00", "2016-07-01 23:45:00"}, 2),
+            Found("15 minutes", {"2016-07-02 00:00:00", "2016-07-02 00:15:00"}));
+  EXPECT_EQ(follow({"2016-12-31 22:00", "2016-12-31 23:00"}, 1), Found("1 hour", {"2017-01-01 00:00"}));
+  EXPECT_EQ(follow({"2020-02-27", "2020-02-28"}, 2), Found("1 day", {"2020-02-29", "2020-03-01"}));
+  EXPECT_EQ(follow({"2019-02-27", "2019-02-28"}, 1), Found("1 day", {"2019-03-01"}));
+  EXPECT_EQ(follow({"1990/1/1 0:00", "1990/1/2 0:00"}, 1), Found("1 day", {"1990/1/3 0:00"}));
+  EXPECT_EQ(follow({"2020-02-15", "2020-02-22"}, 2), Found("1 week", {"2020-02-29", "2020-03-07"}));
+  EXPECT_EQ(follow({"2020-01-01 00:00:00.25", "2020-01-01 00:00:00.50"}, 3),
+            Found("250 milliseconds", {"2020-01-01 00:00:00.75", "2020-01-01 00:00:01.00", "2020-01-01 00:00:01.25"}));
+  EXPECT_EQ(follow({"2020-01-01 00:00", "2020-01-02 12:00", "2020-01-04 00:00"}, 1),
+            Found("36 hours", {"2020-01-05 12:00"}));
+}
+
+TEST(Calendar, MonthsEndStartOrClamp) {
+  EXPECT_EQ(follow({"2019-11-30", "2019-12-31", "2020-01-31"}, 3),
+            Found("1 month (end)", {"2020-02-29", "2020-03-31", "2020-04-30"}));
+  EXPECT_EQ(follow({"2018-12-31", "2019-01-31"}, 2), Found("1 month (end)", {"2019-02-28", "2019-03-31"}));
+  EXPECT_EQ(follow({"2019-11-01", "2019-12-01"}, 2), Found("1 month (start)", {"2020-01-01", "2020-02-01"}));
+  EXPECT_EQ(follow({"2018-11-30", "2018-12-30", "2019-01-30"}, 3),
+            Found("1 month (day 30)", {"2019-02-28", "2019-03-30", "2019-04-30"}));
+  EXPECT_EQ(follow({"2019-01-30", "2019-02-28"}, 1), Found("1 month (day 30)", {"2019-03-30"}));
+  EXPECT_EQ(follow({"2019-03-31", "2019-06-30", "2019-09-30"}, 2),
+            Found("1 quarter (end)", {"2019-12-31", "2020-03-31"}));
+  EXPECT_EQ(follow({"2019-01-01 06:00", "2019-07-01 06:00"}, 1), Found("2 quarters (start)", {"2020-01-01 06:00"}));
+  EXPECT_EQ(follow({"2012-02-29", "2013-02-28", "2014-02-28"}, 2), Found("1 year (end)", {"2015-02-28", "2016-02-29"}));
+  EXPECT_EQ(follow({"2019-11", "2019-12"}, 2), Found("1 month (start)", {"2020-01", "2020-02"}));
+  EXPECT_EQ(follow({"1990", "1991"}, 1, "", "%Y"), Found("1 year (start)", {"1992"}));
+}
+
+TEST(Calendar, BusinessDaysSkipWeekends) {
+  EXPECT_EQ(follow({"2024-02-28", "2024-02-29", "2024-03-01", "2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07",
+                    "2024-03-08"},
+                   2),
+            Found("1 business day", {"2024-03-11", "2024-03-12"}));
+  // Without a weekend in sight the days are plain days.
+  EXPECT_EQ(follow({"2024-03-06", "2024-03-07", "2024-03-08"}, 1), Found("1 day", {"2024-03-09"}));
+  EXPECT_EQ(follow({"2024-03-06", "2024-03-07", "2024-03-08"}, 2, "b"),
+            Found("1 business day", {"2024-03-11", "2024-03-12"}));
+  EXPECT_EQ(follow({"2024-03-09"}, 1, "b"), Found("1 business day", {"2024-03-11"}));
+  EXPECT_EQ(follow({"1969-12-26"}, 3, "b"), Found("1 business day", {"1969-12-29", "1969-12-30", "1969-12-31"}));
+}
+
+TEST(Calendar, OffsetsAreKept) {
+  // Europe, spring: 01:00+01:00 is followed by 03:00+02:00.
+  EXPECT_EQ(follow({"2024-03-31T00:00:00+01:00", "2024-03-31T01:00:00+01:00", "2024-03-31T03:00:00+02:00"}, 2),
+            Found("1 hour", {"2024-03-31T04:00:00+02:00", "2024-03-31T05:00:00+02:00"}));
+  EXPECT_EQ(follow({"2024-03-30T00:00+01:00", "2024-03-31T00:00+01:00", "2024-04-01T00:00+02:00"}, 1),
+            Found("1 day", {"2024-04-02T00:00+02:00"}));
+  EXPECT_EQ(follow({"2024-03-31T00:00Z", "2024-03-31T01:00Z"}, 1), Found("1 hour", {"2024-03-31T02:00Z"}));
+  const Dates autumn = read({"2024-10-27T02:30+02:00", "2024-10-27T02:30+01:00"});
+  EXPECT_LT(compare(autumn.stamps[0], autumn.stamps[1]), 0);
+  EXPECT_EQ(steps_between(autumn.stamps[0], autumn.stamps[1], parse_freq("h", {})), 1);
+}
+
+TEST(Calendar, NinetyPercentMustAgree) {
+  std::vector<Stamp> dates;
+  for (int i = 0; i < 21; ++i) dates.push_back({3600 * i});
+  dates[5].seconds += 60;  // spoils two of twenty differences
+  EXPECT_EQ(infer_step(dates).name(), "1 hour");
+  dates[9].seconds += 60;
+  EXPECT_FALSE(infer_step(dates).known());
+  try {
+    continue_dates(dates.back(), infer_step(dates), 1);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code, Exit::data);
+    EXPECT_NE(error.advice.find("--freq"), std::string::npos);
+  }
+  EXPECT_FALSE(infer_step({}).known());
+  EXPECT_FALSE(infer_step(std::vector<Stamp>{{0}}).known());
+  EXPECT_FALSE(infer_step(std::vector<Stamp>{{0}, {0}, {0}}).known());
+  EXPECT_FALSE(infer_step(std::vector<Stamp>{{7200}, {3600}, {0}}).known());
+}
+
+TEST(Calendar, FrequenciesAndSeasons) {
+  const std::vector<Stamp> ends = read({"2024-01-31", "2024-02-29"}).stamps;
+  for (const auto& [freq, name, season] :
+       std::initializer_list<std::tuple<const char*, const char*, int>>{{"15min", "15 minutes", 96},
+                                                                        {"15t", "15 minutes", 96},
+                                                                        {"h", "1 hour", 24},
+                                                                        {"60min", "1 hour", 24},
+                                                                        {"1H", "1 hour", 24},
+                                                                        {"24h", "1 day", 7},
+                                                                        {"d", "1 day", 7},
+                                                                        {"b", "1 business day", 5},
+                                                                        {"w", "1 week", 52},
+                                                                        {"7d", "1 week", 52},
+                                                                        {"m", "1 month (end)", 12},
+                                                                        {"Q", "1 quarter (end)", 4},
+                                                                        {"3m", "1 quarter (end)", 4},
+                                                                        {"y", "1 year (end)", 0},
+                                                                        {"30s", "30 seconds", 0},
+                                                                        {"2h", "2 hours", 0},
+                                                                        {"5min", "5 minutes", 0}}) {
+    const Step step = parse_freq(freq, ends);
+    EXPECT_EQ(step.name(), name) << freq;
+    EXPECT_EQ(step.season(), season) << freq;
+    EXPECT_EQ(parse_freq(step.freq(), ends), step) << freq;
+  }
+  EXPECT_EQ(parse_freq("500000000ns", {}).freq(), "500000000ns");
+  EXPECT_EQ(Step().season(), 0);
+  EXPECT_EQ(Step().name(), "unknown");
+  for (const char* bad :
+       {"", "x", "0h", "-1h", "h1", "1.5h", "99999999999999999999h", "1000000000h", "15", "hh", " h"}) {
+    EXPECT_THROW(parse_freq(bad, {}), Error) << bad;
+  }
+  EXPECT_EQ(format_stamp(continue_dates({}, parse_freq("83333333y", {}), 3).back(), read({"1970-01-01"}).format),
+            "250001969-01-01");
+}
+
+TEST(Calendar, StepsBetween) {
+  const auto between = [](const char* a, const char* b, const char* freq) {
+    const std::vector<Stamp> dates = read({a, b}).stamps;
+    return steps_between(dates[0], dates[1], parse_freq(freq, dates)).value_or(-99);
+  };
+  EXPECT_EQ(between("2024-01-01 00:00", "2024-01-01 05:00", "h"), 5);
+  EXPECT_EQ(between("2024-01-01 05:00", "2024-01-01 00:00", "h"), -5);
+  EXPECT_EQ(between("2024-01-01 00:00", "2024-01-01 00:30", "h"), -99);
+  EXPECT_EQ(between("2024-01-31", "2024-04-30", "m"), 3);
+  EXPECT_EQ(between("2024-01-15", "2024-04-15", "q"), 1);
+  EXPECT_EQ(between("2024-03-01", "2024-03-04", "b"), 1);
+  EXPECT_EQ(between("2024-03-01", "2024-03-03", "b"), -99);
+  EXPECT_EQ(between("2024-03-01", "2024-03-03 01:00", "d"), -99);
+  EXPECT_EQ(between("0001-01-01 00:00", "9999-01-01 00:00", "1ns"), -99);
+}
+
+}  // namespace
+}  // namespace samformer::model

@@ -1,0 +1,413 @@
+#include "model/data/csv.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+#include "core/random.h"
+
+namespace samformer::model {
+namespace {
+
+Series parse(std::string_view text, const CsvOptions& options = {}) { return parse_csv(text, "folder/a.csv", options); }
+
+// The error of reading and then insisting on a clean series; code internal and no text where there is none.
+Error error_of(std::string_view text, const CsvOptions& options = {}) {
+  try {
+    require_clean(parse(text, options));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.file, "folder/a.csv");
+    return error;
+  }
+  return {Exit::internal, ""};
+}
+
+std::vector<double> values(std::initializer_list<double> list) { return list; }
+
+// "kind severity line:column xcount" of every finding.
+std::string findings(const Series& series) {
+  std::string all;
+  for (const Finding& f : series.findings) {
+    all += fmt::format("{} {} {}:{} x{}\n", f.kind, f.severity == Severity::warn ? "warn" : "refuse", f.line, f.column,
+                       f.count);
+  }
+  return all;
+}
+
+bool says(const Error& error, const std::string& part) {
+  return (std::string(error.what()) + "|" + error.advice).find(part) != std::string::npos;
+}
+
+constexpr std::string_view kHours =
+    "date,a,b\n2020-01-01 00:00,1,-2.5\n2020-01-01 01:00,2,3e2\n2020-01-01 02:00,4,0.001\n";
+
+TEST(Csv, ReadsChannelMajor) {
+  const Series series = parse(kHours);
+  EXPECT_EQ(series.name, "a");
+  EXPECT_EQ(series.rows, 3);
+  EXPECT_EQ(series.channels, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(series.values, values({1, 2, 4, -2.5, 300, 0.001}));
+  EXPECT_EQ(series.step.name(), "1 hour");
+  EXPECT_EQ(series.date(2), "2020-01-01 02:00");
+  EXPECT_EQ(findings(series), "");
+}
+
+TEST(Csv, SameSeriesHoweverItIsWritten) {
+  const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+    for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
+    return text;
+  };
+  const std::string plain(kHours);
+  for (const std::string& text :
+       {replaced(plain, "\n", "\r\n"), "\xEF\xBB\xBF" + plain, plain + "\n", plain + "\r\n\n", "\n" + plain,
+        plain.substr(0, plain.size() - 1), replaced(plain, ",", ";"), replaced(plain, ",", "\t"),
+        replaced(plain, ",", " , "), replaced(replaced(plain, "-2.5", "\"-2.5\""), "date", "\"date\""),
+        replaced(plain, ",4,", ",+4.0,"), replaced(plain, "date", "Date"), replaced(plain, "date", "timestamp"),
+        replaced(plain, "date", ""), replaced(plain, "date", "when"), replaced(plain, "0.001", ".001"),
+        replaced(plain, "0.001", "1E-3")}) {
+    const Series series = parse(text);
+    EXPECT_EQ(series.values, parse(kHours).values) << text;
+    EXPECT_EQ(series.dates, parse(kHours).dates) << text;
+    EXPECT_EQ(series.channels, parse(kHours).channels) << text;
+    EXPECT_EQ(findings(series), "") << text;
+  }
+}
+
+TEST(Csv, ByteOrderMarkIsNoPartOfTheFirstName) {
+  EXPECT_EQ(parse("\xEF\xBB\xBF"
+                  "a\n1\n2\n",
+                  {.no_date = true})
+                .channels[0],
+            "a");
+}
+
+TEST(Csv, NumbersAreRoundedOnceLikeFromChars) {
+  const std::uint64_t seed = 11;
+  for (std::uint64_t i = 0; i < 20000; ++i) {
+    const PhiloxBlock random = random_block(seed, 0, 0, i);
+    std::string text = random[0] % 2 == 0 ? "-" : "";
+    const std::uint32_t whole = random[0] / 2 % 12;
+    for (std::uint32_t k = 0; k < whole; ++k) text += static_cast<char>('0' + (random[1] >> (2 * k)) % 10);
+    const std::uint32_t fraction = random[2] % 20 + (whole == 0 ? 1 : 0);
+    if (fraction > 0) text += '.';
+    for (std::uint32_t k = 0; k < fraction; ++k) text += static_cast<char>('0' + (random[3] >> k) % 10);
+    double expected = 0;
+    std::from_chars(text.data(), text.data() + text.size(), expected);
+    const Series series = parse("v\n" + text + "\n1\n", {.no_date = true});
+    ASSERT_EQ(series.values[0], expected) << "seed " << seed << " i " << i << " text " << text;
+    ASSERT_EQ(std::signbit(series.values[0]), std::signbit(expected)) << text;
+  }
+  EXPECT_EQ(parse("v\n1e-999\n-1e-999\n9007199254740993\n", {.no_date = true}).values,
+            values({0, 0, 9007199254740992}));
+}
+
+TEST(Csv, QuotedCells) {
+  const Series series = parse("date,\"a, \"\"x\"\"\",\"two\nlines\"\n2020-01-01,1,2\n\"2020-01-02\",\"3\",x\n");
+  EXPECT_EQ(series.channels, (std::vector<std::string>{"a, \"x\"", "two\nlines"}));
+  EXPECT_EQ(series.values[1], 3);
+  EXPECT_EQ(findings(series), "unparsable refuse 4:3 x1\n");
+  const Error open = error_of("date,a\n2020-01-01,1\n2020-01-02,\"2\n");
+  EXPECT_EQ(open.line, 3);
+  EXPECT_TRUE(says(open, "quote"));
+}
+
+TEST(Csv, NamesThatAreNotUtf8AreWindows1252) {
+  const Series series = parse(
+      "date,T (\xB0"
+      "C),\x80,caf\xC3\xA9\n2020-01-01,1,2,3\n2020-01-02,2,3,4\n");
+  EXPECT_EQ(series.channels, (std::vector<std::string>{"T (\xC2\xB0"
+                                                       "C)",
+                                                       "\xE2\x82\xAC", "caf\xC3\xA9"}));
+  EXPECT_EQ(parse("date,\xED\xA0\x80\n2020-01-01,1\n").channels[0], "\xC3\xAD\xC2\xA0\xE2\x82\xAC");  // a surrogate
+}
+
+TEST(Csv, DuplicateNamesAreRefused) {
+  const Error error = error_of("date,a,b,a\n2020-01-01,1,2,3\n");
+  EXPECT_EQ(error.code, Exit::data);
+  EXPECT_EQ(error.line, 1);
+  EXPECT_EQ(error.column, 4);
+  EXPECT_TRUE(says(error, "'a'"));
+}
+
+TEST(Csv, MissingValues) {
+  const std::string text =
+      "date,a,b\n2020-01-01,,1\n2020-01-02,NaN,2\n2020-01-03,N/"
+      "A,3\n2020-01-04,null,4\n2020-01-05,NA,5\n2020-01-06,6,nan\n";
+  const Series series = parse(text);
+  EXPECT_EQ(findings(series), "missing refuse 2:2 x5\nmissing refuse 7:3 x1\n");
+  EXPECT_TRUE(std::isnan(series.values[4]));
+  const Error error = error_of(text);
+  EXPECT_EQ(error.code, Exit::data);
+  EXPECT_EQ(error.line, 2);
+  EXPECT_EQ(error.column, 2);
+  EXPECT_TRUE(says(error, "'a'") && says(error, "--drop a") && says(error, "4 more"));
+
+  CsvOptions predict;
+  predict.missing_allowed_before_last = 1;
+  predict.columns = {"b", "a"};
+  predict.columns_of_model = true;
+  EXPECT_EQ(findings(parse(text, predict)), "missing warn 2:2 x5\nmissing refuse 7:3 x1\n");
+  predict.columns = {"a"};
+  EXPECT_NO_THROW(require_clean(parse(text, predict)));
+  predict.missing_allowed_before_last = 2;
+  EXPECT_EQ(findings(parse(text, predict)), "missing refuse 6:2 x1\n");
+  predict.missing_allowed_before_last = 100;
+  EXPECT_EQ(findings(parse(text, predict)), "missing refuse 2:2 x5\n");
+}
+
+TEST(Csv, CellsThatAreNotFiniteNumbers) {
+  EXPECT_EQ(findings(parse("date,a,b,c\n2020-01-01,1,inf,0x10\n2020-01-02,1.5x,-Infinity,2\n2020-01-03,2,1e999,3\n2020-"
+                           "01-04,3,2e100,4\n2020-01-05,1 2,1,--5\n2020-01-06,1,2,+-5\n")),
+            "infinite refuse 2:3 x4\nunparsable refuse 2:4 x3\nunparsable refuse 3:2 x2\n");
+  const Error text = error_of("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n");
+  EXPECT_TRUE(says(text, "--drop place") && says(text, "Oslo"));
+  EXPECT_EQ(findings(parse("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n")),
+            "text-column refuse 2:3 x1\nmissing refuse 3:3 x1\n");
+  EXPECT_TRUE(says(error_of("date;a\n2020-01-01;1,5\n2020-01-02;2,5\n"), "decimal points"));
+  EXPECT_EQ(findings(parse("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n", {.drop = {"place"}})), "");
+}
+
+TEST(Csv, RaggedRows) {
+  const std::string text = "date,a,b\n2020-01-01,1,2\n2020-01-02,1\n2020-01-03,2,3,3\n\n2020-01-04,1,2\n";
+  EXPECT_EQ(findings(parse(text)), "ragged refuse 3:2 x3\n");
+  const Error error = error_of(text);
+  EXPECT_EQ(error.line, 3);
+  EXPECT_TRUE(says(error, "2 cells, expected 3"));
+  EXPECT_TRUE(says(error_of("a,b,date\n1,2,2020-01-01\n1\n"), "1 cells, expected 3"));
+}
+
+TEST(Csv, DateColumnIsFoundOrNamed) {
+  const std::string text = "time,x,ds,when\n2020-01-01,1,2021-01-01,2022-01-01\n2020-01-02,2,2021-01-02,2022-01-02\n";
+  EXPECT_EQ(parse(text, {.columns = {"x"}}).date(0), "2021-01-01");
+  EXPECT_EQ(parse(text, {.columns = {"x"}, .date_column = "when"}).date(0), "2022-01-01");
+  EXPECT_EQ(parse(text, {.columns = {"x"}, .drop = {"ds"}}).date(0), "2020-01-01");
+  EXPECT_EQ(parse("x,when,y\n1,2022-01-01,2\n", {}).date(0), "2022-01-01");
+  EXPECT_EQ(error_of(text, {.date_column = "wen"}).code, Exit::usage);
+  EXPECT_TRUE(says(error_of(text, {.date_column = "wen"}), "'when'"));
+
+  const Error none = error_of("a,b\n1,2\n");
+  EXPECT_EQ(none.code, Exit::data);
+  EXPECT_TRUE(says(none, "--date-column") && says(none, "--no-date") && says(none, "--date-format"));
+  const Series plain = parse("a,b\n1,2\n3,4\n", {.freq = "h", .no_date = true});
+  EXPECT_EQ(plain.values, values({1, 3, 2, 4}));
+  EXPECT_TRUE(plain.dates.empty());
+  EXPECT_EQ(plain.step.season(), 24);
+  EXPECT_EQ(plain.date(1), "row 2");
+}
+
+TEST(Csv, DayAndMonthOrderIsNeverGuessed) {
+  const std::string text = "date,a\n1/2/2020,1\n2/2/2020,2\n";
+  const Error error = error_of(text);
+  EXPECT_EQ(error.line, 2);
+  EXPECT_TRUE(says(error, "--date-format") && says(error, "1/2/2020"));
+  const Series series = parse(text, {.date_format = "%d/%m/%Y"});
+  EXPECT_EQ(series.step.name(), "1 day");
+  EXPECT_EQ(series.date(1), "2/2/2020");
+  EXPECT_THROW(parse(text, {.date_format = "%q"}), Error);
+}
+
+TEST(Csv, DatesOutOfOrderRepeatedIrregular) {
+  const auto hours = [](std::initializer_list<int> minutes) {
+    std::string text = "date,a\n";
+    int row = 0;
+    for (const int m : minutes)
+      text += fmt::format("2020-01-{:02} {:02}:{:02},{}\n", 1 + m / 1440, m / 60 % 24, m % 60, row++);
+    return text;
+  };
+  const std::string order = hours(
+      {0, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 660, 720, 780, 840, 900, 960, 1020, 1080, 1200, 1140, 1200});
+  EXPECT_TRUE(says(error_of(hours({0, 120, 60})), "2020-01-01 01:00 after 2020-01-01 02:00"));
+  EXPECT_EQ(error_of(hours({0, 120, 60})).line, 4);
+  EXPECT_EQ(error_of(order).code, Exit::data);
+
+  // 20 regular steps, then one of each.
+  std::string text = "date,a\n";
+  const auto add = [&](int m) {
+    text += fmt::format("2020-01-{:02} {:02}:{:02},{}\n", 1 + m / 1440, m / 60 % 24, m % 60, m % 7);
+  };
+  for (int h = 0; h <= 40; ++h) add(60 * h);
+  add(60 * 40);       // line 43: repeated
+  add(60 * 43);       // line 44: two rows absent
+  add(60 * 43 + 30);  // line 45: off the grid
+  const Series series = parse(text);
+  EXPECT_EQ(findings(series), "repeated warn 43:1 x1\ngap warn 44:1 x1\nirregular warn 45:1 x1\n");
+  EXPECT_NO_THROW(require_clean(series));
+  EXPECT_NE(series.findings[1].message.find("2 rows are absent"), std::string::npos);
+
+  const Series unknown = parse(hours({0, 60, 70, 200, 210}));
+  EXPECT_EQ(findings(unknown), "step warn 3:1 x1\n");
+  EXPECT_FALSE(unknown.step.known());
+  EXPECT_EQ(findings(parse(hours({0, 60, 70, 200, 210}), {.freq = "10min"})), "gap warn 3:1 x2\n");
+}
+
+TEST(Csv, ConstantChannelsAndSentinels) {
+  std::string text = "date,flat,wind,signal\n";
+  for (int t = 0; t < 24; ++t) {
+    text += fmt::format("2020-01-01 {:02}:00,5,{},{}\n", t, t == 7 || t == 9 ? -9999 : t, t == 3 ? 99 : 10 * t);
+  }
+  const Series series = parse(text);
+  EXPECT_EQ(findings(series), "constant warn 2:2 x1\nsentinel warn 9:3 x2\n");
+  EXPECT_NO_THROW(require_clean(series));
+}
+
+TEST(Csv, ColumnsAndDrop) {
+  const std::string text = "date,a,b,c\n2020-01-01,1,2,x\n2020-01-02,4,5,y\n";
+  const Series series = parse(text, {.columns = {"b", "a"}});
+  EXPECT_EQ(series.channels, (std::vector<std::string>{"b", "a"}));
+  EXPECT_EQ(series.values, values({2, 5, 1, 4}));
+  EXPECT_EQ(findings(series), "");
+  EXPECT_EQ(parse(text, {.drop = {"c", "a"}}).values, values({2, 5}));
+  const Error unknown = error_of(text, {.columns = {"a", "B2"}});
+  EXPECT_EQ(unknown.code, Exit::usage);
+  EXPECT_TRUE(says(unknown, "'b'"));
+  EXPECT_EQ(error_of(text, {.columns = {"a", "z"}, .columns_of_model = true}).code, Exit::data);
+  EXPECT_EQ(error_of(text, {.drop = {"z"}}).code, Exit::usage);
+  EXPECT_EQ(error_of(text, {.columns = {"a", "a"}}).code, Exit::usage);
+  EXPECT_EQ(error_of(text, {.columns = {"a"}, .drop = {"a"}}).code, Exit::usage);
+  EXPECT_EQ(error_of(text, {.columns = {"date"}}).code, Exit::usage);
+  EXPECT_EQ(error_of(text, {.drop = {"a", "b", "c"}}).code, Exit::data);
+}
+
+TEST(Csv, NothingToRead) {
+  for (const std::string_view text : {"", "\n\n", "  \n", "date,a\n", "date,a", "\xEF\xBB\xBF", "date\n2020-01-01\n"}) {
+    EXPECT_EQ(error_of(text).code, Exit::data) << text;
+  }
+  EXPECT_TRUE(says(error_of("2020-01-01,1\n2020-01-02,2\n"), "names"));
+  EXPECT_TRUE(says(error_of("1.5,2.5\n3,4\n", {.no_date = true}), "names"));
+  EXPECT_EQ(parse("0,1\n3,4\n", {.no_date = true}).rows, 1);
+  EXPECT_TRUE(says(error_of("PK\x03\x04 workbook"), "workbook"));
+  EXPECT_TRUE(says(error_of(std::string_view("\xFF\xFE"
+                                             "d\0a\0",
+                                             6)),
+                   "UTF-8"));
+  EXPECT_TRUE(says(error_of(std::string(200000, ',')), "columns"));
+}
+
+TEST(Csv, HostileShapesDoNotTakeMemory) {
+  std::string text = "date";
+  for (int i = 0; i < 50000; ++i) text += fmt::format(",{}", i);
+  text += "\n2020-01-01,1\n";
+  for (int i = 0; i < 300000; ++i) text += "x\n";
+  EXPECT_TRUE(says(error_of(text), "ragged"));
+}
+
+TEST(Csv, Files) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / fmt::format("samformer-csv-{}", getpid());
+  std::filesystem::create_directory(folder);
+  const auto code_of = [](const std::string& path) {
+    try {
+      read_bytes(path);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.file, path);
+      return error.code;
+    }
+    return Exit::internal;
+  };
+  EXPECT_EQ(code_of(folder / "absent.csv"), Exit::data);
+  EXPECT_EQ(code_of(folder), Exit::data);
+  EXPECT_EQ(code_of("/dev/zero"), Exit::data);
+  const std::string path = folder / "b.c.csv";
+  std::ofstream(path) << kHours;
+  EXPECT_EQ(read_bytes(path), kHours);
+  EXPECT_EQ(read_csv(path, {}).name, "b.c");
+  if (geteuid() != 0) {
+    chmod(path.c_str(), 0);
+    EXPECT_EQ(code_of(path), Exit::io);
+  }
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(parse_csv(kHours, "-", {}).name, "stdin");
+}
+
+TEST(Csv, MutatedFilesGiveAnErrorOrASeries) {
+  const std::uint64_t seed = 5;
+  std::string original = "date,a,\"b c\",d\r\n";
+  for (int t = 0; t < 12; ++t)
+    original += fmt::format("2020-01-{:02} 00:00:00+01:00,{},{:.3f},\"{}\"\r\n", t + 1, t, t * 0.37, -t);
+  static constexpr std::string_view kPieces = ",;\t\n\r\"-+.:/T Z0123456789eEnaNif%\xB0\xFF\x00";
+  int errors = 0;
+  for (std::uint64_t i = 0; i < 20000; ++i) {
+    std::string text = original;
+    const std::uint32_t edits = random_block(seed, 0, 1, i)[0] % 6 + 1;
+    for (std::uint32_t e = 0; e < edits; ++e) {
+      const PhiloxBlock random = random_block(seed, 0, 2 + e, i);
+      const std::size_t at = random[0] % (text.size() + 1);
+      const char piece = kPieces[random[1] % kPieces.size()];
+      switch (random[2] % 5) {
+        case 0:
+          text.insert(at, 1, piece);
+          break;
+        case 1:
+          text.erase(at, random[3] % 8);
+          break;
+        case 2:
+          text.insert(at, text.substr(random[3] % (text.size() + 1), 20));
+          break;
+        case 3:
+          text.resize(at);
+          break;
+        default:
+          if (at < text.size()) text[at] = piece;
+      }
+    }
+    CsvOptions options;
+    options.no_date = i % 7 == 3;
+    if (i % 5 == 1) options.date_format = "%Y-%m-%d %H:%M:%S%z";
+    if (i % 11 == 2) options.missing_allowed_before_last = static_cast<std::int64_t>(i % 13);
+    try {
+      const Series series = parse(text, options);
+      ASSERT_EQ(series.values.size(), static_cast<std::size_t>(series.rows * series.width()))
+          << "seed " << seed << " i " << i;
+      ASSERT_TRUE(options.no_date || series.dates.size() == static_cast<std::size_t>(series.rows));
+      for (const Finding& finding : series.findings)
+        ASSERT_TRUE(finding.line > 0 && finding.count > 0 && !finding.message.empty());
+      require_clean(series);
+      for (const double value : series.values)
+        ASSERT_TRUE(std::isfinite(value) || options.missing_allowed_before_last >= 0);
+    } catch (const Error& error) {
+      ++errors;
+      ASSERT_TRUE(error.code == Exit::data) << error.what();
+    }
+  }
+  EXPECT_GT(errors, 5000);
+  EXPECT_LT(errors, 19900);
+}
+
+TEST(Csv, RealFiles) {
+  const std::string folder = std::string(SAMFORMER_SHARED) + "/data/";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no public series at " << folder;
+  struct Known {
+    const char *file, *step, *first, *last;
+    std::int64_t rows, width;
+  };
+  for (const Known& known :
+       {Known{"ETTh1.csv", "1 hour", "2016-07-01 00:00:00", "2018-06-26 19:00:00", 17420, 7},
+        Known{"ETTm1.csv", "15 minutes", "2016-07-01 00:00:00", "2018-06-26 19:45:00", 69680, 7},
+        Known{"exchange_rate.csv", "1 day", "1990-01-01 00:00:00", "2010-10-10 00:00:00", 7588, 8}}) {
+    const Series series = read_csv(folder + known.file, {});
+    EXPECT_EQ(series.rows, known.rows);
+    EXPECT_EQ(series.width(), known.width);
+    EXPECT_EQ(series.step.name(), known.step);
+    EXPECT_EQ(series.date(0), known.first);
+    EXPECT_EQ(series.date(series.rows - 1), known.last);
+    EXPECT_EQ(series.channels.back(), "OT");
+    EXPECT_EQ(findings(series), "") << known.file;
+  }
+  EXPECT_EQ(read_csv(folder + "ETTh1.csv", {}).values[1], 5.692999839782715);
+}
+
+}  // namespace
+}  // namespace samformer::model

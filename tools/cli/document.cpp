@@ -1,0 +1,71 @@
+#include "tools/cli/document.h"
+
+#include <charconv>
+
+namespace samformer::tools {
+namespace {
+
+std::string_view kind_of(Exit code) {
+  switch (code) {
+    case Exit::internal:
+      return "internal";
+    case Exit::usage:
+      return "usage";
+    case Exit::data:
+      return "data";
+    case Exit::device:
+      return "device";
+    case Exit::diverged:
+      return "diverged";
+    case Exit::check:
+      return "check";
+    case Exit::io:
+      return "io";
+    case Exit::interrupted:
+      return "interrupted";
+  }
+  return "internal";
+}
+
+}  // namespace
+
+Json document(std::string_view command) {
+  return {{"schema_version", 1}, {"version", SAMFORMER_VERSION}, {"command", command}};
+}
+
+Json error_json(const Error& error) {
+  const auto or_null = [](const auto& value, bool known) { return known ? Json(value) : Json(); };
+  return {{"exit_code", static_cast<int>(error.code)},
+          {"kind", kind_of(error.code)},
+          {"message", error.what()},
+          {"file", or_null(error.file, !error.file.empty())},
+          {"line", or_null(error.line, error.line > 0)},
+          {"column", or_null(error.column, error.column > 0)},
+          {"hint", or_null(error.advice, !error.advice.empty())}};
+}
+
+void print(const Json& document, std::ostream& out) {
+  out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
+}
+
+std::string shell_quoted(const std::string& word) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+=@%-";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",;\t\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + '"';
+}
+
+std::string shortest(double value) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+}  // namespace samformer::tools

@@ -1,0 +1,688 @@
+#include "tools/cli/settings.h"
+
+#include <unistd.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <set>
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace samformer::tools {
+
+namespace {
+
+constexpr std::size_t kMaxConfigBytes = 1 << 20;
+constexpr std::size_t kMaxSeeds = 10000;
+constexpr std::string_view kPrefix = "SAMFORMER_";
+// Where data sets lie; the widest instruction set that kernels may use (kernels/cpu/parallel.h).
+constexpr std::array<std::string_view, 2> kNoSettings = {"SAMFORMER_DATA_DIR", "SAMFORMER_MAX_ISA"};
+
+// In the order of Member.
+using Value =
+    std::variant<std::string, std::int64_t, double, bool, std::vector<std::string>, std::vector<std::uint64_t>>;
+
+struct Assignment {
+  const Option* option;
+  Value value;
+  Origin origin;
+};
+
+Error usage(const std::string& message) { return Error(Exit::usage, message); }
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return result;
+}
+
+std::string environment_name(std::string_view option) {
+  std::string result(kPrefix);
+  for (const char c : option) result += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return result;
+}
+
+// Shortest decimal that reads back as the same double.
+std::string format_number(double number) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof text, number).ptr};
+}
+
+// Whether every byte belongs to a well-formed UTF-8 character: TOML and JSON can hold nothing else.
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto byte = [&](std::size_t k) { return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u; };
+    const unsigned lead = byte(0);
+    const std::size_t length = lead < 0x80                   ? 1
+                               : lead >= 0xc2 && lead < 0xe0 ? 2
+                               : lead >= 0xe0 && lead < 0xf0 ? 3
+                               : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                             : 0;
+    if (length == 0) return false;
+    for (std::size_t k = 1; k < length; ++k) {
+      if ((byte(k) & 0xc0) != 0x80) return false;
+    }
+    const bool overlong = (lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xf0 && byte(1) < 0x90);
+    const bool surrogate = lead == 0xed && byte(1) >= 0xa0;
+    if (overlong || surrogate || (lead == 0xf4 && byte(1) >= 0x90)) return false;
+    i += length;
+  }
+  return true;
+}
+
+std::vector<std::string> split_list(std::string_view text) {
+  std::vector<std::string> result;
+  if (text.empty()) return result;
+  for (;;) {
+    const std::size_t comma = text.find(',');
+    result.emplace_back(text.substr(0, comma));
+    if (comma == std::string_view::npos) return result;
+    text.remove_prefix(comma + 1);
+  }
+}
+
+// Whole text as a number; false where it is none or does not fit.
+template <typename T>
+bool parse_whole(std::string_view text, T& number) {
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+std::string describe(const Range& range) {
+  const std::string low = format_number(range.low), high = format_number(range.high);
+  const bool bounded = std::isfinite(range.high);
+  std::string result = range.low_open ? "above " + low : bounded ? "from " + low : "of at least " + low;
+  if (bounded) result += range.high_open ? " and below " + high : " to " + high;
+  return result;
+}
+
+std::string expectation(const Option& option) {
+  const auto kind = option.member.index();
+  if (kind == 1) return "a whole number " + describe(option.range);
+  if (kind == 2) return "a number " + describe(option.range);
+  if (kind == 3) return "true or false";
+  if (kind == 4) return "names separated by commas";
+  if (kind == 5) return "seeds such as 1..5 or 1,3,9";
+  return option.choices.empty() ? "text" : fmt::format("one of {}", join(option.choices, ", "));
+}
+
+Error unexpected(const Option& option, std::string_view subject, std::string_view found) {
+  Error error = usage(fmt::format("{}: expected {}, found '{}'", subject, expectation(option), found));
+  if (option.choices.empty()) return error;
+  const std::vector<std::string> choices(option.choices.begin(), option.choices.end());
+  return std::move(error).hint(fmt::format("did you mean '{}'?", nearest_name(found, choices)));
+}
+
+// Value of the option's kind from the text of a flag, a variable or a preset. `subject` is the name as the user wrote
+// it.
+Value parse_text(const Option& option, std::string_view subject, std::string_view text) {
+  if (!is_utf8(text)) throw usage(fmt::format("{}: expected UTF-8 text", subject));
+  switch (option.member.index()) {
+    case 0:
+      return std::string(text);
+    case 1:
+      if (std::int64_t number = 0; parse_whole(text, number)) return number;
+      break;
+    case 2:
+      if (double number = 0; parse_whole(text, number)) return number;
+      break;
+    case 3:
+      if (text == "true" || text == "1") return true;
+      if (text == "false" || text == "0") return false;
+      break;
+    case 4:
+      return split_list(text);
+    case 5:
+      return parse_seeds(text);
+  }
+  throw unexpected(option, subject, text);
+}
+
+Value parse_toml(const Option& option, std::string_view subject, const toml::node& node) {
+  const auto found = [&] {
+    std::ostringstream text;
+    node.visit([&](const auto& n) { text << n; });
+    return unexpected(option, subject, text.str().substr(0, 80));
+  };
+  switch (option.member.index()) {
+    case 0:
+      if (node.is_string()) return node.ref<std::string>();
+      break;
+    case 1:
+      if (node.is_integer()) return node.ref<std::int64_t>();
+      break;
+    case 2:
+      if (node.is_integer()) return static_cast<double>(node.ref<std::int64_t>());
+      if (node.is_floating_point()) return node.ref<double>();
+      break;
+    case 3:
+      if (node.is_boolean()) return node.ref<bool>();
+      break;
+    case 4:
+      if (node.is_string()) return split_list(node.ref<std::string>());
+      if (const toml::array* array = node.as_array()) {
+        std::vector<std::string> names;
+        for (const toml::node& element : *array) {
+          if (!element.is_string()) throw found();
+          names.push_back(element.ref<std::string>());
+        }
+        return names;
+      }
+      break;
+    case 5:
+      if (node.is_string()) return parse_seeds(node.ref<std::string>());
+      if (node.is_integer()) return parse_seeds(std::to_string(node.ref<std::int64_t>()));
+      if (const toml::array* array = node.as_array()) {
+        std::string text;
+        for (const toml::node& element : *array) {
+          if (!element.is_integer()) throw found();
+          text += (text.empty() ? "" : ",") + std::to_string(element.ref<std::int64_t>());
+        }
+        return parse_seeds(text);
+      }
+      break;
+  }
+  throw found();
+}
+
+// Range, choices and characters; also brings the accepted other spellings into the one that is stored.
+void check_value(const Option& option, std::string_view subject, Value& value) {
+  const auto check_range = [&](double number, const std::string& text) {
+    const Range& range = option.range;
+    const bool low = range.low_open ? number > range.low : number >= range.low;
+    const bool high = range.high_open ? number < range.high : number <= range.high;
+    if (!(low && high)) throw unexpected(option, subject, text);  // NaN is neither
+  };
+  const auto check_text = [&](const std::string& text) {
+    if (text.find('\0') != std::string::npos) throw usage(fmt::format("{}: holds a zero byte", subject));
+  };
+  if (const auto* whole = std::get_if<std::int64_t>(&value)) {
+    check_range(static_cast<double>(*whole), std::to_string(*whole));
+  } else if (const auto* number = std::get_if<double>(&value)) {
+    check_range(*number, format_number(*number));
+    if (*number == 0) value = 0.0;  // not -0
+  } else if (auto* names = std::get_if<std::vector<std::string>>(&value)) {
+    for (const std::string& name : *names) {
+      check_text(name);
+      if (name.empty()) throw unexpected(option, subject, join(*names, ","));
+    }
+  } else if (auto* text = std::get_if<std::string>(&value)) {
+    check_text(*text);
+    if (option.name == "delimiter") {
+      if (*text == ",") *text = "comma";
+      if (*text == ";") *text = "semicolon";
+      if (*text == "\t") *text = "tab";
+    }
+    if (option.name == "data-sha256") *text = lower(*text);
+    const Settings defaults;
+    const bool is_default = *text == defaults.*std::get<std::string Settings::*>(option.member);
+    // An empty path or name is a shell variable that was not set. A stored one can be cleared.
+    if (text->empty() && !(is_default && option.stored)) throw unexpected(option, subject, *text);
+    if (!option.choices.empty() && !is_default && std::ranges::find(option.choices, *text) == option.choices.end()) {
+      throw unexpected(option, subject, *text);
+    }
+  }
+}
+
+Assignment assign_text(const Option& option, std::string_view subject, std::string_view text, Origin origin) {
+  Value value = parse_text(option, subject, text);
+  check_value(option, subject, value);
+  return {&option, std::move(value), std::move(origin)};
+}
+
+Value read_member(const Settings& settings, const Option& option) {
+  return std::visit([&](auto member) { return Value(settings.*member); }, option.member);
+}
+
+void apply(const Assignment& assignment, Resolved& resolved) {
+  std::visit(
+      [&](auto member) {
+        using T = std::remove_reference_t<decltype(resolved.settings.*member)>;
+        resolved.settings.*member = std::get<T>(assignment.value);
+      },
+      assignment.option->member);
+  resolved.origins[std::string(assignment.option->name)] = assignment.origin;
+}
+
+void apply(const Bundle::Values& values, const Origin& origin, Resolved& resolved) {
+  for (const auto& [name, text] : values) apply(assign_text(*find_option(name), name, text, origin), resolved);
+}
+
+const Bundle& find_bundle(std::span<const Bundle> bundles, std::string_view name) {
+  return *std::ranges::find(bundles, name, &Bundle::name);
+}
+
+std::string read_text_file(const std::string& path, Exit code) {
+  std::error_code ignored;
+  const auto failure = [&](std::string_view what) {
+    return Error(code, fmt::format("cannot read the configuration: {}", what)).at(path);
+  };
+  if (!std::filesystem::exists(path, ignored)) throw failure("there is no such file");
+  if (std::filesystem::is_directory(path, ignored)) throw failure("it is a folder");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw failure("no permission");
+  std::string text(kMaxConfigBytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) throw failure("reading failed");
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.size() > kMaxConfigBytes) throw failure("it is longer than 1 MiB");
+  return text;
+}
+
+// In the file's order. Keys of other commands are refused, stored settings are not: a train configuration also
+// serves `data check`.
+std::vector<Assignment> assignments_of_file(std::string_view text, const std::string& source, unsigned takes) {
+  toml::table table;
+  try {
+    table = toml::parse(text, source);
+  } catch (const toml::parse_error& error) {
+    const toml::source_position at = error.source().begin;
+    throw usage(fmt::format("not valid TOML: {}", error.description())).at(source, at.line, at.column);
+  }
+  std::vector<std::pair<const toml::key*, const toml::node*>> entries;
+  for (auto&& [key, node] : table) entries.emplace_back(&key, &node);
+  std::ranges::sort(entries, {}, [](const auto& entry) {
+    const toml::source_position at = entry.first->source().begin;
+    return std::pair(at.line, at.column);
+  });
+
+  std::vector<std::string> known;
+  for (const Option& option : options()) {
+    if (option.stored || (option.takes & takes)) known.emplace_back(option.name);
+  }
+  std::vector<Assignment> result;
+  std::set<const Option*> seen;
+  for (const auto& [key, node] : entries) {
+    const std::string name(key->str());
+    const toml::source_position key_at = key->source().begin;
+    const Option* option = find_option(name);
+    if (!option || std::ranges::find(known, option->name) == known.end()) {
+      throw usage(fmt::format("unknown key '{}'", name))
+          .at(source, key_at.line, key_at.column)
+          .hint(fmt::format("did you mean '{}'?", nearest_name(name, known)));
+    }
+    if (!seen.insert(option).second) {
+      throw usage(fmt::format("'{}' is given twice, as '{}' too", option->name, name))
+          .at(source, key_at.line, key_at.column);
+    }
+    const toml::source_position at = node->source().begin;
+    try {
+      Value value = parse_toml(*option, name, *node);
+      check_value(*option, name, value);
+      result.push_back({option, std::move(value), {Layer::file, fmt::format("{}:{}", source, key_at.line)}});
+    } catch (Error& error) {
+      throw Error(std::move(error).at(source, at.line, at.column));
+    }
+  }
+  return result;
+}
+
+std::vector<Assignment> assignments_of_environment(const Environment& environment, unsigned takes) {
+  std::vector<Assignment> result;
+  for (const auto& [name, text] : environment) {
+    if (!name.starts_with(kPrefix) || std::ranges::find(kNoSettings, name) != kNoSettings.end()) continue;
+    const Option* found = nullptr;
+    std::vector<std::string> known(kNoSettings.begin(), kNoSettings.end());
+    for (const Option& option : options()) {
+      std::vector<std::string_view> spellings = option.aliases;
+      spellings.push_back(option.name);
+      for (const std::string_view spelling : spellings) {
+        known.push_back(environment_name(spelling));
+        if (known.back() == name) found = &option;
+      }
+    }
+    if (!found) {
+      throw usage(fmt::format("unknown environment variable {}", name))
+          .hint(fmt::format("did you mean {}?", nearest_name(name, known)));
+    }
+    if (text.empty() || !(found->takes & takes)) continue;
+    result.push_back(assign_text(*found, name, text, {Layer::environment, "environment " + name}));
+  }
+  return result;
+}
+
+std::vector<Assignment> assignments_of_flags(const Flags& flags) {
+  std::vector<Assignment> result;
+  for (const auto& [name, text] : flags) {
+    const Option* option = find_option(name);
+    SAMFORMER_CHECK(option, "no option is named {}", name);
+    const std::string subject = fmt::format("--{}", option->name);
+    result.push_back(assign_text(*option, subject, text, {Layer::flag, "flag " + subject}));
+  }
+  return result;
+}
+
+// The value of a text option in the last of the lists that has one.
+std::string last_text(std::string_view name, std::initializer_list<const std::vector<Assignment>*> lists,
+                      std::string_view otherwise) {
+  std::string result(otherwise);
+  for (const auto* list : lists) {
+    for (const Assignment& assignment : *list) {
+      if (assignment.option->name == name) result = std::get<std::string>(assignment.value);
+    }
+  }
+  return result;
+}
+
+// Rules between settings. Messages carry the origin, since the value may come from anywhere.
+void check_together(Resolved& resolved) {
+  Settings& s = resolved.settings;
+  const auto from = [&](std::string_view name) { return resolved.origin(name).text; };
+
+  std::string_view device = s.device;
+  bool known_device = device == "auto" || device == "cpu" || device == "cuda";
+  if (int index = 0; device.starts_with("cuda:")) {
+    device.remove_prefix(5);
+    known_device = !device.empty() && std::isdigit(static_cast<unsigned char>(device[0])) && parse_whole(device, index);
+  }
+  if (!known_device) {
+    throw usage(fmt::format("--device: expected auto, cpu, cuda or cuda:N, found '{}' ({})", s.device, from("device")));
+  }
+  const bool hex = std::ranges::all_of(s.data_sha256, [](unsigned char c) { return std::isxdigit(c); });
+  if (!s.data_sha256.empty() && (s.data_sha256.size() != 64 || !hex)) {
+    throw usage(fmt::format("--data-sha256: expected 64 hexadecimal digits, found '{}' ({})", s.data_sha256,
+                            from("data-sha256")));
+  }
+  for (const auto& [name, text] :
+       {std::pair("date-column", &s.date_column), std::pair("date-format", &s.date_format)}) {
+    if (s.no_date && !text->empty()) {
+      throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)));
+    }
+  }
+  if (s.features == "M" && !s.target.empty()) {
+    resolved.notices.push_back("--target has no effect with --features M: every channel is forecast");
+  }
+}
+
+void apply_seed_rule(Resolved& resolved) {
+  Settings& s = resolved.settings;
+  const Layer seed = resolved.origin("seed").layer, seeds = resolved.origin("seeds").layer;
+  if (s.seeds.empty()) return;
+  if (seed == Layer::flag && seeds == Layer::flag) throw usage("--seed and --seeds exclude each other");
+  if (seed > seeds) {
+    s.seeds.clear();
+    resolved.origins["seeds"] = {Layer::builtin, "none, after " + resolved.origin("seed").text};
+  }
+}
+
+// The published protocols' smaller rate for three large series (paper/facts.md: learning rate).
+void apply_small_rate(const Bundle& preset, Resolved& resolved) {
+  Settings& s = resolved.settings;
+  const std::string series = std::filesystem::path(s.data).stem().string();
+  const std::string name = lower(series);
+  if (!preset.small_rate || resolved.origin("lr").layer != Layer::builtin) return;
+  if (name != "weather" && name != "electricity" && name != "traffic") return;
+  s.lr = 1e-4;
+  resolved.origins["lr"] = {Layer::preset, fmt::format("preset {}, for a file named {}", preset.name, series)};
+  resolved.notices.push_back(
+      fmt::format("learning rate 1e-4: preset {} takes it for a file named {}", preset.name, series));
+}
+
+// TSMixer's settings by series in SAMformer's paper (paper, table of TSMixer's hyper-parameters); ETT's are the
+// defaults.
+void apply_mixer_defaults(Resolved& resolved) {
+  struct Row {
+    std::string_view series;
+    std::int64_t blocks, ff;
+    double dropout;
+  };
+  static constexpr Row rows[] = {
+      {"weather", 4, 32, 0.3}, {"electricity", 4, 64, 0.7}, {"traffic", 8, 64, 0.7}, {"exchange", 8, 64, 0.7}};
+  Settings& s = resolved.settings;
+  const std::string series = std::filesystem::path(s.data).stem().string(), name = lower(series);
+  for (const Row& row : rows) {
+    if (s.model != "tsmixer" || !name.starts_with(row.series)) continue;
+    const auto set = [&](const char* option, auto& member, auto value) {
+      if (resolved.origin(option).layer != Layer::builtin) return;
+      member = value;
+      resolved.origins[option] = {Layer::builtin,
+                                  fmt::format("default of --model tsmixer for a file named {}", series)};
+    };
+    set("blocks", s.blocks, row.blocks);
+    set("ff", s.ff, row.ff);
+    set("dropout", s.dropout, row.dropout);
+  }
+}
+
+Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment>& environment,
+               const std::vector<Assignment>& flags, bool keep_hash) {
+  Resolved resolved;
+  const Settings defaults;
+  const Bundle& model = find_bundle(models(), last_text("model", {&file, &environment, &flags}, defaults.model));
+  const Bundle& preset = find_bundle(presets(), last_text("preset", {&file, &environment, &flags}, defaults.preset));
+
+  apply(model.settings, {Layer::builtin, fmt::format("default of --model {}", model.name)}, resolved);
+  apply(preset.settings, {Layer::preset, fmt::format("preset {}", preset.name)}, resolved);
+  apply(model.fixed, {Layer::preset, fmt::format("--model {}", model.name)}, resolved);
+  const Settings fixed = resolved.settings;
+  for (const auto* list : {&file, &environment, &flags}) {
+    for (const Assignment& assignment : *list) apply(assignment, resolved);
+  }
+  for (const auto& [name, text] : model.fixed) {
+    const Option& option = *find_option(name);
+    if (read_member(resolved.settings, option) != read_member(fixed, option)) {
+      throw usage(fmt::format("--model {} has --{} {}; another value comes from {}", model.name, name, text,
+                              resolved.origin(name).text))
+          .hint(fmt::format("leave --{} out, or choose another --model", name));
+    }
+  }
+
+  Settings& s = resolved.settings;
+  if (s.value == "full" && resolved.origin("init").layer == Layer::builtin) {
+    s.init = "pytorch";
+    resolved.origins["init"] = {Layer::builtin, "default for --value full"};
+  }
+  // The hash belongs to the file named beside it, not to one that a later layer names instead.
+  if (!keep_hash && resolved.origin("data").layer > resolved.origin("data-sha256").layer && !s.data_sha256.empty()) {
+    s.data_sha256.clear();
+    resolved.origins["data-sha256"] = {Layer::builtin, "any, after " + resolved.origin("data").text};
+  }
+  apply_seed_rule(resolved);
+  apply_small_rate(preset, resolved);
+  apply_mixer_defaults(resolved);
+  check_together(resolved);
+  return resolved;
+}
+
+std::string quote_toml(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      result += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+std::string toml_value(const Value& value) {
+  struct Writer {
+    std::string operator()(const std::string& text) const { return quote_toml(text); }
+    std::string operator()(std::int64_t number) const { return std::to_string(number); }
+    std::string operator()(double number) const { return format_number(number); }
+    std::string operator()(bool on) const { return on ? "true" : "false"; }
+    std::string operator()(const std::vector<std::string>& names) const {
+      std::vector<std::string> quoted;
+      for (const std::string& name : names) quoted.push_back(quote_toml(name));
+      return fmt::format("[{}]", join(quoted, ", "));
+    }
+    std::string operator()(const std::vector<std::uint64_t>& seeds) const { return quote_toml(format_seeds(seeds)); }
+  };
+  return std::visit(Writer{}, value);
+}
+
+std::string write_toml(const Settings& settings, const Resolved* origins) {
+  std::string result;
+  std::string_view group;
+  for (const Option& option : options()) {
+    if (!option.stored) continue;
+    if (option.group != group) result += fmt::format("{}# {}\n", group.empty() ? "" : "\n", option.group);
+    group = option.group;
+    const std::string line = fmt::format("{} = {}", option.name, toml_value(read_member(settings, option)));
+    std::string comment = origins ? "# " + origins->origin(option.name).text : "";
+    for (char& c : comment) {
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // a comment ends with its line
+    }
+    result += origins ? fmt::format("{:<32} {}\n", line, comment) : line + "\n";
+  }
+  return result;
+}
+
+}  // namespace
+
+Origin Resolved::origin(std::string_view name) const {
+  const auto found = origins.find(name);
+  return found == origins.end() ? Origin{} : found->second;
+}
+
+Environment process_environment() {
+  Environment result;
+  for (char** entry = environ; entry && *entry; ++entry) {
+    const std::string_view text = *entry;
+    const std::size_t equals = text.find('=');
+    if (text.starts_with(kPrefix) && equals != std::string_view::npos) {
+      result.emplace(text.substr(0, equals), text.substr(equals + 1));
+    }
+  }
+  return result;
+}
+
+std::string default_text(const Option& option, unsigned takes) {
+  if (option.is_flag()) return "";
+  if ((takes & (kEval | kPredict | kSharpness | kAttention | kLandscape)) && !option.run_default.empty())
+    return std::string(option.run_default);
+  if (!option.default_text.empty() && option.default_text[0] != ';') return std::string(option.default_text);
+  const Value value = read_member(Settings{}, option);
+  const auto* text = std::get_if<std::string>(&value);
+  return (text ? *text : toml_value(value)) + std::string(option.default_text);
+}
+
+void check_resume_flags(const Flags& flags) {
+  std::vector<std::string> allowed;
+  for (const Option& option : options()) {
+    if (option.on_resume && option.stored) allowed.push_back(fmt::format("--{}", option.name));
+  }
+  for (const auto& [name, text] : flags) {
+    if (!find_option(name)->on_resume) {
+      throw usage(fmt::format("--{} cannot be given with --resume, which goes on with the run's own settings", name))
+          .hint(fmt::format("only {} can", join(allowed, ", ")));
+    }
+  }
+}
+
+Resolved resolve(const Flags& flags, const Environment& environment, unsigned takes) {
+  const std::vector<Assignment> from_flags = assignments_of_flags(flags);
+  std::vector<Assignment> from_environment = assignments_of_environment(environment, takes);
+  const std::string run = last_text("resume", {&from_environment, &from_flags}, "");
+  const std::string config = last_text("config", {&from_environment, &from_flags}, "");
+  std::vector<Assignment> from_file;
+  if (run.empty()) {
+    if (!config.empty()) from_file = assignments_of_file(read_text_file(config, Exit::usage), config, takes);
+    return merge(from_file, from_environment, from_flags, false);
+  }
+
+  check_resume_flags(flags);
+  // The run's settings hold what the environment said when it began.
+  std::erase_if(from_environment, [](const Assignment& a) { return a.option->stored || !a.option->on_resume; });
+  const std::string stored = (std::filesystem::path(run) / "config.toml").string();
+  const Settings before = read_run_settings(run);
+  from_file = assignments_of_file(read_text_file(stored, Exit::data), stored, takes);
+  Resolved resolved = merge(from_file, from_environment, from_flags, true);
+  if (resolved.settings.epochs < before.epochs) {
+    throw usage(fmt::format("--epochs: with --resume at least the run's {}, found {}", before.epochs,
+                            resolved.settings.epochs));
+  }
+  return resolved;
+}
+
+std::string to_toml(const Settings& settings) { return write_toml(settings, nullptr); }
+
+std::string to_toml(const Resolved& resolved) { return write_toml(resolved.settings, &resolved); }
+
+nlohmann::ordered_json to_json(const Resolved& resolved) {
+  nlohmann::ordered_json result = nlohmann::ordered_json::object();
+  for (const Option& option : options()) {
+    if (!option.stored) continue;
+    auto& entry = result[std::string(option.name)];
+    std::visit([&](const auto& value) { entry["value"] = value; }, read_member(resolved.settings, option));
+    entry["origin"] = resolved.origin(option.name).text;
+  }
+  return result;
+}
+
+Settings settings_from_toml(std::string_view text, const std::string& source) {
+  try {
+    return merge(assignments_of_file(text, source, kTrain), {}, {}, true).settings;
+  } catch (Error& error) {
+    error.code = Exit::data;
+    if (error.file.empty()) error.file = source;
+    throw;
+  }
+}
+
+Settings read_run_settings(const std::filesystem::path& run_folder) {
+  const std::string path = (run_folder / "config.toml").string();
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    throw Error(Exit::data, "there is no run here: config.toml is missing")
+        .at(run_folder.string())
+        .hint("name the folder that `samformer train` wrote (its --out)");
+  }
+  return settings_from_toml(read_text_file(path, Exit::data), path);
+}
+
+std::vector<std::uint64_t> parse_seeds(std::string_view text) {
+  const auto wrong = [&](std::string_view what) {
+    return usage(
+        fmt::format("--seeds: expected whole numbers such as 1..5 or 1,3,9, found '{}': {}", text.substr(0, 80), what));
+  };
+  std::vector<std::uint64_t> result;
+  std::set<std::uint64_t> seen;
+  for (const std::string& part : split_list(text)) {
+    const std::size_t dots = part.find("..");
+    std::uint64_t first = 0, last = 0;
+    const bool ok = parse_whole(std::string_view(part).substr(0, dots), first) &&
+                    (dots == std::string::npos || parse_whole(std::string_view(part).substr(dots + 2), last));
+    if (dots == std::string::npos) last = first;
+    if (!ok || last > INT64_MAX) throw wrong(fmt::format("'{}' is none", part));
+    if (first > last) throw wrong(fmt::format("'{}' runs backwards", part));
+    if (last - first >= kMaxSeeds - result.size()) throw wrong(fmt::format("more than {} seeds", kMaxSeeds));
+    for (std::uint64_t seed = first; seed <= last; ++seed) {
+      if (!seen.insert(seed).second) throw wrong(fmt::format("{} is there twice", seed));
+      result.push_back(seed);
+    }
+  }
+  return result;
+}
+
+std::string format_seeds(std::span<const std::uint64_t> seeds) {
+  std::string result;
+  for (std::size_t i = 0; i < seeds.size();) {
+    std::size_t end = i + 1;
+    while (end < seeds.size() && seeds[end] == seeds[end - 1] + 1) ++end;
+    if (!result.empty()) result += ',';
+    result += std::to_string(seeds[i]);
+    if (end - i > 1) result += (end - i > 2 ? ".." : ",") + std::to_string(seeds[end - 1]);
+    i = end;
+  }
+  return result;
+}
+
+char delimiter_character(const Settings& settings) {
+  if (settings.delimiter == "comma") return ',';
+  if (settings.delimiter == "semicolon") return ';';
+  return settings.delimiter == "tab" ? '\t' : '\0';
+}
+
+}  // namespace samformer::tools

@@ -1,0 +1,293 @@
+// `samformer data check FILE`, `data synth seasonal`, `data list`, `data fetch NAME`.
+//
+// data check reads a file as train would at the same flags and reports everything, refusals and warnings, where train
+// stops at the first refusal. Its JSON: schema_version, version, command, file, sha256, rows, channels, targets, step,
+// first_date, last_date, split (the rule), splits (as train has them), train_windows, val_windows, test_windows,
+// lookback, horizon, findings [{severity, kind, file, line, column, count, message, hint}], accepted; where train would
+// refuse also `error`, as every failure has. What could not be found out is null. Exit code 0 or 3.
+#include <fmt/ostream.h>
+
+#include <algorithm>
+#include <span>
+#include <sstream>
+
+#include "core/io/file.h"
+#include "core/io/sha256.h"
+#include "model/data/synth.h"
+#include "tools/cli/signals.h"
+#include "tools/commands/commands.h"
+#include "tools/commands/data_fetch.h"
+#include "tools/run/run_folder.h"
+
+namespace samformer::tools {
+namespace {
+
+using model::Finding;
+using model::Severity;
+
+struct Report {
+  Experiment experiment;  // without scaler and values; what is wrong with splits and length is among the findings
+  std::vector<std::string> channels;  // of the file; none: it could not be read
+  bool split = false;
+
+  const model::Series& series() const { return experiment.series; }
+  const Finding* refusal() const {
+    const auto found =
+        std::ranges::find_if(series().findings, [](const Finding& f) { return f.severity == Severity::refuse; });
+    return found == series().findings.end() ? nullptr : &*found;
+  }
+};
+
+model::Features features_of(const Settings& settings) {
+  if (settings.features == "S") return model::Features::s;
+  return settings.features == "MS" ? model::Features::ms : model::Features::m;
+}
+
+Finding refusal_of(const Error& error, std::string kind) {
+  return {Severity::refuse, std::move(kind), error.file, error.line, error.column, 1, error.what(), error.advice};
+}
+
+Error error_of(const Finding& f) { return Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint); }
+
+Report examine(const Settings& settings) {
+  Report report;
+  model::Series& series = report.experiment.series;
+  try {
+    series = load_series(settings, csv_options(settings));
+  } catch (const Error& error) {
+    if (error.code != Exit::data) throw;
+    series.path = error.file.empty() ? settings.data : error.file;
+    series.findings.push_back(refusal_of(error, "unreadable"));
+    return report;
+  }
+  report.channels = series.channels;
+  try {
+    const std::vector<int> targets = model::select_targets(series, features_of(settings), settings.target);
+    report.experiment.targets.assign(targets.begin(), targets.end());
+    report.experiment.splits = model::split_rows(settings.split, series);
+    report.split = true;
+    model::check_length(series, report.experiment.splits, settings.lookback, settings.horizon);
+  } catch (const Error& error) {
+    // As in train, what is wrong with the file comes before what is wrong with the flags.
+    if (error.code == Exit::data) {
+      series.findings.push_back(refusal_of(error, "too-short"));
+    } else if (!report.refusal()) {
+      throw;
+    }
+  }
+  // Where some rows' dates could not be read, none is shown.
+  const bool unread =
+      std::ranges::any_of(series.findings, [](const Finding& f) { return f.kind == "date" || f.kind == "ragged"; });
+  if (unread) series.dates.clear();
+  return report;
+}
+
+std::string place_of(const Finding& finding) {
+  std::string place = finding.file;
+  if (finding.line > 0) place += fmt::format(":{}", finding.line);
+  if (finding.column > 0) place += fmt::format(":{}", finding.column);
+  return place;
+}
+
+std::int64_t windows_of(const Settings& settings, model::Span part, bool train) {
+  return model::window_count(train ? part : model::with_lookback(part, settings.lookback), settings.lookback,
+                             settings.horizon);
+}
+
+template <class T>
+Json known(const T& value, bool is_known) {
+  return is_known ? Json(value) : Json();
+}
+
+Json to_json(const Report& report, const Settings& settings) {
+  const model::Series& series = report.series();
+  const model::Splits& splits = report.experiment.splits;
+  const bool read = !report.channels.empty(), dated = !series.dates.empty();
+  const std::vector<std::string> targets = report.experiment.target_names();
+  Json findings = Json::array();
+  for (const Finding& f : series.findings) {
+    findings.push_back({{"severity", f.severity == Severity::refuse ? "refuse" : "warn"},
+                        {"kind", f.kind},
+                        {"file", f.file},
+                        {"line", known(f.line, f.line > 0)},
+                        {"column", known(f.column, f.column > 0)},
+                        {"count", f.count},
+                        {"message", f.message},
+                        {"hint", known(f.hint, !f.hint.empty())}});
+  }
+  Json result = document("data check");
+  result.update(Json{{"file", series.path},
+                     {"sha256", known(series.sha256, read)},
+                     {"rows", known(series.rows, read)},
+                     {"channels", known(report.channels, read)},
+                     {"targets", known(targets, !targets.empty())},
+                     {"step", known(series.step.name(), series.step.known())},
+                     {"first_date", dated ? Json(series.date(0)) : Json()},
+                     {"last_date", dated ? Json(series.date(series.rows - 1)) : Json()},
+                     {"split", known(splits.rule, report.split)},
+                     {"splits", report.split ? splits_json(report.experiment) : Json()},
+                     {"train_windows", known(windows_of(settings, splits.train, true), report.split)},
+                     {"val_windows", known(windows_of(settings, splits.val, false), report.split)},
+                     {"test_windows", known(windows_of(settings, splits.test, false), report.split)},
+                     {"lookback", settings.lookback},
+                     {"horizon", settings.horizon},
+                     {"findings", findings},
+                     {"accepted", report.refusal() == nullptr}});
+  if (const Finding* const refusal = report.refusal()) result["error"] = error_json(error_of(*refusal));
+  return result;
+}
+
+// The training that was asked about, with the same flags.
+std::string train_command(const Invocation& invocation, const std::string& file) {
+  const Settings& settings = invocation.settings;
+  std::string command = fmt::format("samformer train --data {}", shell_quoted(file));
+  for (const Option& option : options()) {
+    const bool shared = option.stored && (option.takes & kTrain) != 0 && (option.takes & kCheck) != 0;
+    if (!shared || invocation.resolved.origin(option.name).layer != Layer::flag) continue;
+    command += fmt::format(" --{}", option.name);
+    if (const auto* text = std::get_if<std::string Settings::*>(&option.member)) {
+      command += fmt::format(" {}", shell_quoted(settings.*(*text)));
+    } else if (const auto* number = std::get_if<std::int64_t Settings::*>(&option.member)) {
+      command += fmt::format(" {}", settings.*(*number));
+    } else if (const auto* list = std::get_if<std::vector<std::string> Settings::*>(&option.member)) {
+      command += fmt::format(" {}", shell_quoted(join(settings.*(*list), ",")));
+    }
+  }
+  if (!settings.config.empty()) command += fmt::format(" --config {}", shell_quoted(settings.config));
+  return command;
+}
+
+void print_report(const Report& report, const Settings& settings, std::ostream& out) {
+  const model::Series& series = report.series();
+  for (const Finding& f : series.findings) {
+    fmt::print(out, "{}: {}: {}\n", f.severity == Severity::refuse ? "refused" : "warning", place_of(f), f.message);
+    if (!f.hint.empty()) fmt::print(out, "  hint: {}\n", f.hint);
+  }
+  if (report.channels.empty()) return;
+  if (!series.findings.empty()) out << '\n';
+
+  constexpr std::size_t shown = 12;
+  const std::span names(report.channels.data(), std::min(shown, report.channels.size()));
+  const std::vector<std::string> targets = report.experiment.target_names();
+  const auto dates = [&](model::Span rows) {
+    if (rows.size() <= 0) return std::string("no rows");
+    return fmt::format("{} to {}", series.date(rows.first), series.date(rows.last - 1));
+  };
+  Table table("ll", {"file", series.path});
+  table.row({"SHA-256", series.sha256});
+  table.row({"rows", fmt::format("{}", series.rows)});
+  table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
+                                     report.channels.size() > shown ? ", ..." : "")});
+  if (settings.features != "M") table.row({"targets", join(targets, ", ")});
+  table.row({"step", series.step.name()});
+  table.row({"dates", dates({0, series.rows})});
+  if (report.split) {
+    const model::Splits& splits = report.experiment.splits;
+    const auto add = [&](const char* name, model::Span part, bool train) {
+      table.row(
+          {name, fmt::format("{} rows, {} windows, {}", part.size(), windows_of(settings, part, train), dates(part))});
+    };
+    table.row({"split", splits.rule});
+    add("  train", splits.train, true);
+    add("  validation", splits.val, false);
+    add("  test", splits.test, false);
+  }
+  out << table.str();
+}
+
+}  // namespace
+
+int data_check(const Invocation& invocation) {
+  Settings settings = invocation.settings;
+  settings.data = invocation.arguments.at(0);
+  const Report report = examine(settings);
+  std::ostream& out = invocation.out;
+  const bool accepted = report.refusal() == nullptr;
+  if (settings.json) {
+    print(to_json(report, settings), out);
+  } else {
+    print_report(report, settings, out);
+    const auto warnings = std::ranges::count(report.series().findings, Severity::warn, &Finding::severity);
+    const auto refusals = static_cast<std::ptrdiff_t>(report.series().findings.size()) - warnings;
+    fmt::print(out, "\ntrain would {} this file at look-back {} and horizon {}: {} reason{} to refuse, {} warning{}\n",
+               accepted ? "accept" : "refuse", settings.lookback, settings.horizon, refusals, refusals == 1 ? "" : "s",
+               warnings, warnings == 1 ? "" : "s");
+    if (accepted) fmt::print(out, "\n{}\n", train_command(invocation, settings.data));
+  }
+  return accepted ? 0 : static_cast<int>(Exit::data);
+}
+
+int data_synth(const Invocation& invocation) {
+  const Settings& settings = invocation.settings;
+  const std::string& name = invocation.arguments.at(0);
+  if (name != "seasonal") {
+    throw Error(Exit::usage, fmt::format("'{}' is no built-in series", name)).hint("there is one: seasonal");
+  }
+  if (settings.json && settings.out.empty()) {
+    throw Error(Exit::usage, "--json needs --out: standard output holds either the CSV or the document")
+        .hint("samformer data synth seasonal --out seasonal.csv --json");
+  }
+  const model::Series series =
+      model::make_seasonal({settings.rows, settings.channels, static_cast<std::uint64_t>(settings.seed)});
+  constexpr std::int64_t day = 24;
+  const std::vector<double> one_step = model::seasonal_innovation_variance(settings.channels);
+  const std::vector<double> mean_of_day = model::seasonal_noise_floor(settings.channels, day);
+  const auto mean = [](const std::vector<double>& values) {
+    double sum = 0;
+    for (const double value : values) sum += value;
+    return sum / static_cast<double>(values.size());
+  };
+  invocation.console.info(fmt::format(
+      "noise floor (mean squared error in original units, mean of {} channels): {:.4f} one step ahead, {:.4f} over "
+      "{} steps",
+      settings.channels, mean(one_step), mean(mean_of_day), day));
+  if (settings.out.empty()) {
+    model::write_csv(invocation.out, series);
+    return 0;
+  }
+  std::ostringstream text;
+  model::write_csv(text, series);
+  write_atomic(settings.out, text.view());
+  const std::string hash = sha256(bytes_of(text.view()));
+  if (!settings.json) {
+    fmt::print(invocation.out, "{}\n{} rows, {} channels, SHA-256 {}\n\nsamformer train --data {}\n", settings.out,
+               series.rows, series.width(), hash,
+               shell_quoted(settings.out.find('/') == std::string::npos ? "./" + settings.out : settings.out));
+    return 0;
+  }
+  Json floors = Json::array();
+  for (std::size_t c = 0; c < one_step.size(); ++c) {
+    floors.push_back({{"name", series.channels[c]}, {"one_step", one_step[c]}, {"steps_1_to_24", mean_of_day[c]}});
+  }
+  Json result = document("data synth");
+  result.update(Json{{"name", name},
+                     {"file", settings.out},
+                     {"sha256", hash},
+                     {"rows", series.rows},
+                     {"channels", series.channels},
+                     {"step", series.step.name()},
+                     {"seed", settings.seed},
+                     {"noise_floor", floors}});
+  print(result, invocation.out);
+  return 0;
+}
+
+int data_list(const Invocation& invocation) { return data_list(invocation.settings.json, invocation.out); }
+
+int data_fetch(const Invocation& invocation) {
+  const CatchSignals catching;
+  Console& console = invocation.console;
+  const auto say = [&](std::string_view line) {
+    constexpr std::string_view label = "warning: ";
+    line.starts_with(label) ? console.warning(line.substr(label.size())) : console.info(line);
+  };
+  const FetchOptions options{
+      .url = invocation.settings.url,
+      .progress = [&](std::uint64_t done, std::uint64_t total) { console.status(progress_text(done, total)); },
+      .interrupted = interrupted};
+  const int code = data_fetch(invocation.arguments.at(0), options, invocation.settings.json, invocation.out, say);
+  console.status("");
+  return code;
+}
+
+}  // namespace samformer::tools

@@ -1,0 +1,165 @@
+// `samformer eval RUN`: the test protocol on a trained run, optionally on another file: the run's scaler, the run's
+// split rule on that file. Windows that overlap the training span are counted and said.
+#include <filesystem>
+
+#include "tools/commands/commands.h"
+#include "tools/report/page.h"
+#include "tools/run/result.h"
+
+namespace samformer::tools {
+namespace fs = std::filesystem;
+
+Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console, bool all_rows) {
+  model::CsvOptions options = csv_options(settings);
+  options.columns = run.columns;
+  options.drop.clear();
+  options.columns_of_model = true;
+  const std::future<void> prepared = prepare_products();
+  Experiment e;
+  e.series = load_series(settings, options);
+  model::require_clean(e.series);
+  for (const model::Finding& f : e.series.findings) console.warning(fmt::format("{}: {}", f.file, f.message));
+  e.targets = run.targets;
+  try {
+    e.splits = model::split_rows(settings.split, e.series);
+  } catch (const Error&) {
+    if (!all_rows) throw;
+  }
+  e.scaler = run.scaler;
+  e.values = model::standardise(e.series, e.scaler);
+  e.season = settings.season > 0 ? settings.season : e.series.step.season();
+  return e;
+}
+
+namespace {
+
+model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t lookback) {
+  if (part == "train") return e.splits.train;
+  if (part == "all") return {0, e.series.rows};
+  return model::with_lookback(part == "val" ? e.splits.val : e.splits.test, lookback);
+}
+
+// Windows (look-back or truth) that touch the span the weights were trained on: by date where both sides have dates,
+// by row on the run's own file.
+std::int64_t overlapping(std::span<const std::int32_t> starts, const Checkpoint& run, const Experiment& e,
+                         std::int64_t length, bool final_weights) {
+  model::Stamp from, until;
+  model::DateFormat format = e.series.date_format, again = format;
+  const bool dated = !e.series.dates.empty() && model::parse_stamp(run.trained_from, format, from) &&
+                     model::parse_stamp(run.trained_until, again, until);
+  const bool own = e.series.sha256 == run.data_sha256;
+  if (!dated && !own) return 0;
+  const model::Span trained = final_weights ? model::Span{0, e.series.rows} : run.splits.train;
+  std::int64_t count = 0;
+  for (const std::int32_t start : starts) {
+    const std::int64_t first = start, last = start + length - 1;
+    const bool touches = dated ? model::compare(e.series.dates[static_cast<std::size_t>(first)], until) <= 0 &&
+                                     model::compare(e.series.dates[static_cast<std::size_t>(last)], from) >= 0
+                               : first < trained.last && last >= trained.first;
+    count += touches;
+  }
+  return count;
+}
+
+// What the run's own result says of its training; null where it has none.
+void add_training(Json& document, const fs::path& checkpoint) {
+  Json result;
+  if (const fs::path path = checkpoint.parent_path() / "result.json"; fs::exists(path)) {
+    result = Json::parse(read_file(path), nullptr, false);
+  }
+  for (const char* name :
+       {"epochs_run", "best_epoch", "stopped_by", "train_loss", "val_mse", "seconds_training", "seconds_per_epoch"}) {
+    document[name] = result.is_object() && result.contains(name) ? result[name] : Json(nullptr);
+  }
+}
+
+// What a run is evaluated on.
+struct Part {
+  Settings settings;  // the run's, with what was asked for
+  Experiment experiment;
+  std::vector<std::int32_t> starts;
+};
+
+Part part_of(const Checkpoint& run, const Invocation& invocation) {
+  const Settings& asked = invocation.settings;
+  Settings settings = run.settings;
+  settings.device = asked.device;
+  settings.threads = asked.threads;
+  settings.precision = asked.precision;
+  settings.season = asked.season > 0 ? asked.season : settings.season;
+  if (invocation.resolved.given("data")) {
+    settings.data = asked.data;
+    settings.data_sha256.clear();
+  }
+  Experiment e = experiment_of(run, settings, invocation.console, asked.part == "all");
+  const model::Span rows = rows_of(asked.part, e, settings.lookback);
+  if (rows.first < 0 || model::window_count(rows, settings.lookback, settings.horizon) == 0) {
+    throw Error(Exit::data, fmt::format("no window of {} + {} steps for the {} part (split {}) of {} rows",
+                                        settings.lookback, settings.horizon, asked.part, e.splits.rule, e.series.rows))
+        .at(e.series.path)
+        .hint("choose another --part (all takes every row), or a longer file");
+  }
+  settings.data = e.series.path;
+  auto starts = model::window_starts(rows, settings.lookback, settings.horizon);
+  return {std::move(settings), std::move(e), std::move(starts)};
+}
+
+Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocation, const ChosenDevice& device) {
+  const auto& [settings, e, starts] = part;
+  Json document = describe("eval", settings, e, run.model, device);
+  document["run_dir"] = run.path.has_parent_path() ? run.path.parent_path().string() : ".";
+  document["weights"] = run.path.filename().string();
+  document["part"] = invocation.settings.part;
+  document["windows"] = starts.size();
+  add_training(document, run.path);
+  add_scores(document, score(run.model, run.slab, e, starts, settings, device), e);
+  document["peak_memory_bytes"] = peak_memory_bytes();
+  document["weights_sha256"] = run.sha256;
+  const std::int64_t seen =
+      overlapping(starts, run, e, settings.lookback + settings.horizon, run.path.filename() == "final.safetensors");
+  document["windows_overlapping_training"] = seen;
+  if (seen > 0) {
+    invocation.console.warning(
+        fmt::format("{} of {} windows overlap the rows that the model was trained on", seen, starts.size()));
+  }
+  write_eval_report(invocation, document, run, settings, e, starts);
+  return document;
+}
+
+// Whether errors of the mean of two runs' forecasts mean something: the same forecast in the same units.
+bool comparable(const Checkpoint& a, const Checkpoint& b) {
+  return a.columns == b.columns && a.targets == b.targets && a.scaler.mean == b.scaler.mean &&
+         a.scaler.std == b.scaler.std && a.settings.lookback == b.settings.lookback &&
+         a.settings.horizon == b.settings.horizon;
+}
+
+}  // namespace
+
+int eval(const Invocation& invocation) {
+  const Settings& settings = invocation.settings;
+  const std::vector<Checkpoint> runs =
+      read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
+  const ChosenDevice device = select_device(settings);
+  std::vector<Json> documents;
+  Json together;
+  for (const Checkpoint& run : runs) {
+    const Part part = part_of(run, invocation);
+    documents.push_back(evaluate(run, part, invocation, device));
+    if (&run == &runs.back() && std::ranges::all_of(runs, [&](const Checkpoint& r) { return comparable(r, run); })) {
+      together = ensemble(runs, part.experiment, part.starts, device);
+    }
+  }
+  Json document = documents[0];
+  if (runs.size() > 1) {
+    document = summarise("eval", invocation.arguments[0], std::move(documents));
+    document["ensemble"] = std::move(together);
+  }
+  if (settings.json) {
+    print(document, invocation.out);
+  } else {
+    print_result(invocation.out, document);
+  }
+  return 0;
+}
+
+}  // namespace samformer::tools

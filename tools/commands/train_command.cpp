@@ -1,0 +1,275 @@
+// `samformer train`: one model on one series, tested once; --seeds repeats it, --resume takes it up again.
+// --tune trains FOLDER/tune-* first and goes on as the one with the lowest validation error.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <limits>
+
+#include "tools/cli/signals.h"
+#include "tools/commands/commands.h"
+#include "tools/report/page.h"
+#include "tools/run/result.h"
+
+namespace samformer::tools {
+namespace fs = std::filesystem;
+namespace {
+
+std::string default_folder(const Settings& settings, const std::string& dataset) {
+  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+  const std::time_t time = std::chrono::system_clock::to_time_t(now);
+  std::tm t{};
+  gmtime_r(&time, &t);
+  const std::string base = fmt::format("runs/{:04}{:02}{:02}T{:02}{:02}{:02}Z-{}-{}", t.tm_year + 1900, t.tm_mon + 1,
+                                       t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, dataset, settings.horizon);
+  std::string name = base;
+  for (int i = 2; fs::exists(name); ++i) name = fmt::format("{}-{}", base, i);
+  return name;
+}
+
+Json stored_result(const fs::path& folder) {
+  const fs::path path = folder / "result.json";
+  try {
+    return Json::parse(read_file(path));
+  } catch (const Json::exception& e) {
+    throw Error(Exit::data, fmt::format("not the result of a run: {}", e.what())).at(path.string());
+  }
+}
+
+// Settings as a run's config.toml has them, where that is not there yet, or --resume changed a setting.
+void write_config(const fs::path& folder, const Settings& settings) {
+  const std::string text = to_toml(settings);
+  const fs::path path = folder / "config.toml";
+  if (!fs::exists(path) || read_file(path) != text) write_atomic(path, text);
+}
+
+fs::path seed_folder(const fs::path& folder, std::uint64_t seed) { return folder / fmt::format("seed-{}", seed); }
+
+// Whether a stored result still stands: --resume with more --epochs or another --patience may train on.
+bool finished(const fs::path& folder, const Settings& settings) {
+  if (!fs::exists(folder / "result.json")) return false;
+  const Settings before = read_run_settings(folder);
+  if (before.epochs == settings.epochs && before.patience == settings.patience) return true;
+  if (settings.tune) return false;  // another candidate than the chosen one may have epochs to go
+  if (settings.seeds.empty()) return training_done(folder, settings);
+  Settings one = settings;
+  one.seeds.clear();
+  return std::ranges::all_of(settings.seeds, [&](auto seed) { return finished(seed_folder(folder, seed), one); });
+}
+
+std::vector<std::int32_t> all_starts(model::Span rows, const Settings& settings) {
+  return model::window_starts(rows, settings.lookback, settings.horizon);
+}
+
+// One run into `folder`, from the beginning or from its state. `experiment` is the series of `settings`.
+Json train_one(const fs::path& folder, const Settings& settings, const Experiment& experiment,
+               const ChosenDevice& device, Console& console, bool resume, const Json& tuned = {}) {
+  if (resume && finished(folder, settings)) {
+    console.info(fmt::format("{} is finished: its stored result", folder.string()));
+    return stored_result(folder);
+  }
+  fs::remove(folder / "result.json");
+  write_config(folder, settings);
+  const model::Model model = make_model(settings, experiment.D());
+  const optim::Problem problem = experiment.problem();
+  const auto train_starts = all_starts(experiment.splits.train, settings);
+  const auto val_starts = all_starts(model::with_lookback(experiment.splits.val, settings.lookback), settings);
+  RunFolder run(folder, settings, experiment, model, console, resume);
+  try {
+    console.info(fmt::format("{}: {} windows of {} + {} steps, {} parameters, device {}, {} threads", folder.string(),
+                             train_starts.size(), settings.lookback, settings.horizon, model.parameters().count(),
+                             device.gpu ? fmt::format("{} ({})", device.name, device.gpu->description()) : device.name,
+                             thread_count(settings)));
+    optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings), device.gpu.get());
+    initialise(trainer.training(), model, settings);
+    run.train(trainer);
+
+    const Checkpoint best = read_checkpoint(folder / "best.safetensors");
+    const auto test_starts = all_starts(model::with_lookback(experiment.splits.test, settings.lookback), settings);
+    const optim::State& state = trainer.state();
+    Json result = describe("train", settings, experiment, model, device);
+    result["run_dir"] = folder.string();
+    result["epochs_run"] = state.epoch;
+    result["best_epoch"] = state.tested.epoch;
+    result["stopped_by"] = trainer.stopped_by();
+    result["train_loss"] = number_or_null(state.tested.train_loss);
+    result["val_mse"] = number_or_null(state.tested.val_mse);
+    if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
+    if (!settings.no_test) {
+      add_scores(result, score(model, best.slab, experiment, test_starts, settings, device), experiment);
+    }
+    if (!tuned.is_null()) result["tune"] = tuned;
+    result["seconds_training"] = run.seconds_training();
+    result["seconds_per_epoch"] = number_or_null(run.seconds_per_epoch());
+    result["peak_memory_bytes"] = peak_memory_bytes();
+    result["weights_sha256"] = best.sha256;
+
+    if (settings.refit) {
+      Experiment all = experiment;
+      scale(all, {0, all.series.rows});
+      const auto starts = all_starts({0, all.series.rows}, settings);
+      optim::TrainerSettings refit = trainer_settings(settings);
+      refit.epochs = state.tested.epoch;
+      refit.patience = 0;
+      const optim::Problem every_row = all.problem();
+      optim::Trainer again(model, every_row, starts, {}, refit, device.gpu.get());
+      initialise(again.training(), model, settings);
+      console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
+      run.refit(again, all);
+    }
+    if (!settings.no_test)
+      write_run_report(folder, result, folder / "metrics.jsonl", settings, experiment, model, best.slab, test_starts);
+    write_atomic(folder / "result.json", result.dump(2) + "\n");
+    return result;
+  } catch (const Error& e) {
+    try {
+      console.log(fmt::format("error: {}", e.what()));
+    } catch (const Error&) {
+      // The log cannot be written either: the first error is the one to report.
+    }
+    throw;
+  }
+}
+
+void make_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error || !fs::is_directory(folder)) {
+    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error ? error.message() : "a file is there"))
+        .at(folder.string())
+        .hint("choose another folder with --out");
+  }
+}
+
+// --tune: the candidates are trained without the test split, each once; the folder then becomes a copy of the best one
+// (the state that its training ended with), which alone is tested.
+Json tune(const fs::path& folder, const Settings& settings, const Experiment& experiment, const ChosenDevice& device,
+          Console& console, bool resume) {
+  if (resume && finished(folder, settings)) return train_one(folder, settings, experiment, device, console, resume);
+  // An earlier result is not that of what is copied here below.
+  fs::remove(folder / "result.json");
+  write_config(folder, settings);
+  constexpr std::pair<const char*, double> candidates[] = {{"mean", 0}, {"mean", 0.5}, {"last", 0}, {"last", 0.25}};
+  Json rows = Json::array();
+  fs::path best;
+  Settings chosen = settings;
+  double lowest = std::numeric_limits<double>::infinity();
+  for (const auto& [center, stats_mix] : candidates) {
+    Settings candidate = settings;
+    candidate.center = center;
+    candidate.stats_mix = stats_mix;
+    candidate.no_test = true;
+    candidate.tune = candidate.refit = false;
+    const fs::path part = folder / fmt::format("tune-{}-{}", center, stats_mix);
+    make_folder(part);
+    const Json result = train_one(part, candidate, experiment, device, console, fs::exists(part / "state.safetensors"));
+    rows.push_back({{"center", center}, {"stats_mix", stats_mix}, {"val_mse", result["val_mse"]}});
+    if (!result["val_mse"].is_number() || result["val_mse"].get<double>() >= lowest) continue;
+    lowest = result["val_mse"];
+    best = part;
+    chosen.center = center;
+    chosen.stats_mix = stats_mix;
+  }
+  if (best.empty()) throw Error(Exit::internal, "--tune: no candidate has a validation error").at(folder.string());
+  console.info(fmt::format("--tune: --center {} --stats-mix {} has the lowest validation error, {:.5f}", chosen.center,
+                           chosen.stats_mix, lowest));
+  for (const fs::directory_entry& file : fs::directory_iterator(best)) {
+    const fs::path name = file.path().filename();
+    if (name != "result.json" && name != "config.toml") {
+      fs::copy_file(file.path(), folder / name, fs::copy_options::overwrite_existing);
+    }
+  }
+  const Json tuned = {{"center", chosen.center}, {"stats_mix", chosen.stats_mix}, {"candidates", rows}};
+  return train_one(folder, chosen, experiment, device, console, true, tuned);
+}
+
+void check_tune(const Resolved& resolved) {
+  for (const char* name : {"center", "stats-mix"}) {
+    if (resolved.origin(name).layer == Layer::flag) {
+      throw Error(Exit::usage, fmt::format("--tune chooses --{}: it cannot be given too", name))
+          .hint("leave one of them out");
+    }
+  }
+  if (resolved.settings.model == "random-transformer") {
+    throw Error(Exit::usage, "--tune: random-transformer has no RevIN, and nothing to choose").hint("leave --tune out");
+  }
+}
+
+void refuse_existing(const fs::path& folder, const Settings& settings) {
+  if (settings.overwrite || !holds_run(folder)) return;
+  throw Error(Exit::usage, fmt::format("'{}' already holds a run", folder.string()))
+      .hint(fmt::format("continue it with --resume {}, or replace it with --overwrite", folder.string()));
+}
+
+}  // namespace
+
+int train(const Invocation& invocation) {
+  const CatchSignals catch_signals;
+  Settings settings = invocation.settings;
+  Console& console = invocation.console;
+  const bool resume = !settings.resume.empty();
+  const auto report = [&](const Json& document) {
+    if (settings.json) {
+      print(document, invocation.out);
+    } else {
+      print_result(invocation.out, document);
+    }
+    return 0;
+  };
+  if (settings.tune) check_tune(invocation.resolved);
+  const ChosenDevice device = select_device(settings);
+  const fs::path given = resume ? settings.resume : settings.out;
+  if (!resume && !given.empty()) refuse_existing(given, settings);
+  if (resume && finished(given, settings)) return report(stored_result(given));
+  if (resume && settings.split == "auto") {
+    // `auto` goes by the file's name, and --data may name a copy.
+    const std::string before = fs::path(read_run_settings(given).data).stem().string();
+    if (before != fs::path(settings.data).stem()) settings.split = model::split_rule("auto", before);
+  }
+
+  const Experiment experiment = load_experiment(settings, console);
+  settings.data_sha256 = experiment.series.sha256;
+  if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
+  if (settings.dry_run) {
+    return report(describe("train", settings, experiment, make_model(settings, experiment.D()), device));
+  }
+  const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
+  make_folder(folder);
+  const FolderLock lock(folder);
+  if (!resume && settings.overwrite) remove_run(folder);
+  if (!resume) refuse_existing(folder, settings);  // another process may have been faster
+
+  const auto run = [&](const fs::path& part, const Settings& one) {
+    return one.tune ? tune(part, one, experiment, device, console, resume)
+                    : train_one(part, one, experiment, device, console, resume);
+  };
+  if (settings.seeds.empty()) return report(run(folder, settings));
+
+  fs::remove(folder / "result.json");
+  write_config(folder, settings);
+  AppendFile log(folder / "log.txt");
+  console.set_log([&](std::string_view text) { log_line(log, text); });  // what was said of the data
+  console.set_log({});
+  std::vector<Json> runs;
+  for (const std::uint64_t seed : settings.seeds) {
+    Settings one = settings;
+    one.seed = static_cast<std::int64_t>(seed);
+    one.seeds.clear();
+    const fs::path part = seed_folder(folder, seed);
+    make_folder(part);
+    log_line(log, fmt::format("seed {}", seed));
+    console.info(fmt::format("seed {}", seed));
+    runs.push_back(run(part, one));
+    log_line(log, fmt::format("seed {}: test mse {}, test mae {}", seed, runs.back()["test_mse"].dump(),
+                              runs.back()["test_mae"].dump()));
+  }
+  Json document = summarise("train", folder.string(), std::move(runs));
+  if (!settings.no_test) {
+    const auto starts = all_starts(model::with_lookback(experiment.splits.test, settings.lookback), settings);
+    document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment, starts, device);
+  }
+  write_seeds_report(folder, document);
+  write_atomic(folder / "result.json", document.dump(2) + "\n");
+  return report(document);
+}
+
+}  // namespace samformer::tools

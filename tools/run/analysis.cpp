@@ -1,0 +1,128 @@
+#include "tools/run/analysis.h"
+
+#include <charconv>
+
+#include "tools/cli/signals.h"
+#include "tools/run/result.h"
+
+namespace samformer::tools {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::size_t most_windows = 2048;
+
+Settings settings_for(const Checkpoint& run, const Invocation& invocation) {
+  Settings settings = run.settings;
+  settings.device = invocation.settings.device;
+  settings.threads = invocation.settings.threads;
+  if (invocation.resolved.given("data")) {
+    settings.data = invocation.settings.data;
+    settings.data_sha256.clear();
+  }
+  return settings;
+}
+
+}  // namespace
+
+Experiment experiment_for(const Checkpoint& run, const Invocation& invocation) {
+  return experiment_of(run, settings_for(run, invocation), invocation.console);
+}
+
+fs::path output_folder(const Invocation& invocation, const Checkpoint& run, const std::string& command) {
+  const fs::path asked = invocation.settings.out, of_run = run.path.parent_path(), argument = invocation.arguments[0];
+  const bool one = !fs::is_directory(argument) || fs::equivalent(argument, of_run);
+  const fs::path folder = asked.empty() ? of_run / command : one ? asked : asked / of_run.filename();
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error.message()))
+        .at(folder.string())
+        .hint("choose another folder with --out");
+  }
+  return folder;
+}
+
+Checkpoint single_checkpoint(const std::string& run) {
+  std::vector<Checkpoint> all = read_run(run, "best");
+  if (all.size() != 1) {
+    throw Error(Exit::usage, fmt::format("'{}' holds {} seeds, one run is needed", run, all.size()))
+        .hint(fmt::format("name one of them: {}", all[0].path.parent_path().string()));
+  }
+  return std::move(all[0]);
+}
+
+int analyse(const Invocation& invocation, const std::string& command, const std::function<void(Analysed&)>& look,
+            const std::function<std::string(const Json&)>& text) {
+  const CatchSignals catch_signals;
+  Settings asked = invocation.settings;
+  if (asked.device.starts_with("cuda")) {
+    throw Error(Exit::device, fmt::format("--device {}: {} is computed on the CPU", asked.device, command))
+        .hint("use --device cpu");
+  }
+  asked.device = "cpu";
+  const ChosenDevice device = select_device(asked);
+  const std::vector<Checkpoint> runs = read_run(invocation.arguments[0], "best");
+  std::vector<Json> documents;
+  for (const Checkpoint& run : runs) {
+    const Experiment experiment = experiment_for(run, invocation);
+    const fs::path folder = output_folder(invocation, run, command);
+    Analysed a{run, experiment, folder, document(command)};
+    a.document.update({{"run_dir", run.path.parent_path().string()},
+                       {"weights", run.path.filename().string()},
+                       {"weights_sha256", run.sha256},
+                       {"out", folder.string()},
+                       {"dataset", experiment.series.name},
+                       {"data_sha256", experiment.series.sha256},
+                       {"model", run.settings.model},
+                       {"horizon", run.settings.horizon},
+                       {"run_seed", run.settings.seed},
+                       {"device", device.name}});
+    look(a);
+    write_atomic(folder / (command + ".json"), a.document.dump(2) + "\n");
+    if (!asked.json) {
+      invocation.out << text(a.document)
+                     << fmt::format("\nwritten to {}: report.html, {}.json\n", folder.string(), command);
+    }
+    documents.push_back(std::move(a.document));
+  }
+  if (asked.json) {
+    Json all = document(command);
+    all["run_dir"] = invocation.arguments[0];
+    if (documents.size() > 1) all["runs"] = documents;
+    print(documents.size() == 1 ? documents[0] : all, invocation.out);
+  }
+  return 0;
+}
+
+std::vector<std::int32_t> training_windows(const Experiment& experiment, const Settings& run,
+                                           const std::string& asked) {
+  const auto all = model::window_starts(experiment.splits.train, run.lookback, run.horizon);
+  if (all.empty()) {
+    throw Error(Exit::data, "the training part has no window").at(experiment.series.path);
+  }
+  std::size_t wanted = most_windows;
+  if (asked == "all") {
+    wanted = all.size();
+  } else if (!asked.empty()) {
+    const auto [end, error] = std::from_chars(asked.data(), asked.data() + asked.size(), wanted);
+    if (error != std::errc() || end != asked.data() + asked.size() || wanted == 0) {
+      throw Error(Exit::usage, fmt::format("--windows: expected a number of at least 1 or all, found '{}'", asked));
+    }
+  }
+  const std::size_t count = std::min(wanted, all.size());
+  std::vector<std::int32_t> chosen;
+  for (std::size_t i = 0; i < count; ++i) chosen.push_back(all[i * all.size() / count]);
+  return chosen;
+}
+
+std::string windows_text(std::size_t chosen, const Experiment& experiment, const Settings& run) {
+  const auto all = static_cast<std::size_t>(model::window_count(experiment.splits.train, run.lookback, run.horizon));
+  return chosen == all ? fmt::format("all {} training windows", all)
+                       : fmt::format("{} of {} training windows, evenly spaced", chosen, all);
+}
+
+void stop_when_interrupted() {
+  if (interrupted()) throw Error(Exit::interrupted, "interrupted");
+}
+
+}  // namespace samformer::tools

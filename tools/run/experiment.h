@@ -1,0 +1,61 @@
+// From settings to what the engine works on: the series as training sees it, the model, the trainer's settings.
+#pragma once
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/data/csv.h"
+#include "model/data/series.h"
+#include "model/registry.h"
+#include "optim/trainer.h"
+#include "tools/cli/console.h"
+#include "tools/cli/settings.h"
+
+namespace samformer::tools {
+
+// A standardised series with its splits. `problem()` views it.
+struct Experiment {
+  model::Series series;  // original units; S: cut down to its targets
+  std::vector<std::int32_t> targets;
+  model::Splits splits;
+  model::Scaler scaler;
+  std::vector<float> values;  // standardised, [D][rows]
+  std::int64_t season = 0;    // steps of the seasonal naive forecast; 0: none
+
+  std::int64_t D() const { return series.width(); }
+  optim::Problem problem() const { return {values, series.rows, D(), targets}; }
+  std::vector<std::string> target_names() const;
+};
+
+model::CsvOptions csv_options(const Settings& settings);
+// The bytes of `settings.data` read as a series with its hash: the built-in `seasonal`, a path, a known name. A hash
+// that differs from settings.data_sha256 (where given) throws Error(Exit::data).
+model::Series load_series(const Settings& settings, const model::CsvOptions& options);
+// The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console.
+Experiment load_experiment(const Settings& settings, Console& console);
+// kernels::prepare_products on another core, for the time that reading takes; the result's destructor waits.
+std::future<void> prepare_products();
+// Fits the scaler on `rows` and standardises with it.
+void scale(Experiment& experiment, model::Span rows);
+
+// The network that --model and its flags describe, for D channels.
+model::Model make_model(const Settings& settings, std::int64_t D);
+optim::TrainerSettings trainer_settings(const Settings& settings);
+kernels::Center center_of(const Settings& settings);
+// Initial weights into a training's slabs.
+void initialise(optim::Training<float>& training, const model::Model& model, const Settings& settings);
+
+// Where to compute: `gpu` null: on the CPU.
+struct ChosenDevice {
+  std::string name;
+  std::unique_ptr<optim::Device> gpu;
+};
+// `auto` takes the first GPU that can be used, else the CPU. Refuses devices and precisions that are not there
+// (Exit::device), sets the number of threads.
+ChosenDevice select_device(const Settings& settings);
+int thread_count(const Settings& settings);
+
+}  // namespace samformer::tools

@@ -1,0 +1,292 @@
+#include "tools/run/result.h"
+
+#include <sys/resource.h>
+
+#include <cmath>
+#include <deque>
+#include <fstream>
+
+#include "optim/least_squares.h"
+
+namespace samformer::tools {
+namespace {
+
+constexpr int schema_version = 1;
+
+// What `summarise` averages.
+constexpr const char* metrics[] = {
+    "train_loss",       "val_mse",    "test_mse",         "test_mae",          "skill",
+    "epochs_run",       "best_epoch", "seconds_training", "seconds_per_epoch", "seconds_evaluating",
+    "peak_memory_bytes"};
+
+// A forecast in one line: "naive 0.7131".
+std::string fixed(const Json& value, int digits = 4) {
+  return value.is_number() ? fmt::format("{:.{}f}", value.get<double>(), digits) : std::string("-");
+}
+
+std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+// What tells two models of one name apart.
+std::string variant(const Json& d) {
+  if (d["model"] != "tsmixer") return plain(d["value"]);
+  return fmt::format("{} {}blocks, ff {}, dropout {}, {} norm, {}", d["blocks"].dump(),
+                     d["shared"].get<bool>() ? "shared " : "", d["ff"].dump(), d["dropout"].dump(), plain(d["norm"]),
+                     plain(d["activation"]));
+}
+
+Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
+  return {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}, {"season", season}};
+}
+
+}  // namespace
+
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+std::int64_t peak_memory_bytes() {
+  // ru_maxrss outlives exec: it may be the launching process's.
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    std::int64_t kib = 0;
+    if (word == "VmHWM:" && status >> kib) return kib * 1024;
+  }
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return std::int64_t{usage.ru_maxrss} * 1024;
+}
+
+Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
+             std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
+  const optim::Problem problem = experiment.problem();
+  const std::int64_t L = settings.lookback, H = settings.horizon;
+  const std::unique_ptr<optim::DeviceModel> loaded =
+      device.gpu ? device.gpu->load(model, problem, center_of(settings)) : nullptr;
+  optim::Evaluator evaluator(model, center_of(settings), loaded.get());
+  const double begin = monotonic_seconds();
+  optim::ErrorSums errors = evaluator.errors(slab, problem, starts);
+  const double seconds = monotonic_seconds() - begin;
+  std::optional<optim::ErrorSums> seasonal;
+  if (experiment.season > 0 && experiment.season <= L) {
+    seasonal = optim::seasonal_naive_errors(problem, starts, L, H, experiment.season);
+  }
+  std::optional<optim::ErrorSums> oracle;
+  const model::Linear linear({experiment.D(), L, H});
+  if (const auto fit = optim::least_squares_slab(linear, problem, experiment.splits.train); !fit.empty()) {
+    oracle = optim::Evaluator(linear, kernels::Center::mean).errors(fit, problem, starts);
+  }
+  return {std::move(errors), optim::naive_errors(problem, starts, L, H), std::move(seasonal), std::move(oracle),
+          seconds};
+}
+
+Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Model& model,
+              const ChosenDevice& device) {
+  // eval on another file: a part may begin too early for its look-back, the run's rule may not fit at all.
+  const bool split = e.splits.test.last > 0;
+  const auto windows = [&](model::Span span) {
+    if (!split) return Json();
+    return Json(span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon));
+  };
+  Json document = {{"schema_version", schema_version},
+                   {"version", SAMFORMER_VERSION},
+                   {"command", command},
+                   {"run_dir", nullptr},
+                   {"dataset", e.series.name},
+                   {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
+                   {"data_sha256", e.series.sha256},
+                   {"rows", e.series.rows},
+                   {"step", e.series.step.name()},
+                   {"channels", e.D()},
+                   {"targets", e.target_names()},
+                   {"splits", split ? splits_json(e) : Json()},
+                   {"model", s.model},
+                   {"value", s.value},
+                   {"preset", s.preset},
+                   {"lookback", s.lookback},
+                   {"horizon", s.horizon},
+                   {"seed", s.seed},
+                   {"rho", s.rho},
+                   {"adaptive", s.adaptive},
+                   {"stats_mix", s.stats_mix},
+                   {"stats_mix_step", s.stats_mix_step},
+                   {"center", s.center},
+                   {"ema", s.ema},
+                   {"optimizer", s.optimizer},
+                   {"lr", s.lr},
+                   {"batch", s.batch},
+                   {"device", device.name},
+                   {"precision", s.precision},
+                   {"threads", thread_count(s)},
+                   {"parameters", model.parameters().count()},
+                   {"train_windows", windows(e.splits.train)},
+                   {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
+                   {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}};
+  if (s.model == "tsmixer") {
+    document.update({{"blocks", s.blocks},
+                     {"ff", s.ff},
+                     {"dropout", s.dropout},
+                     {"norm", s.norm},
+                     {"activation", s.activation},
+                     {"shared", s.shared}});
+  }
+  return document;
+}
+
+void add_scores(Json& document, const Scores& scores, const Experiment& e) {
+  const optim::ErrorSums& m = scores.model;
+  document["test_mse"] = number_or_null(m.mse());
+  document["test_mae"] = number_or_null(m.mae());
+  Json channels = Json::array(), steps = Json::array();
+  for (std::int64_t t = 0; t < m.targets; ++t) {
+    const auto d = static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)]);
+    const double unit = e.scaler.std[d];
+    channels.push_back({{"name", e.series.channels[d]},
+                        {"mse", number_or_null(m.channel_mse(t))},
+                        {"mae", number_or_null(m.channel_mae(t))},
+                        {"mae_original", number_or_null(m.channel_mae(t) * unit)},
+                        {"rmse_original", number_or_null(std::sqrt(m.channel_mse(t)) * unit)}});
+  }
+  for (std::int64_t h = 0; h < m.H; ++h) {
+    steps.push_back({{"step", h + 1}, {"mse", number_or_null(m.step_mse(h))}, {"mae", number_or_null(m.step_mae(h))}});
+  }
+  document["per_channel"] = std::move(channels);
+  document["per_step"] = std::move(steps);
+  double better = scores.naive.mse();
+  Json baselines = {{"naive", baseline(scores.naive, 1)}, {"seasonal_naive", nullptr}};
+  if (scores.seasonal) {
+    baselines["seasonal_naive"] = baseline(*scores.seasonal, e.season);
+    better = std::min(better, scores.seasonal->mse());
+  }
+  baselines["least_squares"] = scores.oracle ? baseline(*scores.oracle, 0) : Json(nullptr);
+  if (scores.oracle) baselines["least_squares"].erase("season");
+  document["baselines"] = std::move(baselines);
+  document["skill"] = number_or_null(1 - m.mse() / better);
+  document["seconds_evaluating"] = scores.seconds;
+}
+
+Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
+              const ChosenDevice& device) {
+  const optim::Problem problem = experiment.problem();
+  std::vector<std::unique_ptr<optim::DeviceModel>> loaded;
+  std::deque<optim::Evaluator> evaluators;
+  std::vector<optim::Member> members;
+  for (const Checkpoint& run : runs) {
+    const kernels::Center center = center_of(run.settings);
+    loaded.push_back(device.gpu ? device.gpu->load(run.model, problem, center) : nullptr);
+    members.push_back({&evaluators.emplace_back(run.model, center, loaded.back().get()), run.slab});
+  }
+  const Settings& s = runs.front().settings;
+  const optim::ErrorSums errors = optim::mean_forecast_errors(members, problem, starts, s.lookback, s.horizon);
+  return {
+      {"models", runs.size()}, {"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};
+}
+
+Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs) {
+  Json document = {
+      {"schema_version", schema_version}, {"version", SAMFORMER_VERSION}, {"command", command}, {"run_dir", folder}};
+  Json mean = Json::object(), deviation = Json::object();
+  for (const char* name : metrics) {
+    std::vector<double> values;
+    for (const Json& run : runs) {
+      if (run.contains(name) && run[name].is_number()) values.push_back(run[name]);
+    }
+    if (values.size() != runs.size()) {
+      mean[name] = deviation[name] = nullptr;
+      continue;
+    }
+    double total = 0, squares = 0;
+    for (const double v : values) total += v;
+    const double n = static_cast<double>(values.size()), average = total / n;
+    for (const double v : values) squares += (v - average) * (v - average);
+    mean[name] = number_or_null(average);
+    deviation[name] = n > 1 ? number_or_null(std::sqrt(squares / (n - 1))) : Json(nullptr);
+  }
+  document["runs"] = std::move(runs);
+  document["mean"] = std::move(mean);
+  document["std"] = std::move(deviation);
+  return document;
+}
+
+void print_result(std::ostream& out, const Json& document) {
+  const bool several = document.contains("runs");
+  const Json& d = several ? document["runs"][0] : document;
+  Table table("ll", {"what", "value"});
+  const auto part = [&](const char* title, const char* name) {
+    if (d["splits"].is_null()) return;
+    const Json& s = d["splits"][name];
+    const std::string span = s["first_date"].is_null()
+                                 ? fmt::format("rows {}..{}", s["first_row"].dump(), s["last_row"].dump())
+                                 : fmt::format("{} .. {}", plain(s["first_date"]), plain(s["last_date"]));
+    table.row({title, fmt::format("{}, {} windows", span, d[fmt::format("{}_windows", name)].dump())});
+  };
+  table.row({"data", fmt::format("{}, {} rows, {} channels, step {}", plain(d["dataset"]), d["rows"].dump(),
+                                 d["channels"].dump(), plain(d["step"]))});
+  part("train", "train");
+  part("validation", "val");
+  part("test", "test");
+  table.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", plain(d["model"]), variant(d),
+                                  d["parameters"].dump(), d["lookback"].dump(), d["horizon"].dump())});
+  const std::string sam =
+      d["rho"].get<double>() > 0
+          ? fmt::format("{} rho {} over ", d["adaptive"].get<bool>() ? "ASAM" : "SAM", d["rho"].dump())
+          : "";
+  const double share = d["stats_mix"], step = d["stats_mix_step"];
+  const std::string mix =
+      share > 0 && share < 1 && step > 0 ? fmt::format("{} at step {}", share, step) : fmt::format("{}", share);
+  table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
+                                      plain(d["center"]), d["ema"].dump())});
+  for (const Json& run : several ? document["runs"] : Json::array({document})) {
+    const Json tuned = run.value("tune", Json());
+    if (!tuned.is_object()) continue;
+    std::string errors;
+    for (const Json& c : tuned["candidates"]) {
+      errors += fmt::format("{}{} {}: {}", errors.empty() ? "" : ", ", plain(c["center"]), c["stats_mix"].dump(),
+                            fixed(c["val_mse"], 5));
+    }
+    table.row({several ? fmt::format("tuned, seed {}", run["seed"].dump()) : "tuned",
+               fmt::format("center {}, stats-mix {}; validation mse of {}", plain(tuned["center"]),
+                           tuned["stats_mix"].dump(), errors)});
+  }
+  table.row(
+      {"device", fmt::format("{}, {} threads, {}", plain(d["device"]), d["threads"].dump(), plain(d["precision"]))});
+  if (!several && d.contains("epochs_run") && d["epochs_run"].is_number()) {
+    table.row({"trained", fmt::format("{} epochs (best {}, stopped by {}), {} s, {} s an epoch", d["epochs_run"].dump(),
+                                      d["best_epoch"].dump(), plain(d["stopped_by"]), fixed(d["seconds_training"], 1),
+                                      fixed(d["seconds_per_epoch"], 3))});
+  }
+  if (d.contains("test_mse")) {
+    const auto errors = [&](const std::string& name, const Json& of) {
+      table.row({name, fmt::format("mse {}  mae {}", fixed(of["test_mse"]), fixed(of["test_mae"]))});
+    };
+    const std::string rows = d.value("part", "test") + " error";
+    if (several) {
+      for (const Json& run : document["runs"]) errors(fmt::format("{}, seed {}", rows, run["seed"].dump()), run);
+      errors(rows + ", mean", document["mean"]);
+      errors(rows + ", std", document["std"]);
+      if (const Json mean = document.value("ensemble", Json()); mean.is_object()) {
+        errors(rows + ", mean forecast", mean);
+      }
+    } else {
+      errors(rows, d);
+    }
+    const Json& seasonal = d["baselines"]["seasonal_naive"];
+    errors("naive (last value)", d["baselines"]["naive"]);
+    if (seasonal.is_object()) errors(fmt::format("seasonal naive ({} steps)", seasonal["season"].dump()), seasonal);
+    if (const Json oracle = d["baselines"].value("least_squares", Json()); oracle.is_object()) {
+      errors("linear least squares", oracle);
+    }
+    const Json& skill = several ? document["mean"]["skill"] : d["skill"];
+    if (skill.is_number()) {
+      const double percent = 100 * skill.get<double>();
+      table.row(
+          {"skill", percent >= 0
+                        ? fmt::format("{:.1f} % lower error than the better baseline", percent)
+                        : fmt::format("the better baseline beats the model: its error is {:.1f} % higher", -percent)});
+    }
+  }
+  out << table.str();
+  const Json& folder = document["run_dir"];
+  out << (folder.is_string() ? fmt::format("\nnext: samformer predict {} --out forecast.csv\n",
+                                           shell_quoted(folder.get<std::string>()))
+                             : "\nnext: the same command without --dry-run\n");
+}
+
+}  // namespace samformer::tools

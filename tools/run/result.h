@@ -1,0 +1,45 @@
+// The documents of `train` and `eval`: scores of a model beside the baselines, as JSON and as a table.
+#pragma once
+
+#include <optional>
+#include <ostream>
+#include <span>
+#include <string>
+
+#include "tools/run/run_folder.h"
+
+namespace samformer::tools {
+
+struct Scores {
+  optim::ErrorSums model, naive;
+  std::optional<optim::ErrorSums> seasonal;  // nothing where the look-back is shorter than a season, or none is known
+  std::optional<optim::ErrorSums> oracle;    // the linear least squares fit to the training rows of the same file
+  double seconds;                            // of the model's one pass over the windows
+};
+Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
+             std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);
+
+// schema_version to parameters and windows: what is known before the first step.
+Json describe(const std::string& command, const Settings& settings, const Experiment& experiment,
+              const model::Model& model, const ChosenDevice& device);
+// Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
+void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
+
+// {models, test_mse, test_mae} of the mean of the runs' forecasts, which is what `predict` gives for a folder of seeds.
+// The runs have the experiment's columns and targets.
+Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
+              const ChosenDevice& device);
+
+// {command, runs, mean, std} of several documents: mean and standard deviation (n - 1) of every metric.
+Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs);
+
+// The process's high-water mark.
+std::int64_t peak_memory_bytes();
+
+// A finite number, or null.
+Json number_or_null(double value);
+
+// The table that ends stdout, made from the document alone, and the next command to type.
+void print_result(std::ostream& out, const Json& document);
+
+}  // namespace samformer::tools
