@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "model/model_row.h"
 #include "model/network.h"
 
 namespace samformer::model {
@@ -46,5 +47,7 @@ class Linear {
   RevinAffine affine_;
   Dense head_;
 };
+
+ModelRow linear_row();
 
 }  // namespace samformer::model

@@ -1,23 +1,24 @@
 // Any network of the program: what training, evaluation and checkpoints work with. A value; the choice between the
-// networks is made once a pass.
+// networks is made once a pass. Below it the models by name: what --model and its options mean.
+//
+// Errors: Exit::usage for an unknown name, naming the nearest.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
+#include <span>
+#include <string_view>
 #include <utility>
 #include <variant>
 
 #include "model/linear.h"
+#include "model/model_row.h"
 #include "model/samformer.h"
 #include "model/temporal.h"
 #include "model/transformer.h"
 #include "model/tsmixer.h"
 
 namespace samformer::model {
-
-struct Sizes {
-  std::int64_t D, L, H;
-};
 
 class Model {
  public:
@@ -59,5 +60,11 @@ class Model {
  private:
   Network network_;
 };
+
+std::span<const ModelRow> models();
+const ModelRow& model_row(std::string_view name);
+// An option of the model, of another one where it has none of this name: what was set, else the default.
+OptionValue option_value(std::string_view model, const OptionValues& values, std::string_view option);
+Model make_model(std::string_view name, Sizes sizes, const OptionValues& values);
 
 }  // namespace samformer::model

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/dual.h"
+#include "model/registry.h"
 
 namespace samformer::model {
 namespace {
@@ -133,5 +134,29 @@ template Output<double> Samformer::forward(Tape<double>&, double*, double*, cons
                                            Association) const;
 template Output<Dual<double>> Samformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
                                                  const Normalised<Dual<double>>&, Association) const;
+
+ModelRow samformer_row() {
+  return {.name = "samformer",
+          .summary = "the paper's model: one layer of attention between channels, trained with SAM",
+          .options = {{.name = "value",
+                       .otherwise = "low-rank",
+                       .help = "low-rank: the paper's W_V W_O; full: one L x L matrix",
+                       .choices = {"low-rank", "full"},
+                       .implies = {{"full", "init", "pytorch"}}},
+                      attention_width()},
+          .make = [](Sizes s, const OptionValues& o) -> Model {
+            const Value value = o.get<std::string>("value") == "full" ? Value::full : Value::low_rank;
+            return Samformer({value, s.D, s.L, s.H, o.get<std::int64_t>("d-model")});
+          }};
+}
+
+ModelRow transformer_row() {
+  ModelRow row = samformer_row();
+  row.name = "transformer";
+  row.summary = "samformer without SAM";
+  row.defaults = {{"stats-mix", "0"}};
+  row.fixed = {{"rho", "0"}};
+  return row;
+}
 
 }  // namespace samformer::model

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 
+#include "model/model_row.h"
 #include "model/network.h"
 
 namespace samformer::model {
@@ -59,5 +60,8 @@ class Samformer {
   ParameterTable table_;
   std::int64_t weights_ = 0, biases_ = 0, output_weight_ = 0, output_bias_ = 0, gamma_ = 0, beta_ = 0;
 };
+
+ModelRow samformer_row();
+ModelRow transformer_row();  // SAMformer without SAM
 
 }  // namespace samformer::model

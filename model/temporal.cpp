@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dual.h"
+#include "model/registry.h"
 
 namespace samformer::model {
 
@@ -46,5 +47,15 @@ template Output<double> Temporal::forward(Tape<double>&, double*, double*, const
                                           const Pass&) const;
 template Output<Dual<double>> Temporal::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
                                                 const Normalised<Dual<double>>&, const Pass&) const;
+
+ModelRow temporal_row() {
+  return {.name = "temporal",
+          .summary = "samformer with its attention over the steps",
+          .options = {attention_width()},
+          .fixed = {{"precision", "float32"}},
+          .make = [](Sizes s, const OptionValues& o) -> Model {
+            return Temporal({s.D, s.L, s.H, o.get<std::int64_t>("d-model")});
+          }};
+}
 
 }  // namespace samformer::model

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "model/model_row.h"
 #include "model/network.h"
 
 namespace samformer::model {
@@ -37,5 +38,7 @@ class Temporal {
   Dense head_, output_;
   AttentionLayers layers_;
 };
+
+ModelRow temporal_row();
 
 }  // namespace samformer::model

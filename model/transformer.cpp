@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dual.h"
+#include "model/registry.h"
 
 namespace samformer::model {
 namespace {
@@ -76,5 +77,39 @@ template Output<double> Transformer::forward(Tape<double>&, double*, double*, co
                                              const Pass&) const;
 template Output<Dual<double>> Transformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
                                                    const Normalised<Dual<double>>&, const Pass&) const;
+
+namespace {
+
+ModelRow variant_row(std::string_view name, std::string_view summary) {
+  return {.name = name, .summary = summary, .options = {attention_width()}, .fixed = {{"precision", "float32"}}};
+}
+
+template <Attention attention, bool revin = true>
+Model make(Sizes s, const OptionValues& o) {
+  return Transformer({s.D, s.L, s.H, o.get<std::int64_t>("d-model"), attention, revin});
+}
+
+}  // namespace
+
+ModelRow random_transformer_row() {
+  ModelRow row = variant_row("random-transformer", "attention stays as it was drawn; without RevIN");
+  row.defaults = {{"rho", "0"}};
+  row.fixed.insert(row.fixed.end(), {{"stats-mix", "0"}, {"center", "mean"}});
+  row.make = make<Attention::frozen, false>;
+  return row;
+}
+
+ModelRow identity_row() {
+  ModelRow row = variant_row("identity", "samformer whose attention is the identity");
+  row.make = make<Attention::identity>;
+  return row;
+}
+
+ModelRow sigma_reparam_row() {
+  ModelRow row = variant_row("sigma-reparam", "weights of attention divided by their spectral norm, instead of SAM");
+  row.defaults = {{"stats-mix", "0"}, {"rho", "0"}};
+  row.make = make<Attention::sigma_reparam>;
+  return row;
+}
 
 }  // namespace samformer::model

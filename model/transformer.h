@@ -15,6 +15,7 @@
 #include <array>
 #include <cstdint>
 
+#include "model/model_row.h"
 #include "model/network.h"
 
 namespace samformer::model {
@@ -49,5 +50,9 @@ class Transformer {
   AttentionLayers layers_;
   std::array<std::int64_t, 4> gains_{};  // offsets of sigma-reparam's g, in the order queries, keys, values, output
 };
+
+ModelRow random_transformer_row();
+ModelRow identity_row();
+ModelRow sigma_reparam_row();
 
 }  // namespace samformer::model

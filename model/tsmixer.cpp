@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/dual.h"
+#include "model/registry.h"
 
 namespace samformer::model {
 
@@ -92,5 +93,42 @@ template Output<float> TsMixer::forward(Tape<float>&, float*, float*, const Norm
 template Output<double> TsMixer::forward(Tape<double>&, double*, double*, const Normalised<double>&, const Pass&) const;
 template Output<Dual<double>> TsMixer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
                                                const Normalised<Dual<double>>&, const Pass&) const;
+
+// Defaults by series: the table of TSMixer's hyper-parameters in SAMformer's paper; ETT's are the others.
+ModelRow tsmixer_row() {
+  return {.name = "tsmixer",
+          .summary = "TSMixer: perceptrons that mix the steps, then the channels",
+          .options = {{.name = "blocks",
+                       .otherwise = 2,
+                       .value_name = "N",
+                       .help = "how often both are mixed",
+                       .range = {.low = 1, .high = 64},
+                       .by_series = {{"weather", 4}, {"electricity", 4}, {"traffic", 8}, {"exchange", 8}}},
+                      {.name = "ff",
+                       .otherwise = 64,
+                       .value_name = "N",
+                       .help = "width of the mixing of channels",
+                       .range = {.low = 1},
+                       .by_series = {{"weather", 32}}},
+                      {.name = "dropout",
+                       .otherwise = 0.9,
+                       .value_name = "X",
+                       .help = "share of units that is left out",
+                       .range = {.low = 0, .high = 1, .high_open = true},
+                       .by_series = {{"weather", 0.3}, {"electricity", 0.7}, {"traffic", 0.7}, {"exchange", 0.7}}},
+                      {.name = "norm", .otherwise = "batch", .choices = {"batch", "layer"}},
+                      {.name = "activation", .otherwise = "relu", .choices = {"relu", "gelu"}},
+                      {.name = "shared",
+                       .otherwise = false,
+                       .help = "all blocks use one set of layers, as in SAMformer's official repository"}},
+          .defaults = {{"stats-mix", "0"}, {"rho", "0"}},
+          .fixed = {{"precision", "float32"}},
+          .make = [](Sizes s, const OptionValues& o) -> Model {
+            return TsMixer({s.D, s.L, s.H, o.get<std::int64_t>("blocks"), o.get<std::int64_t>("ff"),
+                            o.get<double>("dropout"), o.get<std::string>("norm") == "layer" ? Norm::layer : Norm::batch,
+                            o.get<std::string>("activation") == "gelu" ? Activation::gelu : Activation::relu,
+                            o.get<bool>("shared")});
+          }};
+}
 
 }  // namespace samformer::model

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/model_row.h"
 #include "model/network.h"
 
 namespace samformer::model {
@@ -61,5 +62,7 @@ class TsMixer {
   std::vector<Block> blocks_;        // one where shared
   std::vector<std::string> layers_;  // names of the linear layers, the head apart
 };
+
+ModelRow tsmixer_row();
 
 }  // namespace samformer::model
