@@ -32,6 +32,9 @@ struct Range {
 };
 
 using OptionValue = std::variant<std::string, std::int64_t, double, bool>;
+inline std::string text_of(const OptionValue& value) {
+  return std::visit([](const auto& v) { return fmt::format("{}", v); }, value);
+}
 
 class OptionValues {
  public:
@@ -44,7 +47,8 @@ class OptionValues {
   template <class T>
   const T& get(std::string_view name) const {
     const OptionValue* value = find(name);
-    SAMFORMER_CHECK(value && std::holds_alternative<T>(*value), "the model's row has no option '{}' of this kind", name);
+    SAMFORMER_CHECK(value && std::holds_alternative<T>(*value), "the model's row has no option '{}' of this kind",
+                    name);
     return std::get<T>(*value);
   }
 

@@ -1,17 +1,12 @@
 #include "model/data/csv.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <limits>
-#include <memory>
 #include <optional>
 #include <tuple>
 #include <unordered_set>
@@ -23,11 +18,11 @@
 namespace samformer::model {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr double kLargest = 1e100;  // squares of values, and their sums, stay finite
-constexpr std::size_t kMostColumns = 100'000;
-constexpr int kSkip = -1;
-constexpr int kDate = -2;
+constexpr double missing_value = std::numeric_limits<double>::quiet_NaN();
+constexpr double largest = 1e100;  // squares of values, and their sums, stay finite
+constexpr std::size_t most_columns = 100'000;
+constexpr int skip_slot = -1;
+constexpr int date_slot = -2;
 
 std::string lower(std::string_view text) {
   std::string out(text);
@@ -55,14 +50,14 @@ bool valid_utf8(std::string_view text) {
 std::string to_utf8(std::string_view text) {
   if (valid_utf8(text)) return std::string(text);
   // Windows-1252 differs from Latin-1 in 0x80..0x9F alone; its five unused bytes stay C1 controls, as on the web.
-  static constexpr std::array<std::uint16_t, 32> kHigh = {
+  static constexpr std::array<std::uint16_t, 32> high = {
       0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
       0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
       0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
   std::string out;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    const std::uint32_t point = byte >= 0x80 && byte < 0xA0 ? kHigh[byte - 0x80U] : byte;
+    const std::uint32_t point = byte >= 0x80 && byte < 0xA0 ? high[byte - 0x80U] : byte;
     if (point < 0x80) {
       out += c;
     } else if (point < 0x800) {
@@ -122,7 +117,7 @@ class Cells {
   // The fast path for plain decimals whose digits fit 2^53: one exact integer divided by one exact power of ten is
   // rounded once, as the standard wants (Clinger 1990). `more` is cell's result. Moves only where it succeeds.
   bool plain_decimal(double& value, bool& more) {
-    static constexpr std::array<double, 23> kPower = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+    static constexpr std::array<double, 23> powers = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                                       1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                                       1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
     const char* p = at_;
@@ -143,7 +138,7 @@ class Cells {
     if (count == 0 || count > 19 || digits > (std::uint64_t{1} << 53)) return false;
     if (p != end_ && *p == '\r') ++p;
     if (p != end_ && *p != delimiter_ && *p != '\n') return false;
-    value = static_cast<double>(digits) / kPower[static_cast<std::size_t>(fraction)];
+    value = static_cast<double>(digits) / powers[static_cast<std::size_t>(fraction)];
     if (negative) value = -value;
     at_ = p;
     more = separator();
@@ -185,7 +180,7 @@ class Cells {
 enum class CellKind { number, missing, infinite, unparsable };
 
 CellKind read_cell(std::string_view text, double& value) {
-  value = kNan;
+  value = missing_value;
   if (text.empty()) return CellKind::missing;
   if (text.size() <= 4) {
     const std::string word = lower(text);
@@ -203,7 +198,7 @@ CellKind read_cell(std::string_view text, double& value) {
     read = 0;
   }
   if (std::isnan(read)) return CellKind::missing;
-  if (std::abs(read) > kLargest) return CellKind::infinite;
+  if (std::abs(read) > largest) return CellKind::infinite;
   value = read;
   return CellKind::number;
 }
@@ -225,13 +220,13 @@ struct Tally {
 
 struct Column {
   std::string name;
-  int slot = kSkip;  // channel index, kSkip or kDate
+  int slot = skip_slot;  // channel index, skip_slot or date_slot
   Tally missing, infinite, unparsable;
 };
 
 class CsvReader {
  public:
-  CsvReader(std::string_view bytes, const std::string& path, const CsvOptions& options)
+  CsvReader(std::string_view bytes, const std::string& path, const SeriesOptions& options)
       : bytes_(bytes), options_(options) {
     series_.path = path;
     const std::size_t slash = path.rfind('/');
@@ -307,8 +302,8 @@ class CsvReader {
     while (more) {
       more = cells.cell(text);
       const auto column = static_cast<std::int64_t>(columns_.size()) + 1;
-      if (columns_.size() == kMostColumns) {
-        fail(Exit::data, fmt::format("more than {} columns", kMostColumns), "check the delimiter: --delimiter",
+      if (columns_.size() == most_columns) {
+        fail(Exit::data, fmt::format("more than {} columns", most_columns), "check the delimiter: --delimiter",
              header_line_, column);
       }
       double value = 0;
@@ -318,7 +313,7 @@ class CsvReader {
       const bool date = parse_stamp(text, format, stamp);
       numbers &= date || read_cell(text, value) == CellKind::number;
       decimals |= date || text.find('.') != std::string_view::npos;
-      columns_.push_back({text.empty() ? fmt::format("column_{}", column) : to_utf8(text), kSkip, {}, {}, {}});
+      columns_.push_back({text.empty() ? fmt::format("column_{}", column) : to_utf8(text), skip_slot, {}, {}, {}});
       if (!seen.insert(columns_.back().name).second) {
         fail(Exit::data, fmt::format("two columns are named '{}'", shown(columns_.back().name)), "rename one of them",
              header_line_, column);
@@ -347,14 +342,14 @@ class CsvReader {
 
   // Sets every column's slot. Reads ahead in `cells`, a copy, for the first row.
   void choose_columns(Cells cells) {
-    constexpr int kChannel = 0;
-    for (Column& column : columns_) column.slot = kChannel;
-    for (const std::string& name : options_.drop) named(name, "--drop").slot = kSkip;
+    constexpr int channel_slot = 0;
+    for (Column& column : columns_) column.slot = channel_slot;
+    for (const std::string& name : options_.drop) named(name, "--drop").slot = skip_slot;
     if (!options_.no_date) find_date_column(cells);
 
     if (options_.columns.empty()) {
       for (Column& column : columns_) {
-        if (column.slot != kChannel) continue;
+        if (column.slot != channel_slot) continue;
         column.slot = static_cast<int>(series_.channels.size());
         series_.channels.push_back(column.name);
       }
@@ -362,16 +357,17 @@ class CsvReader {
       std::vector<Column*> chosen;
       for (const std::string& name : options_.columns) {
         Column& column = named(name, "--columns", options_.columns_of_model ? Exit::data : Exit::usage);
-        if (column.slot == kDate)
+        if (column.slot == date_slot)
           fail(Exit::usage, fmt::format("--columns: '{}' is the date column", name), "leave it out");
-        if (column.slot == kSkip)
+        if (column.slot == skip_slot)
           fail(Exit::usage, fmt::format("'{}' is in --columns and in --drop", name), "choose one");
         chosen.push_back(&column);
         series_.channels.push_back(name);
       }
-      for (Column& column : columns_) column.slot = column.slot == kDate ? kDate : kSkip;
+      for (Column& column : columns_) column.slot = column.slot == date_slot ? date_slot : skip_slot;
       for (std::size_t i = 0; i < chosen.size(); ++i) {
-        if (chosen[i]->slot != kSkip) fail(Exit::usage, fmt::format("--columns names '{}' twice", chosen[i]->name), "");
+        if (chosen[i]->slot != skip_slot)
+          fail(Exit::usage, fmt::format("--columns names '{}' twice", chosen[i]->name), "");
         chosen[i]->slot = static_cast<int>(i);
       }
     }
@@ -384,15 +380,15 @@ class CsvReader {
     series_.date_format.pattern = options_.date_format;
     if (!options_.date_column.empty()) {
       Column& column = named(options_.date_column, "--date-column");
-      if (column.slot == kSkip)
+      if (column.slot == skip_slot)
         fail(Exit::usage, fmt::format("'{}' is in --date-column and in --drop", column.name), "");
-      column.slot = kDate;
+      column.slot = date_slot;
       return;
     }
     for (const char* known : {"date", "ds", "timestamp", "datetime", "time"}) {
       for (Column& column : columns_) {
-        if (column.slot != kSkip && lower(column.name) == known) {
-          column.slot = kDate;
+        if (column.slot != skip_slot && lower(column.name) == known) {
+          column.slot = date_slot;
           return;
         }
       }
@@ -405,8 +401,8 @@ class CsvReader {
       more = cells.cell(text);
       DateFormat format = series_.date_format;
       Stamp stamp;
-      if (columns_[i].slot != kSkip && parse_stamp(text, format, stamp)) {
-        columns_[i].slot = kDate;
+      if (columns_[i].slot != skip_slot && parse_stamp(text, format, stamp)) {
+        columns_[i].slot = date_slot;
         return;
       }
     }
@@ -424,15 +420,15 @@ class CsvReader {
     series_.values.resize(width * capacity);
     lines_.reserve(capacity);
     // Rows are gathered in blocks and then transposed, so that many channels do not cost a page miss a value.
-    constexpr std::size_t kBlock = 32;
-    std::vector<double> block(kBlock * width, kNan);
+    constexpr std::size_t block_rows = 32;
+    std::vector<double> block(block_rows * width, missing_value);
     const auto flush = [&](std::size_t rows) {
       const std::size_t first = lines_.size() - rows;
       for (std::size_t d = 0; d < width; ++d) {
         double* const to = series_.values.data() + d * capacity + first;
         for (std::size_t r = 0; r < rows; ++r) to[r] = block[r * width + d];
       }
-      std::fill(block.begin(), block.end(), kNan);
+      std::fill(block.begin(), block.end(), missing_value);
     };
 
     std::int64_t blank_line = 0;
@@ -449,7 +445,7 @@ class CsvReader {
       }
       read_row(cells, line, block.data() + in_block * width);
       lines_.push_back(line);
-      if (++in_block == kBlock) flush(std::exchange(in_block, 0));
+      if (++in_block == block_rows) flush(std::exchange(in_block, 0));
     }
     flush(in_block);
 
@@ -482,7 +478,7 @@ class CsvReader {
         continue;
       }
       more = cells.cell(text);
-      if (column.slot != kDate) continue;
+      if (column.slot != date_slot) continue;
       Stamp stamp;
       if (!parse_stamp(text, series_.date_format, stamp))
         column.unparsable.add(line, static_cast<std::int64_t>(i) + 1, text);
@@ -493,7 +489,7 @@ class CsvReader {
     for (; more; ++found) more = cells.cell(text);
     ragged_.add(line, static_cast<std::int64_t>(std::min(found, columns_.size() + 1)), fmt::format("{}", found));
     const bool has_date =
-        std::any_of(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == kDate; });
+        std::any_of(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
     if (has_date && series_.dates.size() == lines_.size()) {
       series_.dates.emplace_back();
       bad_dates_ = true;
@@ -507,7 +503,7 @@ class CsvReader {
              "give every row one cell a column (quote cells that hold the delimiter)");
     }
     for (Column& column : columns_) {
-      if (column.slot == kDate) {
+      if (column.slot == date_slot) {
         if (column.unparsable.count == 0) continue;
         bad_dates_ = true;
         report(Severity::refuse, "date", column.unparsable,
@@ -518,7 +514,7 @@ class CsvReader {
                "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column");
         continue;
       }
-      if (column.slot == kSkip) continue;
+      if (column.slot == skip_slot) continue;
       if (column.unparsable.count > 0) report_unparsable(column);
       if (column.infinite.count > 0) {
         report(Severity::refuse, "infinite", column.infinite,
@@ -572,7 +568,8 @@ class CsvReader {
       return;
     }
     series_.step = options_.freq.empty() ? infer_step(dates) : parse_freq(options_.freq, dates);
-    const auto place = std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == kDate; });
+    const auto place =
+        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
     const std::int64_t column = place - columns_.begin() + 1;
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
     Tally backwards, repeated, gap, irregular;
@@ -654,8 +651,8 @@ class CsvReader {
 
   // One of the usual codes, farther from the other values than these are from each other.
   static bool is_sentinel(double extreme, std::span<const double> values) {
-    static constexpr std::array<double, 8> kCodes = {99, 999, 9999, 99999, 999999, 99.9, 999.9, 9999.9};
-    if (std::find(kCodes.begin(), kCodes.end(), std::abs(extreme)) == kCodes.end()) return false;
+    static constexpr std::array<double, 8> usual_codes = {99, 999, 9999, 99999, 999999, 99.9, 999.9, 9999.9};
+    if (std::find(usual_codes.begin(), usual_codes.end(), std::abs(extreme)) == usual_codes.end()) return false;
     double least = std::numeric_limits<double>::infinity();
     double most = -least;
     for (const double value : values) {
@@ -667,7 +664,7 @@ class CsvReader {
   }
 
   std::string_view bytes_;
-  const CsvOptions& options_;
+  const SeriesOptions& options_;
   Series series_;
   std::int64_t header_line_ = 1;
   std::vector<Column> columns_;
@@ -678,39 +675,7 @@ class CsvReader {
 
 }  // namespace
 
-std::string read_bytes(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> opened(
-      path == "-" ? nullptr : std::fopen(path.c_str(), "rb"),
-      [](std::FILE* f) { return f == nullptr ? 0 : std::fclose(f); });
-  std::FILE* const file = path == "-" ? stdin : opened.get();
-  const auto fail = [&](int number) {
-    const bool absent = number == ENOENT || number == ENOTDIR || number == EISDIR || number == ENAMETOOLONG;
-    throw Error(absent ? Exit::data : Exit::io, fmt::format("cannot read the file: {}", std::strerror(number)))
-        .at(path)
-        .hint("expected the path of a CSV file, or - for stdin");
-  };
-  if (file == nullptr) fail(errno);
-  struct stat status {};
-  const bool known = fstat(fileno(file), &status) == 0;
-  if (known && S_ISDIR(status.st_mode)) fail(EISDIR);
-  if (path != "-" && known && !S_ISREG(status.st_mode) && !S_ISFIFO(status.st_mode)) {
-    throw Error(Exit::data, "not a file but a device or socket").at(path).hint("expected the path of a CSV file");
-  }
-  std::string bytes;
-  std::size_t size = 0;
-  bytes.resize(known && S_ISREG(status.st_mode) ? static_cast<std::size_t>(status.st_size) + 1 : 1 << 16);
-  while (true) {
-    const std::size_t got = std::fread(bytes.data() + size, 1, bytes.size() - size, file);
-    size += got;
-    if (size < bytes.size()) break;
-    bytes.resize(bytes.size() * 2);
-  }
-  if (std::ferror(file) != 0) fail(errno);
-  bytes.resize(size);
-  return bytes;
-}
-
-Series parse_csv(std::string_view bytes, const std::string& path, const CsvOptions& options) {
+Series parse_csv(std::string_view bytes, const std::string& path, const SeriesOptions& options) {
   return CsvReader(bytes, path, options).read();
 }
 

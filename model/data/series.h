@@ -31,6 +31,21 @@ struct Finding {
   std::string hint;
 };
 
+// How a file is to be read, whatever its format.
+struct SeriesOptions {
+  std::vector<std::string> columns = {};  // these channels in this order; empty: all in the file's order
+  std::vector<std::string> drop = {};
+  std::string date_column = {};  // empty: found
+  std::string date_format = {};  // empty: found
+  std::string freq = {};         // empty: inferred
+  bool no_date = false;
+  char delimiter = 0;  // of text; 0: found
+  // `predict`: `columns` are a trained model's, so an absent one is the file's fault (exit 3) and not the flags'.
+  bool columns_of_model = false;
+  // `predict`: missing values are accepted (and stay NaN) before the last so many rows; -1: accepted nowhere.
+  std::int64_t missing_allowed_before_last = -1;
+};
+
 struct Series {
   std::string path;    // as given; "-" is stdin
   std::string sha256;  // of the file's bytes; the caller fills it

@@ -15,7 +15,7 @@
 #include "core/dual.h"
 #include "core/ops/ops.h"
 #include "kernels/update.h"
-#include "model/data/csv.h"
+#include "model/data/readers.h"
 #include "model/safetensors.h"
 #include "model/samformer.h"
 #include "optim/step.h"
@@ -64,7 +64,7 @@ struct Etth1 {
   model::Series series;
   model::Scaler scaler;
 
-  Etth1() : series(model::read_csv(std::string(SAMFORMER_SHARED) + "/data/ETTh1.csv", {})) {
+  Etth1() : series(model::read_series(std::string(SAMFORMER_SHARED) + "/data/ETTh1.csv", {})) {
     scaler = model::fit_scaler(series, {0, 8640});
     for (std::size_t i = 0; i < series.values.size(); ++i) {
       const std::size_t d = i / static_cast<std::size_t>(series.rows);

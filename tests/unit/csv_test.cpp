@@ -1,4 +1,5 @@
 #include "model/data/csv.h"
+#include "model/data/readers.h"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -21,10 +22,10 @@
 namespace samformer::model {
 namespace {
 
-Series parse(std::string_view text, const CsvOptions& options = {}) { return parse_csv(text, "folder/a.csv", options); }
+Series parse(std::string_view text, const SeriesOptions& options = {}) { return parse_csv(text, "folder/a.csv", options); }
 
 // The error of reading and then insisting on a clean series; code internal and no text where there is none.
-Error error_of(std::string_view text, const CsvOptions& options = {}) {
+Error error_of(std::string_view text, const SeriesOptions& options = {}) {
   try {
     require_clean(parse(text, options));
   } catch (const Error& error) {
@@ -155,7 +156,7 @@ TEST(Csv, MissingValues) {
   EXPECT_EQ(error.column, 2);
   EXPECT_TRUE(says(error, "'a'") && says(error, "--drop a") && says(error, "4 more"));
 
-  CsvOptions predict;
+  SeriesOptions predict;
   predict.missing_allowed_before_last = 1;
   predict.columns = {"b", "a"};
   predict.columns_of_model = true;
@@ -323,7 +324,7 @@ TEST(Csv, Files) {
   const std::string path = folder / "b.c.csv";
   std::ofstream(path) << kHours;
   EXPECT_EQ(read_bytes(path), kHours);
-  EXPECT_EQ(read_csv(path, {}).name, "b.c");
+  EXPECT_EQ(read_series(path, {}).name, "b.c");
   if (geteuid() != 0) {
     chmod(path.c_str(), 0);
     EXPECT_EQ(code_of(path), Exit::io);
@@ -363,7 +364,7 @@ TEST(Csv, MutatedFilesGiveAnErrorOrASeries) {
           if (at < text.size()) text[at] = piece;
       }
     }
-    CsvOptions options;
+    SeriesOptions options;
     options.no_date = i % 7 == 3;
     if (i % 5 == 1) options.date_format = "%Y-%m-%d %H:%M:%S%z";
     if (i % 11 == 2) options.missing_allowed_before_last = static_cast<std::int64_t>(i % 13);
@@ -397,7 +398,7 @@ TEST(Csv, RealFiles) {
        {Known{"ETTh1.csv", "1 hour", "2016-07-01 00:00:00", "2018-06-26 19:00:00", 17420, 7},
         Known{"ETTm1.csv", "15 minutes", "2016-07-01 00:00:00", "2018-06-26 19:45:00", 69680, 7},
         Known{"exchange_rate.csv", "1 day", "1990-01-01 00:00:00", "2010-10-10 00:00:00", 7588, 8}}) {
-    const Series series = read_csv(folder + known.file, {});
+    const Series series = read_series(folder + known.file, {});
     EXPECT_EQ(series.rows, known.rows);
     EXPECT_EQ(series.width(), known.width);
     EXPECT_EQ(series.step.name(), known.step);
@@ -406,7 +407,7 @@ TEST(Csv, RealFiles) {
     EXPECT_EQ(series.channels.back(), "OT");
     EXPECT_EQ(findings(series), "") << known.file;
   }
-  EXPECT_EQ(read_csv(folder + "ETTh1.csv", {}).values[1], 5.692999839782715);
+  EXPECT_EQ(read_series(folder + "ETTh1.csv", {}).values[1], 5.692999839782715);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "model/data/csv.h"
+#include "model/data/readers.h"
 
 namespace samformer::model {
 namespace {
@@ -87,7 +88,7 @@ TEST(Splits, ReproduceThePapersWindows) {
 TEST(Splits, WindowsCsvOfThePaper) {
   const std::string path = std::string(SAMFORMER_SHARED) + "/paper/windows.csv";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "no table at " << path;
-  const Series table = read_csv(path, {.drop = {"dataset"}, .no_date = true});
+  const Series table = read_series(path, {.drop = {"dataset"}, .no_date = true});
   ASSERT_EQ(table.rows, 8);
   ASSERT_EQ(table.width(), 16);
   for (std::size_t i = 0; i < 8; ++i) {

@@ -10,8 +10,8 @@ namespace samformer::tools {
 
 namespace {
 
-constexpr std::size_t kHelpWidth = 110;
-constexpr std::size_t kHelpColumn = 30;
+constexpr std::size_t help_width = 110;
+constexpr std::size_t help_column = 30;
 
 std::string_view first_word(std::string_view name) { return name.substr(0, name.find(' ')); }
 
@@ -58,7 +58,7 @@ std::vector<std::string> check_rest(const Command& command, std::vector<std::str
     }
     std::vector<std::string> known{"--help"};
     for (const Option& option : options()) {
-      if (!(option.takes & command.takes)) continue;
+      if (!takes(command.takes, option)) continue;
       known.push_back(fmt::format("--{}", option.name));
       for (const std::string_view alias : option.aliases) known.push_back(fmt::format("--{}", alias));
     }
@@ -82,7 +82,7 @@ std::string wrap(std::string_view text, std::size_t indent) {
   while (!text.empty()) {
     const std::string_view word = first_word(text);
     text.remove_prefix(std::min(text.size(), word.size() + 1));
-    if (column > indent && column + 1 + word.size() > kHelpWidth) {
+    if (column > indent && column + 1 + word.size() > help_width) {
       result += '\n' + std::string(indent, ' ');
       column = indent;
     } else if (column > indent) {
@@ -97,12 +97,12 @@ std::string wrap(std::string_view text, std::size_t indent) {
 
 std::string entry(const std::string& left, std::string_view text) {
   const std::string head = "  " + left;
-  const bool fits = head.size() + 2 <= kHelpColumn;
-  return head + (fits ? std::string(kHelpColumn - head.size(), ' ') : '\n' + std::string(kHelpColumn, ' ')) +
-         wrap(text, kHelpColumn);
+  const bool fits = head.size() + 2 <= help_column;
+  return head + (fits ? std::string(help_column - head.size(), ' ') : '\n' + std::string(help_column, ' ')) +
+         wrap(text, help_column);
 }
 
-std::string option_help(const Option& option, unsigned takes) {
+std::string option_help(const Option& option, bool on_run) {
   std::string left = fmt::format("--{}", option.name);
   if (!option.value_name.empty()) {
     left += fmt::format(" {}", option.value_name);
@@ -110,10 +110,16 @@ std::string option_help(const Option& option, unsigned takes) {
     left += fmt::format(" {}", join(option.choices, "|"));
   }
   std::string text(option.help);
-  const std::string otherwise = default_text(option, takes);
+  const std::string otherwise = default_text(option, on_run);
   if (!otherwise.empty()) text += fmt::format("{}[{}]", text.empty() ? "" : " ", otherwise);
   for (const std::string_view alias : option.aliases) text += fmt::format(" (or --{})", alias);
   return entry(left, text);
+}
+
+std::string flags_text(const model::ModelRow::Settings& settings) {
+  std::vector<std::string> flags;
+  for (const auto& [name, value] : settings) flags.push_back(fmt::format("--{} {}", name, value));
+  return join(flags, " ");
 }
 
 std::string program_help(std::span<const Command> commands) {
@@ -157,7 +163,7 @@ CommandLine parse_command_line(std::span<const Command> commands, const std::vec
   const CLI::Option* help = app.add_flag("-h,--help");
   std::vector<std::pair<const Option*, const CLI::Option*>> taken;
   for (const Option& option : options()) {
-    if (!(option.takes & command.takes)) continue;
+    if (!takes(command.takes, option)) continue;
     CLI::Option* added = option.is_flag() ? app.add_flag(spelled(option))
                                           : app.add_option(spelled(option), [](const CLI::results_t&) { return true; });
     added->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
@@ -193,19 +199,21 @@ std::string help_text(std::span<const Command> commands, const Command* command)
                         join(command->arguments, " "));
   std::string_view group;
   for (const Option& option : options()) {
-    if (!(option.takes & command->takes)) continue;
+    if (!takes(command->takes, option)) continue;
     if (option.group != group) result += fmt::format("\n{}\n", option.group);
     group = option.group;
-    result += option_help(option, command->takes);
+    result += option_help(option, command->on_run());
   }
-  if (command->takes & kTrain) {
+  if (takes(command->takes, *find_option("model"))) {
+    result += "\nModels\n";
+    for (const model::ModelRow& row : model::models()) result += entry(std::string(row.name), row.summary);
+  }
+  if (takes(command->takes, *find_option("preset"))) {
     result += "\nPresets\n";
-    for (const Bundle& preset : presets()) {
-      std::string text;
-      for (const auto& [name, value] : preset.settings) text += fmt::format("--{} {} ", name, value);
-      if (preset.small_rate) text += "(--lr 1e-4 for a file named weather, electricity or traffic)";
-      if (text.empty()) text = "the defaults above";
-      result += entry(std::string(preset.name), text);
+    for (const Preset& preset : presets()) {
+      std::string text = flags_text(preset.settings);
+      if (preset.small_rate) text += " (--lr 1e-4 for a file named weather, electricity or traffic)";
+      result += entry(std::string(preset.name), text.empty() ? "the defaults above" : text);
     }
     result +=
         "\n" +

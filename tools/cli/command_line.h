@@ -7,19 +7,9 @@
 #include <string_view>
 #include <vector>
 
-#include "tools/cli/settings.h"
-#include "tools/commands/commands.h"
+#include "tools/cli/command.h"
 
 namespace samformer::tools {
-
-struct Command {
-  std::string_view name;  // "train", "data check"
-  int (*handler)(const Invocation&);
-  unsigned takes;                                // which options, see Takes
-  std::vector<std::string_view> arguments = {};  // positional, all required
-  std::string_view summary = {};
-  std::string_view example = {};
-};
 
 struct CommandLine {
   const Command* command = nullptr;  // nothing: the program's own help or version was asked for

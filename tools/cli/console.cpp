@@ -13,11 +13,11 @@ namespace samformer::tools {
 
 namespace {
 
-constexpr double kLineSeconds = 10;   // between epoch lines elsewhere than on a terminal
-constexpr double kBeatSeconds = 60;   // between heartbeats inside an epoch
-constexpr double kDrawSeconds = 0.1;  // between redraws of the bar
-constexpr int kBarWidth = 24;
-constexpr std::string_view kClearLine = "\r\x1b[K";
+constexpr double line_seconds = 10;   // between epoch lines elsewhere than on a terminal
+constexpr double beat_seconds = 60;   // between heartbeats inside an epoch
+constexpr double draw_seconds = 0.1;  // between redraws of the bar
+constexpr int bar_width = 24;
+constexpr std::string_view clear_line = "\r\x1b[K";
 
 bool starts_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
 
@@ -73,9 +73,12 @@ void Console::error(std::string_view text) {
 
 void Console::set_log(std::function<void(std::string_view)> log) {
   log_ = std::move(log);
-  if (!log_) return;
+  if (log_) replay(log_);
+}
+
+void Console::replay(const std::function<void(std::string_view)>& log) {
   logged_ = true;
-  for (const std::string& line : before_) log_(line);
+  for (const std::string& line : before_) log(line);
 }
 
 void Console::log(std::string_view text) {
@@ -85,14 +88,14 @@ void Console::log(std::string_view text) {
 
 void Console::status(std::string_view text) {
   if (!is_terminal_ || quiet_) return;
-  put(stream_, fmt::format("{}{}", kClearLine, cut_to_width(text, terminal_width(stream_) - 1)));
+  put(stream_, fmt::format("{}{}", clear_line, cut_to_width(text, terminal_width(stream_) - 1)));
 }
 
 // A terminal's line may hold a status, which the message replaces.
 void Console::write(std::string_view label, std::string_view code, std::string_view text) {
   const std::string head =
       colour_ && !label.empty() ? fmt::format("\x1b[1;{}m{}\x1b[0m", code, label) : std::string(label);
-  put(stream_, fmt::format("{}{}{}\n", is_terminal_ ? kClearLine : "", head, text));
+  put(stream_, fmt::format("{}{}{}\n", is_terminal_ ? clear_line : "", head, text));
 }
 
 double monotonic_seconds() {
@@ -113,10 +116,10 @@ void Progress::epoch_begin(int epoch, int epochs, std::int64_t steps) {
 void Progress::step(std::int64_t done) {
   const double now = clock_();
   if (console_.is_terminal()) {
-    if (now - last_drawn_ < kDrawSeconds) return;
+    if (now - last_drawn_ < draw_seconds) return;
     last_drawn_ = now;
     draw(done);
-  } else if (now - last_beat_ >= kBeatSeconds) {
+  } else if (now - last_beat_ >= beat_seconds) {
     last_beat_ = now;
     console_.info(fmt::format("epoch {}/{}: step {}/{}", epoch_, epochs_, done, steps_));
   }
@@ -124,14 +127,14 @@ void Progress::step(std::int64_t done) {
 
 void Progress::draw(std::int64_t done) {
   const auto filled =
-      static_cast<std::size_t>(steps_ > 0 ? std::clamp<std::int64_t>(kBarWidth * done / steps_, 0, kBarWidth) : 0);
+      static_cast<std::size_t>(steps_ > 0 ? std::clamp<std::int64_t>(bar_width * done / steps_, 0, bar_width) : 0);
   console_.status(fmt::format("epoch {}/{} [{}{}] {}/{}  {}", epoch_, epochs_, std::string(filled, '#'),
-                              std::string(kBarWidth - filled, '.'), done, steps_, summary_));
+                              std::string(bar_width - filled, '.'), done, steps_, summary_));
 }
 
 void Progress::epoch_end(std::string_view line, bool last) {
   const double now = clock_();
-  const bool due = !console_.is_terminal() && (first_ || now - last_line_ >= kLineSeconds);
+  const bool due = !console_.is_terminal() && (first_ || now - last_line_ >= line_seconds);
   first_ = false;
   summary_ = line;
   if (!due && !last) {

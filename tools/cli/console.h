@@ -25,6 +25,9 @@ class Console {
   // ends it.
   void set_log(std::function<void(std::string_view)> log);
 
+  // Gives the messages from before the first log to `log`, which counts as the first.
+  void replay(const std::function<void(std::string_view)>& log);
+
   void set_quiet(bool quiet) { quiet_ = quiet; }
 
   void info(std::string_view text);

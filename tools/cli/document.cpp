@@ -1,6 +1,6 @@
 #include "tools/cli/document.h"
 
-#include <charconv>
+#include "core/io/file.h"
 
 namespace samformer::tools {
 namespace {
@@ -27,6 +27,10 @@ std::string_view kind_of(Exit code) {
   return "internal";
 }
 
+std::string text_of(const Json& document) {
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace
 
 Json document(std::string_view command) {
@@ -44,9 +48,9 @@ Json error_json(const Error& error) {
           {"hint", or_null(error.advice, !error.advice.empty())}};
 }
 
-void print(const Json& document, std::ostream& out) {
-  out << document.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
-}
+void print(const Json& document, std::ostream& out) { out << text_of(document); }
+
+void write_json(const std::filesystem::path& path, const Json& document) { write_atomic(path, text_of(document)); }
 
 std::string shell_quoted(const std::string& word) {
   constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+=@%-";
@@ -61,11 +65,6 @@ std::string csv_field(const std::string& text) {
   std::string quoted = "\"";
   for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
   return quoted + '"';
-}
-
-std::string shortest(double value) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, value).ptr};
 }
 
 }  // namespace samformer::tools

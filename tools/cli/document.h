@@ -1,6 +1,7 @@
 // What the JSON documents on stdout, and the CSV files, have in common.
 #pragma once
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <string_view>
@@ -19,12 +20,12 @@ Json error_json(const Error& error);
 
 // File names need not be UTF-8, JSON must be: other bytes become U+FFFD.
 void print(const Json& document, std::ostream& out);
+// The same as a file, written atomically.
+void write_json(const std::filesystem::path& path, const Json& document);
 
 // A word as a shell reads it back.
 std::string shell_quoted(const std::string& word);
 // Text of a cell that may hold commas or quotes.
 std::string csv_field(const std::string& text);
-// Shortest decimal that reads back as the same double, in every locale.
-std::string shortest(double value);
 
 }  // namespace samformer::tools

@@ -13,20 +13,17 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "tools/cli/text_format.h"
 
 namespace samformer::tools {
 
 namespace {
 
-constexpr std::size_t kMaxConfigBytes = 1 << 20;
-constexpr std::size_t kMaxSeeds = 10000;
-constexpr std::string_view kPrefix = "SAMFORMER_";
+constexpr std::size_t max_config_bytes = 1 << 20;
+constexpr std::size_t max_seeds = 10000;
+constexpr std::string_view prefix = "SAMFORMER_";
 // Where data sets lie; the widest instruction set that kernels may use (kernels/cpu/parallel.h).
-constexpr std::array<std::string_view, 2> kNoSettings = {"SAMFORMER_DATA_DIR", "SAMFORMER_MAX_ISA"};
-
-// In the order of Member.
-using Value =
-    std::variant<std::string, std::int64_t, double, bool, std::vector<std::string>, std::vector<std::uint64_t>>;
+constexpr std::array<std::string_view, 2> no_settings = {"SAMFORMER_DATA_DIR", "SAMFORMER_MAX_ISA"};
 
 struct Assignment {
   const Option* option;
@@ -43,15 +40,9 @@ std::string lower(std::string_view text) {
 }
 
 std::string environment_name(std::string_view option) {
-  std::string result(kPrefix);
+  std::string result(prefix);
   for (const char c : option) result += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return result;
-}
-
-// Shortest decimal that reads back as the same double.
-std::string format_number(double number) {
-  char text[32];
-  return {text, std::to_chars(text, text + sizeof text, number).ptr};
 }
 
 // Whether every byte belongs to a well-formed UTF-8 character: TOML and JSON can hold nothing else.
@@ -96,21 +87,30 @@ bool parse_whole(std::string_view text, T& number) {
 }
 
 std::string describe(const Range& range) {
-  const std::string low = format_number(range.low), high = format_number(range.high);
+  const std::string low = shortest(range.low), high = shortest(range.high);
   const bool bounded = std::isfinite(range.high);
   std::string result = range.low_open ? "above " + low : bounded ? "from " + low : "of at least " + low;
   if (bounded) result += range.high_open ? " and below " + high : " to " + high;
   return result;
 }
 
+// One function for each kind of value: `overloaded{[](std::int64_t) {...}, ...}`.
+template <class... F>
+struct overloaded : F... {
+  using F::operator()...;
+};
+
 std::string expectation(const Option& option) {
-  const auto kind = option.member.index();
-  if (kind == 1) return "a whole number " + describe(option.range);
-  if (kind == 2) return "a number " + describe(option.range);
-  if (kind == 3) return "true or false";
-  if (kind == 4) return "names separated by commas";
-  if (kind == 5) return "seeds such as 1..5 or 1,3,9";
-  return option.choices.empty() ? "text" : fmt::format("one of {}", join(option.choices, ", "));
+  return std::visit(
+      overloaded{[&](const std::string&) {
+                   return option.choices.empty() ? "text" : fmt::format("one of {}", join(option.choices, ", "));
+                 },
+                 [&](std::int64_t) { return "a whole number " + describe(option.range); },
+                 [&](double) { return "a number " + describe(option.range); },
+                 [](bool) { return std::string("true or false"); },
+                 [](const std::vector<std::string>&) { return std::string("names separated by commas"); },
+                 [](const std::vector<std::uint64_t>&) { return std::string("seeds such as 1..5 or 1,3,9"); }},
+      option.default_value());
 }
 
 Error unexpected(const Option& option, std::string_view subject, std::string_view found) {
@@ -124,25 +124,21 @@ Error unexpected(const Option& option, std::string_view subject, std::string_vie
 // it.
 Value parse_text(const Option& option, std::string_view subject, std::string_view text) {
   if (!is_utf8(text)) throw usage(fmt::format("{}: expected UTF-8 text", subject));
-  switch (option.member.index()) {
-    case 0:
-      return std::string(text);
-    case 1:
-      if (std::int64_t number = 0; parse_whole(text, number)) return number;
-      break;
-    case 2:
-      if (double number = 0; parse_whole(text, number)) return number;
-      break;
-    case 3:
-      if (text == "true" || text == "1") return true;
-      if (text == "false" || text == "0") return false;
-      break;
-    case 4:
-      return split_list(text);
-    case 5:
-      return parse_seeds(text);
-  }
-  throw unexpected(option, subject, text);
+  const auto number = [&](auto value) -> Value {
+    if (parse_whole(text, value)) return value;
+    throw unexpected(option, subject, text);
+  };
+  return std::visit(
+      overloaded{[&](const std::string&) -> Value { return std::string(text); },
+                 [&](std::int64_t) { return number(std::int64_t{0}); }, [&](double) { return number(0.0); },
+                 [&](bool) -> Value {
+                   if (text == "true" || text == "1") return true;
+                   if (text == "false" || text == "0") return false;
+                   throw unexpected(option, subject, text);
+                 },
+                 [&](const std::vector<std::string>&) -> Value { return split_list(text); },
+                 [&](const std::vector<std::uint64_t>&) -> Value { return parse_seeds(text); }},
+      option.default_value());
 }
 
 Value parse_toml(const Option& option, std::string_view subject, const toml::node& node) {
@@ -151,45 +147,45 @@ Value parse_toml(const Option& option, std::string_view subject, const toml::nod
     node.visit([&](const auto& n) { text << n; });
     return unexpected(option, subject, text.str().substr(0, 80));
   };
-  switch (option.member.index()) {
-    case 0:
-      if (node.is_string()) return node.ref<std::string>();
-      break;
-    case 1:
-      if (node.is_integer()) return node.ref<std::int64_t>();
-      break;
-    case 2:
-      if (node.is_integer()) return static_cast<double>(node.ref<std::int64_t>());
-      if (node.is_floating_point()) return node.ref<double>();
-      break;
-    case 3:
-      if (node.is_boolean()) return node.ref<bool>();
-      break;
-    case 4:
-      if (node.is_string()) return split_list(node.ref<std::string>());
-      if (const toml::array* array = node.as_array()) {
-        std::vector<std::string> names;
-        for (const toml::node& element : *array) {
-          if (!element.is_string()) throw found();
-          names.push_back(element.ref<std::string>());
-        }
-        return names;
-      }
-      break;
-    case 5:
-      if (node.is_string()) return parse_seeds(node.ref<std::string>());
-      if (node.is_integer()) return parse_seeds(std::to_string(node.ref<std::int64_t>()));
-      if (const toml::array* array = node.as_array()) {
-        std::string text;
-        for (const toml::node& element : *array) {
-          if (!element.is_integer()) throw found();
-          text += (text.empty() ? "" : ",") + std::to_string(element.ref<std::int64_t>());
-        }
-        return parse_seeds(text);
-      }
-      break;
-  }
-  throw found();
+  return std::visit(overloaded{[&](const std::string&) -> Value {
+                                 if (node.is_string()) return node.ref<std::string>();
+                                 throw found();
+                               },
+                               [&](std::int64_t) -> Value {
+                                 if (node.is_integer()) return node.ref<std::int64_t>();
+                                 throw found();
+                               },
+                               [&](double) -> Value {
+                                 if (node.is_integer()) return static_cast<double>(node.ref<std::int64_t>());
+                                 if (node.is_floating_point()) return node.ref<double>();
+                                 throw found();
+                               },
+                               [&](bool) -> Value {
+                                 if (node.is_boolean()) return node.ref<bool>();
+                                 throw found();
+                               },
+                               [&](const std::vector<std::string>&) -> Value {
+                                 if (node.is_string()) return split_list(node.ref<std::string>());
+                                 if (!node.is_array()) throw found();
+                                 std::vector<std::string> names;
+                                 for (const toml::node& element : *node.as_array()) {
+                                   if (!element.is_string()) throw found();
+                                   names.push_back(element.ref<std::string>());
+                                 }
+                                 return names;
+                               },
+                               [&](const std::vector<std::uint64_t>&) -> Value {
+                                 if (node.is_string()) return parse_seeds(node.ref<std::string>());
+                                 if (node.is_integer()) return parse_seeds(std::to_string(node.ref<std::int64_t>()));
+                                 if (!node.is_array()) throw found();
+                                 std::string text;
+                                 for (const toml::node& element : *node.as_array()) {
+                                   if (!element.is_integer()) throw found();
+                                   text += (text.empty() ? "" : ",") + std::to_string(element.ref<std::int64_t>());
+                                 }
+                                 return parse_seeds(text);
+                               }},
+                    option.default_value());
 }
 
 // Range, choices and characters; also brings the accepted other spellings into the one that is stored.
@@ -206,7 +202,7 @@ void check_value(const Option& option, std::string_view subject, Value& value) {
   if (const auto* whole = std::get_if<std::int64_t>(&value)) {
     check_range(static_cast<double>(*whole), std::to_string(*whole));
   } else if (const auto* number = std::get_if<double>(&value)) {
-    check_range(*number, format_number(*number));
+    check_range(*number, shortest(*number));
     if (*number == 0) value = 0.0;  // not -0
   } else if (auto* names = std::get_if<std::vector<std::string>>(&value)) {
     for (const std::string& name : *names) {
@@ -221,8 +217,7 @@ void check_value(const Option& option, std::string_view subject, Value& value) {
       if (*text == "\t") *text = "tab";
     }
     if (option.name == "data-sha256") *text = lower(*text);
-    const Settings defaults;
-    const bool is_default = *text == defaults.*std::get<std::string Settings::*>(option.member);
+    const bool is_default = value == option.default_value();
     // An empty path or name is a shell variable that was not set. A stored one can be cleared.
     if (text->empty() && !(is_default && option.stored)) throw unexpected(option, subject, *text);
     if (!option.choices.empty() && !is_default && std::ranges::find(option.choices, *text) == option.choices.end()) {
@@ -237,26 +232,13 @@ Assignment assign_text(const Option& option, std::string_view subject, std::stri
   return {&option, std::move(value), std::move(origin)};
 }
 
-Value read_member(const Settings& settings, const Option& option) {
-  return std::visit([&](auto member) { return Value(settings.*member); }, option.member);
-}
-
 void apply(const Assignment& assignment, Resolved& resolved) {
-  std::visit(
-      [&](auto member) {
-        using T = std::remove_reference_t<decltype(resolved.settings.*member)>;
-        resolved.settings.*member = std::get<T>(assignment.value);
-      },
-      assignment.option->member);
+  assignment.option->member.write(resolved.settings, assignment.value);
   resolved.origins[std::string(assignment.option->name)] = assignment.origin;
 }
 
-void apply(const Bundle::Values& values, const Origin& origin, Resolved& resolved) {
-  for (const auto& [name, text] : values) apply(assign_text(*find_option(name), name, text, origin), resolved);
-}
-
-const Bundle& find_bundle(std::span<const Bundle> bundles, std::string_view name) {
-  return *std::ranges::find(bundles, name, &Bundle::name);
+void apply(std::string_view name, std::string_view text, const Origin& origin, Resolved& resolved) {
+  apply(assign_text(*find_option(name), name, text, origin), resolved);
 }
 
 std::string read_text_file(const std::string& path, Exit code) {
@@ -268,17 +250,17 @@ std::string read_text_file(const std::string& path, Exit code) {
   if (std::filesystem::is_directory(path, ignored)) throw failure("it is a folder");
   std::ifstream file(path, std::ios::binary);
   if (!file) throw failure("no permission");
-  std::string text(kMaxConfigBytes + 1, '\0');
+  std::string text(max_config_bytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (file.bad()) throw failure("reading failed");
   text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > kMaxConfigBytes) throw failure("it is longer than 1 MiB");
+  if (text.size() > max_config_bytes) throw failure("it is longer than 1 MiB");
   return text;
 }
 
 // In the file's order. Keys of other commands are refused, stored settings are not: a train configuration also
 // serves `data check`.
-std::vector<Assignment> assignments_of_file(std::string_view text, const std::string& source, unsigned takes) {
+std::vector<Assignment> assignments_of_file(std::string_view text, const std::string& source, const Takes& taken) {
   toml::table table;
   try {
     table = toml::parse(text, source);
@@ -295,7 +277,7 @@ std::vector<Assignment> assignments_of_file(std::string_view text, const std::st
 
   std::vector<std::string> known;
   for (const Option& option : options()) {
-    if (option.stored || (option.takes & takes)) known.emplace_back(option.name);
+    if (option.stored || takes(taken, option)) known.emplace_back(option.name);
   }
   std::vector<Assignment> result;
   std::set<const Option*> seen;
@@ -324,12 +306,12 @@ std::vector<Assignment> assignments_of_file(std::string_view text, const std::st
   return result;
 }
 
-std::vector<Assignment> assignments_of_environment(const Environment& environment, unsigned takes) {
+std::vector<Assignment> assignments_of_environment(const Environment& environment, const Takes& taken) {
   std::vector<Assignment> result;
   for (const auto& [name, text] : environment) {
-    if (!name.starts_with(kPrefix) || std::ranges::find(kNoSettings, name) != kNoSettings.end()) continue;
+    if (!name.starts_with(prefix) || std::ranges::find(no_settings, name) != no_settings.end()) continue;
     const Option* found = nullptr;
-    std::vector<std::string> known(kNoSettings.begin(), kNoSettings.end());
+    std::vector<std::string> known(no_settings.begin(), no_settings.end());
     for (const Option& option : options()) {
       std::vector<std::string_view> spellings = option.aliases;
       spellings.push_back(option.name);
@@ -342,7 +324,7 @@ std::vector<Assignment> assignments_of_environment(const Environment& environmen
       throw usage(fmt::format("unknown environment variable {}", name))
           .hint(fmt::format("did you mean {}?", nearest_name(name, known)));
     }
-    if (text.empty() || !(found->takes & takes)) continue;
+    if (text.empty() || !takes(taken, *found)) continue;
     result.push_back(assign_text(*found, name, text, {Layer::environment, "environment " + name}));
   }
   return result;
@@ -412,8 +394,8 @@ void apply_seed_rule(Resolved& resolved) {
   }
 }
 
-// The published protocols' smaller rate for three large series (paper/facts.md: learning rate).
-void apply_small_rate(const Bundle& preset, Resolved& resolved) {
+// The published protocols' smaller rate for three large series.
+void apply_small_rate(const Preset& preset, Resolved& resolved) {
   Settings& s = resolved.settings;
   const std::string series = std::filesystem::path(s.data).stem().string();
   const std::string name = lower(series);
@@ -425,29 +407,39 @@ void apply_small_rate(const Bundle& preset, Resolved& resolved) {
       fmt::format("learning rate 1e-4: preset {} takes it for a file named {}", preset.name, series));
 }
 
-// TSMixer's settings by series in SAMformer's paper (paper, table of TSMixer's hyper-parameters); ETT's are the
-// defaults.
-void apply_mixer_defaults(Resolved& resolved) {
-  struct Row {
-    std::string_view series;
-    std::int64_t blocks, ff;
-    double dropout;
-  };
-  static constexpr Row rows[] = {
-      {"weather", 4, 32, 0.3}, {"electricity", 4, 64, 0.7}, {"traffic", 8, 64, 0.7}, {"exchange", 8, 64, 0.7}};
+// What goes by the series, and what follows from the value of another option.
+void apply_model_defaults(const model::ModelRow& model, Resolved& resolved) {
   Settings& s = resolved.settings;
   const std::string series = std::filesystem::path(s.data).stem().string(), name = lower(series);
-  for (const Row& row : rows) {
-    if (s.model != "tsmixer" || !name.starts_with(row.series)) continue;
-    const auto set = [&](const char* option, auto& member, auto value) {
-      if (resolved.origin(option).layer != Layer::builtin) return;
-      member = value;
-      resolved.origins[option] = {Layer::builtin,
-                                  fmt::format("default of --model tsmixer for a file named {}", series)};
-    };
-    set("blocks", s.blocks, row.blocks);
-    set("ff", s.ff, row.ff);
-    set("dropout", s.dropout, row.dropout);
+  for (const model::ModelOption& option : model.options) {
+    const auto row = std::ranges::find_if(option.by_series, [&](const auto& r) { return name.starts_with(r.first); });
+    if (row != option.by_series.end() && resolved.origin(option.name).layer == Layer::builtin) {
+      s.model_options.set(option.name, row->second);
+      resolved.origins[std::string(option.name)] = {
+          Layer::builtin, fmt::format("default of --model {} for a file named {}", model.name, series)};
+    }
+    const model::OptionValue value = model::option_value(model.name, s.model_options, option.name);
+    for (const model::Implied& implied : option.implies) {
+      if (value != implied.value || resolved.origin(implied.setting).layer != Layer::builtin) continue;
+      apply(implied.setting, implied.otherwise,
+            {Layer::builtin, fmt::format("default for --{} {}", option.name, model::text_of(value))}, resolved);
+    }
+  }
+}
+
+bool lacks(const model::ModelRow& model, const Option& option) {
+  return option.of_models && !model.find_option(option.name);
+}
+
+// An option that the model does not have. Files and variables may hold its default: files of earlier versions hold the
+// options of all models.
+void refuse_others_options(const model::ModelRow& model, const Resolved& resolved) {
+  for (const Option& option : options()) {
+    const Origin origin = resolved.origin(option.name);
+    if (!lacks(model, option) || origin.layer < Layer::file) continue;
+    if (origin.layer != Layer::flag && option.member.read(resolved.settings) == option.default_value()) continue;
+    throw usage(fmt::format("--model {} has no --{}; a value comes from {}", model.name, option.name, origin.text))
+        .hint(fmt::format("leave --{} out, or choose another --model", option.name));
   }
 }
 
@@ -455,30 +447,35 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
                const std::vector<Assignment>& flags, bool keep_hash) {
   Resolved resolved;
   const Settings defaults;
-  const Bundle& model = find_bundle(models(), last_text("model", {&file, &environment, &flags}, defaults.model));
-  const Bundle& preset = find_bundle(presets(), last_text("preset", {&file, &environment, &flags}, defaults.preset));
+  const model::ModelRow& model = model::model_row(last_text("model", {&file, &environment, &flags}, defaults.model));
+  const Preset& preset =
+      *std::ranges::find(presets(), last_text("preset", {&file, &environment, &flags}, defaults.preset), &Preset::name);
 
-  apply(model.settings, {Layer::builtin, fmt::format("default of --model {}", model.name)}, resolved);
-  apply(preset.settings, {Layer::preset, fmt::format("preset {}", preset.name)}, resolved);
-  apply(model.fixed, {Layer::preset, fmt::format("--model {}", model.name)}, resolved);
+  for (const auto& [name, text] : model.defaults) {
+    apply(name, text, {Layer::builtin, fmt::format("default of --model {}", model.name)}, resolved);
+  }
+  for (const auto& [name, text] : preset.settings) {
+    if (lacks(model, *find_option(name))) continue;
+    apply(name, text, {Layer::preset, fmt::format("preset {}", preset.name)}, resolved);
+  }
+  for (const auto& [name, text] : model.fixed) {
+    apply(name, text, {Layer::preset, fmt::format("--model {}", model.name)}, resolved);
+  }
   const Settings fixed = resolved.settings;
   for (const auto* list : {&file, &environment, &flags}) {
     for (const Assignment& assignment : *list) apply(assignment, resolved);
   }
   for (const auto& [name, text] : model.fixed) {
-    const Option& option = *find_option(name);
-    if (read_member(resolved.settings, option) != read_member(fixed, option)) {
+    const Member& member = find_option(name)->member;
+    if (member.read(resolved.settings) != member.read(fixed)) {
       throw usage(fmt::format("--model {} has --{} {}; another value comes from {}", model.name, name, text,
                               resolved.origin(name).text))
           .hint(fmt::format("leave --{} out, or choose another --model", name));
     }
   }
+  refuse_others_options(model, resolved);
 
   Settings& s = resolved.settings;
-  if (s.value == "full" && resolved.origin("init").layer == Layer::builtin) {
-    s.init = "pytorch";
-    resolved.origins["init"] = {Layer::builtin, "default for --value full"};
-  }
   // The hash belongs to the file named beside it, not to one that a later layer names instead.
   if (!keep_hash && resolved.origin("data").layer > resolved.origin("data-sha256").layer && !s.data_sha256.empty()) {
     s.data_sha256.clear();
@@ -486,7 +483,7 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
   }
   apply_seed_rule(resolved);
   apply_small_rate(preset, resolved);
-  apply_mixer_defaults(resolved);
+  apply_model_defaults(model, resolved);
   check_together(resolved);
   return resolved;
 }
@@ -510,7 +507,7 @@ std::string toml_value(const Value& value) {
   struct Writer {
     std::string operator()(const std::string& text) const { return quote_toml(text); }
     std::string operator()(std::int64_t number) const { return std::to_string(number); }
-    std::string operator()(double number) const { return format_number(number); }
+    std::string operator()(double number) const { return shortest(number); }
     std::string operator()(bool on) const { return on ? "true" : "false"; }
     std::string operator()(const std::vector<std::string>& names) const {
       std::vector<std::string> quoted;
@@ -522,14 +519,19 @@ std::string toml_value(const Value& value) {
   return std::visit(Writer{}, value);
 }
 
+// What a run's config.toml holds: the stored settings, of the models' options those that its model has.
+bool is_stored(const Option& option, const Settings& settings) {
+  return option.stored && !lacks(model::model_row(settings.model), option);
+}
+
 std::string write_toml(const Settings& settings, const Resolved* origins) {
   std::string result;
   std::string_view group;
   for (const Option& option : options()) {
-    if (!option.stored) continue;
+    if (!is_stored(option, settings)) continue;
     if (option.group != group) result += fmt::format("{}# {}\n", group.empty() ? "" : "\n", option.group);
     group = option.group;
-    const std::string line = fmt::format("{} = {}", option.name, toml_value(read_member(settings, option)));
+    const std::string line = fmt::format("{} = {}", option.name, toml_value(option.member.read(settings)));
     std::string comment = origins ? "# " + origins->origin(option.name).text : "";
     for (char& c : comment) {
       if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // a comment ends with its line
@@ -539,7 +541,40 @@ std::string write_toml(const Settings& settings, const Resolved* origins) {
   return result;
 }
 
+// "; 0 for transformer, tsmixer; pytorch for --value full": the models' other defaults.
+std::string models_text(const Option& option, const std::string& common) {
+  std::vector<std::pair<std::string, std::vector<std::string>>> others;  // a default, and where it holds
+  const auto add = [&](std::string_view text, const std::string& where) {
+    if (text == common) return;
+    auto found = std::ranges::find_if(others, [&](const auto& other) { return other.first == text; });
+    if (found == others.end()) found = others.insert(found, {std::string(text), {}});
+    if (std::ranges::find(found->second, where) == found->second.end()) found->second.push_back(where);
+  };
+  for (const model::ModelRow& model : model::models()) {
+    const std::string name(model.name);
+    for (const auto* settings : {&model.defaults, &model.fixed}) {
+      for (const auto& [setting, text] : *settings) {
+        if (setting == option.name) add(text, name);
+      }
+    }
+    for (const model::ModelOption& own : model.options) {
+      if (own.name == option.name) add(model::text_of(own.otherwise), name);
+      for (const model::Implied& implied : own.implies) {
+        if (implied.setting != option.name) continue;
+        add(implied.otherwise, fmt::format("--{} {}", own.name, model::text_of(implied.value)));
+      }
+    }
+  }
+  std::string result;
+  for (const auto& [text, where] : others) result += fmt::format("; {} for {}", text, join(where, ", "));
+  return result;
+}
+
 }  // namespace
+
+bool operator==(const Settings& a, const Settings& b) {
+  return std::ranges::all_of(options(), [&](const Option& o) { return o.member.read(a) == o.member.read(b); });
+}
 
 Origin Resolved::origin(std::string_view name) const {
   const auto found = origins.find(name);
@@ -551,21 +586,33 @@ Environment process_environment() {
   for (char** entry = environ; entry && *entry; ++entry) {
     const std::string_view text = *entry;
     const std::size_t equals = text.find('=');
-    if (text.starts_with(kPrefix) && equals != std::string_view::npos) {
+    if (text.starts_with(prefix) && equals != std::string_view::npos) {
       result.emplace(text.substr(0, equals), text.substr(equals + 1));
     }
   }
   return result;
 }
 
-std::string default_text(const Option& option, unsigned takes) {
+std::string default_text(const Option& option, bool on_run) {
   if (option.is_flag()) return "";
-  if ((takes & (kEval | kPredict | kSharpness | kAttention | kLandscape)) && !option.run_default.empty())
-    return std::string(option.run_default);
-  if (!option.default_text.empty() && option.default_text[0] != ';') return std::string(option.default_text);
-  const Value value = read_member(Settings{}, option);
-  const auto* text = std::get_if<std::string>(&value);
-  return (text ? *text : toml_value(value)) + std::string(option.default_text);
+  if (on_run && !option.run_default.empty()) return std::string(option.run_default);
+  if (!option.default_text.empty() && option.default_text[0] != ';') return option.default_text;
+  const Value value = option.default_value();
+  const auto* plain = std::get_if<std::string>(&value);
+  const std::string text = plain ? *plain : toml_value(value);
+  return text + models_text(option, text) + option.default_text;
+}
+
+Settings settings_on_run(const Settings& run, const Resolved& asked) {
+  Settings settings = run;
+  for (const Option& option : options()) {
+    const bool given = option.overrides == Overrides::when_given && asked.given(option.name);
+    if (given || option.overrides == Overrides::always) {
+      option.member.write(settings, option.member.read(asked.settings));
+    }
+  }
+  if (asked.given("data")) settings.data_sha256.clear();
+  return settings;
 }
 
 void check_resume_flags(const Flags& flags) {
@@ -581,14 +628,14 @@ void check_resume_flags(const Flags& flags) {
   }
 }
 
-Resolved resolve(const Flags& flags, const Environment& environment, unsigned takes) {
+Resolved resolve(const Flags& flags, const Environment& environment, const Takes& taken) {
   const std::vector<Assignment> from_flags = assignments_of_flags(flags);
-  std::vector<Assignment> from_environment = assignments_of_environment(environment, takes);
+  std::vector<Assignment> from_environment = assignments_of_environment(environment, taken);
   const std::string run = last_text("resume", {&from_environment, &from_flags}, "");
   const std::string config = last_text("config", {&from_environment, &from_flags}, "");
   std::vector<Assignment> from_file;
   if (run.empty()) {
-    if (!config.empty()) from_file = assignments_of_file(read_text_file(config, Exit::usage), config, takes);
+    if (!config.empty()) from_file = assignments_of_file(read_text_file(config, Exit::usage), config, taken);
     return merge(from_file, from_environment, from_flags, false);
   }
 
@@ -597,7 +644,7 @@ Resolved resolve(const Flags& flags, const Environment& environment, unsigned ta
   std::erase_if(from_environment, [](const Assignment& a) { return a.option->stored || !a.option->on_resume; });
   const std::string stored = (std::filesystem::path(run) / "config.toml").string();
   const Settings before = read_run_settings(run);
-  from_file = assignments_of_file(read_text_file(stored, Exit::data), stored, takes);
+  from_file = assignments_of_file(read_text_file(stored, Exit::data), stored, taken);
   Resolved resolved = merge(from_file, from_environment, from_flags, true);
   if (resolved.settings.epochs < before.epochs) {
     throw usage(fmt::format("--epochs: with --resume at least the run's {}, found {}", before.epochs,
@@ -613,9 +660,9 @@ std::string to_toml(const Resolved& resolved) { return write_toml(resolved.setti
 nlohmann::ordered_json to_json(const Resolved& resolved) {
   nlohmann::ordered_json result = nlohmann::ordered_json::object();
   for (const Option& option : options()) {
-    if (!option.stored) continue;
+    if (!is_stored(option, resolved.settings)) continue;
     auto& entry = result[std::string(option.name)];
-    std::visit([&](const auto& value) { entry["value"] = value; }, read_member(resolved.settings, option));
+    std::visit([&](const auto& value) { entry["value"] = value; }, option.member.read(resolved.settings));
     entry["origin"] = resolved.origin(option.name).text;
   }
   return result;
@@ -623,7 +670,7 @@ nlohmann::ordered_json to_json(const Resolved& resolved) {
 
 Settings settings_from_toml(std::string_view text, const std::string& source) {
   try {
-    return merge(assignments_of_file(text, source, kTrain), {}, {}, true).settings;
+    return merge(assignments_of_file(text, source, takes_of_training()), {}, {}, true).settings;
   } catch (Error& error) {
     error.code = Exit::data;
     if (error.file.empty()) error.file = source;
@@ -657,7 +704,7 @@ std::vector<std::uint64_t> parse_seeds(std::string_view text) {
     if (dots == std::string::npos) last = first;
     if (!ok || last > INT64_MAX) throw wrong(fmt::format("'{}' is none", part));
     if (first > last) throw wrong(fmt::format("'{}' runs backwards", part));
-    if (last - first >= kMaxSeeds - result.size()) throw wrong(fmt::format("more than {} seeds", kMaxSeeds));
+    if (last - first >= max_seeds - result.size()) throw wrong(fmt::format("more than {} seeds", max_seeds));
     for (std::uint64_t seed = first; seed <= last; ++seed) {
       if (!seen.insert(seed).second) throw wrong(fmt::format("{} is there twice", seed));
       result.push_back(seed);
@@ -679,7 +726,7 @@ std::string format_seeds(std::span<const std::uint64_t> seeds) {
   return result;
 }
 
-char delimiter_character(const Settings& settings) {
+char delimiter_character(const DataSettings& settings) {
   if (settings.delimiter == "comma") return ',';
   if (settings.delimiter == "semicolon") return ';';
   return settings.delimiter == "tab" ? '\t' : '\0';

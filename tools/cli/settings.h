@@ -1,29 +1,36 @@
 // Every setting of the program, and where its value came from.
 //
 // One table (options()) drives flags, TOML keys, environment names, help, --print-config and the nearest-name
-// suggestions. The member `stats_mix` is the flag --stats-mix, the key `stats-mix` and the variable
-// SAMFORMER_STATS_MIX. Defaults are the initialisers of Settings.
+// suggestions: the rows that several commands take (options.cpp), the models' own (model/registry.h) and each command's
+// own (tools/cli/command.h). The member `stats_mix` is the flag --stats-mix, the key `stats-mix` and the variable
+// SAMFORMER_STATS_MIX. Defaults are the members' initialisers.
 //
 // Merging, later wins: defaults < preset < TOML file < environment < flags. A variable set to "" counts as unset.
 // Errors: Exit::usage (Exit::data for the configuration of a stored run); TOML errors carry file, line and column.
 #pragma once
 
+#include <any>
+#include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <typeindex>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "model/registry.h"
+
 namespace samformer::tools {
 
-struct Settings {
-  // Data. Empty means: found in the file (date column and format, step), all columns, none dropped, the last column.
+// Empty means: found in the file (date column and format, step), all columns, none dropped, the last column.
+struct DataSettings {
   std::string data = "seasonal";
   std::string data_sha256;  // of the file in lower-case hex; a file with another hash is refused; empty: any
   std::string features = "M";
@@ -39,20 +46,27 @@ struct Settings {
   std::int64_t lookback = 512;
   std::int64_t horizon = 96;
   std::int64_t season = 0;  // 0: from the step
+};
 
+struct ModelSettings {
   std::string model = "samformer";
-  std::string value = "low-rank";
-  std::int64_t d_model = 16;
-  std::int64_t blocks = 2;  // tsmixer, to `shared`
-  std::int64_t ff = 64;
-  double dropout = 0.9;
-  std::string norm = "batch";
-  std::string activation = "relu";
-  bool shared = false;
+  model::OptionValues model_options;  // what was set of the models' own
   std::string init = "glorot";
   std::string head_init = "zero";
   std::string center = "mean";
 
+  // An option of the model (of another one where it has none of this name).
+  template <class T>
+  T model_option(std::string_view name) const {
+    return std::get<T>(model::option_value(model, model_options, name));
+  }
+  model::Model make_model(std::int64_t D, const DataSettings& data) const {
+    return model::make_model(model, {D, data.lookback, data.horizon}, model_options);
+  }
+};
+
+struct TrainSettings {
+  std::string preset = "default";
   double rho = 0.7;
   bool adaptive = false;
   double stats_mix = 0.5;
@@ -79,110 +93,117 @@ struct Settings {
   bool tensorboard = false;
   bool no_test = false;
   bool tune = false;
+};
 
+struct MachineSettings {
   std::string device = "auto";
   std::int64_t threads = 0;  // 0: all cores
   std::string precision = "float32";
+};
 
-  std::string preset = "default";
-  std::string config;
-  bool print_config = false;
+// What a command reads and writes; no result depends on it.
+struct FolderSettings {
   std::string out;  // empty: runs/UTC time-name for train, standard output elsewhere
   bool overwrite = false;
   std::string resume;
   bool dry_run = false;
+  std::string weights;  // eval, predict: best, final, empty: the command's own choice
+  std::string origin;
+  std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
+  std::int64_t jobs = 1;
+};
+
+struct ProgramSettings {
+  std::string config;
+  bool print_config = false;
   bool json = false;
   bool quiet = false;
-
-  std::string weights;  // eval, predict: best, final, empty: the command's own choice
-  std::string part = "test";
-  std::string origin;
-  std::int64_t rows = 6000;  // data synth
-  std::int64_t channels = 7;
-  std::string url;      // data fetch
-  std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
-  double tolerance = 1e-6;
-  bool density = false;
-  std::string against;
-  std::string grid;  // sweep: the last one; the handler reads them all from the flags
-  std::int64_t random = 0;
-  std::int64_t jobs = 1;
-  std::string metric = "val_mse";
-  std::vector<std::string> horizons;  // reproduce; empty: the paper's, all
-  std::vector<std::string> models;
-  double noise = 1;  // toy
-  std::int64_t samples = 10000;
-  std::string ablation;
-  std::string format = "text";      // bench
-  std::vector<std::string> shapes;  // DxH; empty: all
-  std::int64_t steps = 20;          // profile
-  std::string trace;
-
-  bool operator==(const Settings&) const = default;
 };
 
-// A command takes the options that share a bit with its `takes`; `profile`, say, takes kTrain | kProfile.
-enum Takes : unsigned {
-  kTrain = 1,
-  kEval = 2,
-  kPredict = 4,
-  kCheck = 8,
-  kSynth = 16,
-  kFetch = 32,
-  kDoctor = 64,
-  kList = 128,
-  kBench = 256,
-  kSharpness = 512,
-  kAttention = 1024,
-  kLandscape = 2048,
-  kSweep = 4096,
-  kProfile = 8192,
-  kToy = 16384,
-  kReproduce = 32768,
-  kEvery = ~0u,
+// A function takes the group that it reads. A command's own options are a struct of its own, in its file.
+struct Settings : DataSettings, ModelSettings, TrainSettings, MachineSettings, FolderSettings, ProgramSettings {
+  template <class Group>
+  Group& of() {
+    if constexpr (std::derived_from<Settings, Group>) {
+      return *this;
+    } else {
+      std::any& group = own_[typeid(Group)];
+      if (!group.has_value()) group = Group{};
+      return std::any_cast<Group&>(group);
+    }
+  }
+  template <class Group>
+  Group of() const {
+    if constexpr (std::derived_from<Settings, Group>) {
+      return *this;
+    } else {
+      const auto found = own_.find(typeid(Group));
+      return found == own_.end() ? Group{} : std::any_cast<const Group&>(found->second);
+    }
+  }
+  // The same value of every option.
+  friend bool operator==(const Settings& a, const Settings& b);
+
+ private:
+  std::map<std::type_index, std::any> own_;
 };
 
-// Allowed numbers; an open end excludes its bound. Whole numbers are at most 2^31 - 1 unless the row says otherwise.
-struct Range {
-  double low = 0;
-  double high = 2147483647;
-  bool low_open = false;
-  bool high_open = false;
-};
+using Value =
+    std::variant<std::string, std::int64_t, double, bool, std::vector<std::string>, std::vector<std::uint64_t>>;
 
-using Member = std::variant<std::string Settings::*, std::int64_t Settings::*, double Settings::*, bool Settings::*,
-                            std::vector<std::string> Settings::*, std::vector<std::uint64_t> Settings::*>;
+// Where an option's value lies.
+struct Member {
+  std::function<Value(const Settings&)> read;
+  std::function<void(Settings&, const Value&)> write;
+};
+template <class Group, class T>
+Member at(T Group::*member) {
+  return {[member](const Settings& settings) { return Value(settings.of<Group>().*member); },
+          [member](Settings& settings, const Value& value) { settings.of<Group>().*member = std::get<T>(value); }};
+}
+
+using model::Range;
+
+// What a command that works on a stored RUN does with the option: leaves the run's value, takes its own if that was
+// given, or takes its own in any case.
+enum class Overrides { never, when_given, always };
 
 struct Option {
   std::string_view name;
   Member member;
-  std::string_view group;
-  unsigned takes = kTrain;
+  std::string_view group = "Run";
   std::string_view value_name = {};  // what help shows for the value; empty: the choices
-  std::string_view help = {};
-  std::string_view default_text = {};          // empty: the default itself; after a `;`: added to it
+  std::string help = {};
+  std::string default_text = {};               // empty: the default itself; after a `;`: added to it
   std::string_view run_default = {};           // the default in commands that work on a RUN
   std::vector<std::string_view> choices = {};  // empty: any
   Range range = {};
   std::vector<std::string_view> aliases = {};  // without the dashes, as researchers know them
-  bool stored = true;      // part of a run's config.toml: what a result depends on, and where it is computed
-  bool on_resume = false;  // may be given beside --resume
+  bool stored = true;       // part of a run's config.toml: what a result depends on, and where it is computed;
+                            // options() says it of the groups Data, Model, Training and Machine
+  bool on_resume = false;   // may be given beside --resume
+  bool everywhere = false;  // every command takes it
+  bool of_models = false;   // an option of models: the others refuse it
+  Overrides overrides = Overrides::never;
 
-  bool is_flag() const { return std::holds_alternative<bool Settings::*>(member); }
+  Value default_value() const { return member.read(Settings{}); }
+  bool is_flag() const { return std::holds_alternative<bool>(default_value()); }
 };
 std::span<const Option> options();
 
-// Named groups of values. A preset ranks between the defaults and the file. A model's `settings` are defaults, its
-// `fixed` ones are what the model is: another value for them is refused. The choices of --preset and --model.
-struct Bundle {
-  using Values = std::vector<std::pair<std::string_view, std::string_view>>;
+// Which options a command takes: names of options ("seed") and of whole groups ("Training").
+using Takes = std::vector<std::string_view>;
+bool takes(const Takes& taken, const Option& option);
+// What `train` takes, and more: for the commands that train with the same flags.
+Takes takes_of_training(std::initializer_list<std::string_view> more = {});
+
+// A named group of values, which ranks between the defaults and the file. The choices of --preset.
+struct Preset {
   std::string_view name;
-  Values settings = {};
-  Values fixed = {};
+  model::ModelRow::Settings settings = {};
   bool small_rate = false;  // lr 1e-4 for a file named weather, electricity or traffic
 };
-std::span<const Bundle> presets();
-std::span<const Bundle> models();
+std::span<const Preset> presets();
 
 // Nothing when no option has that name or alias.
 const Option* find_option(std::string_view name);
@@ -220,11 +241,14 @@ using Flags = std::vector<std::pair<std::string, std::string>>;  // option name 
 // The SAMFORMER_* part of the process environment, SAMFORMER_DATA_DIR apart, which is not a setting.
 Environment process_environment();
 
-// What help shows as the default in a command with these `takes`; empty: nothing to show.
-std::string default_text(const Option& option, unsigned takes);
+// What help shows as the default; `on_run`: in a command that works on a RUN. Empty: nothing to show.
+std::string default_text(const Option& option, bool on_run);
 
 // Merges and checks. With `resume` among the flags the stored run's config.toml is the base (check_resume_flags).
-Resolved resolve(const Flags& flags, const Environment& environment, unsigned takes = kTrain);
+Resolved resolve(const Flags& flags, const Environment& environment, const Takes& taken = takes_of_training());
+
+// A stored run's settings with what a command on it was asked for (Option::overrides). Another file has another hash.
+Settings settings_on_run(const Settings& run, const Resolved& asked);
 
 // Exit::usage for any flag that may not be given beside --resume.
 void check_resume_flags(const Flags& flags);
@@ -244,6 +268,6 @@ std::vector<std::uint64_t> parse_seeds(std::string_view text);
 std::string format_seeds(std::span<const std::uint64_t> seeds);
 
 // 0 for `auto`.
-char delimiter_character(const Settings& settings);
+char delimiter_character(const DataSettings& settings);
 
 }  // namespace samformer::tools

@@ -125,4 +125,13 @@ int attention(const Invocation& invocation) {
       invocation, "attention", [&](Analysed& a) { look(a, invocation.settings); }, text);
 }
 
+Command attention_command() {
+  return {.name = "attention",
+          .handler = attention,
+          .takes = {"data", "device", "threads", "out", "origin"},
+          .arguments = {"RUN"},
+          .summary = "which channel looks at which: the mean map of the test split, or of one window",
+          .example = "samformer attention runs/etth1 --origin \"2018-02-20 23:00:00\""};
+}
+
 }  // namespace samformer::tools

@@ -45,6 +45,7 @@
 #include "kernels/cpu/onednn.h"
 #include "kernels/elementwise.h"
 #include "kernels/projection.h"
+#include "model/data/readers.h"
 #include "model/data/synth.h"
 #include "tools/cli/document.h"
 #include "tools/commands/commands.h"
@@ -188,6 +189,11 @@ void measure(std::vector<Item>& items) {
 
 // ---- What is measured ---------------------------------------------------------------------------------------------
 
+struct BenchSettings {
+  std::string format = "text";
+  std::vector<std::string> shapes;  // DxH; empty: all
+};
+
 optim::StepSettings bf16_step(const Settings& settings) {
   optim::StepSettings step = trainer_settings(settings).step;
   step.bf16 = true;
@@ -258,10 +264,11 @@ Workbench::Workbench(const Settings& settings, Shape shape, int threads)
       D_(shape.D),
       H_(shape.H),
       L_(settings.lookback),
-      d_m_(settings.d_model),
+      d_m_(settings.model_option<std::int64_t>("d-model")),
       N_(settings.batch),
       R_(N_ * D_),
-      model_({settings.value == "full" ? model::Value::full : model::Value::low_rank, D_, L_, H_, d_m_}),
+      model_({settings.model_option<std::string>("value") == "full" ? model::Value::full : model::Value::low_rank, D_,
+              L_, H_, d_m_}),
       low_rank_(model_.shape().value == model::Value::low_rank),
       folded_(model_.association(R_) == model::Association::folded),
       d_v_(low_rank_ ? d_m_ : (folded_ ? H_ : L_)),
@@ -489,8 +496,9 @@ std::vector<Item> Workbench::items() {
     add(Kind::step, "sam_step", {}, [this] { step(bf16_training_); });
     list.back().precision = "bf16";
   }
-  list.push_back(
-      {Kind::csv, "csv", {0, static_cast<double>(csv_.size())}, 1, [this] { model::parse_csv(csv_, "bench", {}); }});
+  list.push_back({Kind::csv, "csv", {0, static_cast<double>(csv_.size())}, 1, [this] {
+                    model::parse_series(csv_, "bench.csv", {});
+                  }});
   return list;
 }
 
@@ -653,7 +661,7 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
           break;
         case Kind::step:
           place();
-          row.update({{"value", settings.value}, {"threads", item.threads}});
+          row.update({{"value", settings.model_option<std::string>("value")}, {"threads", item.threads}});
           timed("seconds");
           if (item.threads == threads) {
             if (item.precision == "float32") float32 = item.seconds;
@@ -683,9 +691,9 @@ Report make_report(const std::vector<Measured>& measured, const Settings& settin
                           {"gemm_library", "oneDNN " + kernels::gemm_library_version()},
                           {"threads", threads},
                           {"precision", "float32"},
-                          {"value", settings.value},
+                          {"value", settings.model_option<std::string>("value")},
                           {"lookback", settings.lookback},
-                          {"d_model", settings.d_model},
+                          {"d_model", settings.model_option<std::int64_t>("d-model")},
                           {"batch", settings.batch},
                           {"peaks", {{"gemm_gflops", gemm}, {"copy_gbs", copy}}}});
   return report;
@@ -811,8 +819,9 @@ Shape parse_shape(const std::string& text) {
 
 int bench(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
+  const BenchSettings own = settings.of<BenchSettings>();
   std::vector<Shape> shapes;
-  for (const std::string& text : settings.shapes) shapes.push_back(parse_shape(text));
+  for (const std::string& text : own.shapes) shapes.push_back(parse_shape(text));
   if (shapes.empty()) {
     for (const int64_t D : {7, 21, 321, 862}) {
       for (const int64_t H : {96, 720}) shapes.push_back({D, H});
@@ -833,14 +842,31 @@ int bench(const Invocation& invocation) {
     }
   }
   const Report report = make_report(measured, settings, threads);
-  if (settings.json || settings.format == "json") {
+  if (settings.json || own.format == "json") {
     print(json_document(report), invocation.out);
-  } else if (settings.format == "csv") {
+  } else if (own.format == "csv") {
     print_csv(invocation.out, report);
   } else {
-    print_tables(invocation.out, report, settings.format == "md");
+    print_tables(invocation.out, report, own.format == "md");
   }
   return 0;
+}
+
+Command bench_command() {
+  return {.name = "bench",
+          .handler = bench,
+          .takes = {"value", "threads"},
+          .options = {{.name = "format",
+                       .member = at(&BenchSettings::format),
+                       .help = "of the report; md: for issues",
+                       .choices = {"text", "md", "csv", "json"}},
+                      {.name = "shapes",
+                       .member = at(&BenchSettings::shapes),
+                       .value_name = "DxH[,DxH]",
+                       .help = "channels and horizons to measure",
+                       .default_text = "7, 21, 321, 862 x 96, 720"}},
+          .summary = "measures every operation and the training step against this machine's own limits",
+          .example = "samformer bench --shapes 7x96,321x96 --format md"};
 }
 
 }  // namespace samformer::tools

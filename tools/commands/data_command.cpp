@@ -1,4 +1,4 @@
-// `samformer data check FILE`, `data synth seasonal`, `data list`, `data fetch NAME`.
+// `samformer data check FILE` and `samformer data synth seasonal`.
 //
 // data check reads a file as train would at the same flags and reports everything, refusals and warnings, where train
 // stops at the first refusal. Its JSON: schema_version, version, command, file, sha256, rows, channels, targets, step,
@@ -14,9 +14,8 @@
 #include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "model/data/synth.h"
-#include "tools/cli/signals.h"
-#include "tools/commands/commands.h"
-#include "tools/commands/data_fetch.h"
+#include "tools/cli/command.h"
+#include "tools/cli/text_format.h"
 #include "tools/run/run_folder.h"
 
 namespace samformer::tools {
@@ -38,11 +37,6 @@ struct Report {
   }
 };
 
-model::Features features_of(const Settings& settings) {
-  if (settings.features == "S") return model::Features::s;
-  return settings.features == "MS" ? model::Features::ms : model::Features::m;
-}
-
 Finding refusal_of(const Error& error, std::string kind) {
   return {Severity::refuse, std::move(kind), error.file, error.line, error.column, 1, error.what(), error.advice};
 }
@@ -53,7 +47,7 @@ Report examine(const Settings& settings) {
   Report report;
   model::Series& series = report.experiment.series;
   try {
-    series = load_series(settings, csv_options(settings));
+    series = load_series(settings, series_options(settings));
   } catch (const Error& error) {
     if (error.code != Exit::data) throw;
     series.path = error.file.empty() ? settings.data : error.file;
@@ -80,13 +74,6 @@ Report examine(const Settings& settings) {
       std::ranges::any_of(series.findings, [](const Finding& f) { return f.kind == "date" || f.kind == "ragged"; });
   if (unread) series.dates.clear();
   return report;
-}
-
-std::string place_of(const Finding& finding) {
-  std::string place = finding.file;
-  if (finding.line > 0) place += fmt::format(":{}", finding.line);
-  if (finding.column > 0) place += fmt::format(":{}", finding.column);
-  return place;
 }
 
 std::int64_t windows_of(const Settings& settings, model::Span part, bool train) {
@@ -142,15 +129,15 @@ std::string train_command(const Invocation& invocation, const std::string& file)
   const Settings& settings = invocation.settings;
   std::string command = fmt::format("samformer train --data {}", shell_quoted(file));
   for (const Option& option : options()) {
-    const bool shared = option.stored && (option.takes & kTrain) != 0 && (option.takes & kCheck) != 0;
-    if (!shared || invocation.resolved.origin(option.name).layer != Layer::flag) continue;
+    if (!option.stored || invocation.resolved.origin(option.name).layer != Layer::flag) continue;
     command += fmt::format(" --{}", option.name);
-    if (const auto* text = std::get_if<std::string Settings::*>(&option.member)) {
-      command += fmt::format(" {}", shell_quoted(settings.*(*text)));
-    } else if (const auto* number = std::get_if<std::int64_t Settings::*>(&option.member)) {
-      command += fmt::format(" {}", settings.*(*number));
-    } else if (const auto* list = std::get_if<std::vector<std::string> Settings::*>(&option.member)) {
-      command += fmt::format(" {}", shell_quoted(join(settings.*(*list), ",")));
+    const Value value = option.member.read(settings);
+    if (const auto* text = std::get_if<std::string>(&value)) {
+      command += fmt::format(" {}", shell_quoted(*text));
+    } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
+      command += fmt::format(" {}", *number);
+    } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
+      command += fmt::format(" {}", shell_quoted(join(*list, ",")));
     }
   }
   if (!settings.config.empty()) command += fmt::format(" --config {}", shell_quoted(settings.config));
@@ -160,7 +147,8 @@ std::string train_command(const Invocation& invocation, const std::string& file)
 void print_report(const Report& report, const Settings& settings, std::ostream& out) {
   const model::Series& series = report.series();
   for (const Finding& f : series.findings) {
-    fmt::print(out, "{}: {}: {}\n", f.severity == Severity::refuse ? "refused" : "warning", place_of(f), f.message);
+    fmt::print(out, "{}: {}: {}\n", f.severity == Severity::refuse ? "refused" : "warning",
+               place_text(f.file, f.line, f.column), f.message);
     if (!f.hint.empty()) fmt::print(out, "  hint: {}\n", f.hint);
   }
   if (report.channels.empty()) return;
@@ -195,7 +183,11 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   out << table.str();
 }
 
-}  // namespace
+// data synth's own.
+struct SynthSettings {
+  std::int64_t rows = 6000;
+  std::int64_t channels = 7;
+};
 
 int data_check(const Invocation& invocation) {
   Settings settings = invocation.settings;
@@ -227,11 +219,11 @@ int data_synth(const Invocation& invocation) {
     throw Error(Exit::usage, "--json needs --out: standard output holds either the CSV or the document")
         .hint("samformer data synth seasonal --out seasonal.csv --json");
   }
-  const model::Series series =
-      model::make_seasonal({settings.rows, settings.channels, static_cast<std::uint64_t>(settings.seed)});
+  const auto [rows, channels] = settings.of<SynthSettings>();
+  const model::Series series = model::make_seasonal({rows, channels, static_cast<std::uint64_t>(settings.seed)});
   constexpr std::int64_t day = 24;
-  const std::vector<double> one_step = model::seasonal_innovation_variance(settings.channels);
-  const std::vector<double> mean_of_day = model::seasonal_noise_floor(settings.channels, day);
+  const std::vector<double> one_step = model::seasonal_innovation_variance(channels);
+  const std::vector<double> mean_of_day = model::seasonal_noise_floor(channels, day);
   const auto mean = [](const std::vector<double>& values) {
     double sum = 0;
     for (const double value : values) sum += value;
@@ -240,7 +232,7 @@ int data_synth(const Invocation& invocation) {
   invocation.console.info(fmt::format(
       "noise floor (mean squared error in original units, mean of {} channels): {:.4f} one step ahead, {:.4f} over "
       "{} steps",
-      settings.channels, mean(one_step), mean(mean_of_day), day));
+      channels, mean(one_step), mean(mean_of_day), day));
   if (settings.out.empty()) {
     model::write_csv(invocation.out, series);
     return 0;
@@ -272,22 +264,28 @@ int data_synth(const Invocation& invocation) {
   return 0;
 }
 
-int data_list(const Invocation& invocation) { return data_list(invocation.settings.json, invocation.out); }
+}  // namespace
 
-int data_fetch(const Invocation& invocation) {
-  const CatchSignals catching;
-  Console& console = invocation.console;
-  const auto say = [&](std::string_view line) {
-    constexpr std::string_view label = "warning: ";
-    line.starts_with(label) ? console.warning(line.substr(label.size())) : console.info(line);
-  };
-  const FetchOptions options{
-      .url = invocation.settings.url,
-      .progress = [&](std::uint64_t done, std::uint64_t total) { console.status(progress_text(done, total)); },
-      .interrupted = interrupted};
-  const int code = data_fetch(invocation.arguments.at(0), options, invocation.settings.json, invocation.out, say);
-  console.status("");
-  return code;
+Command data_check_command() {
+  return {.name = "data check",
+          .handler = data_check,
+          .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "no-date",
+                    "delimiter", "split", "lookback", "horizon", "config", "print-config"},
+          .arguments = {"FILE"},
+          .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
+          .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
+}
+
+Command data_synth_command() {
+  return {
+      .name = "data synth",
+      .handler = data_synth,
+      .takes = {"seed", "out"},
+      .options = {{.name = "rows", .member = at(&SynthSettings::rows), .value_name = "N", .range = {.low = 1}},
+                  {.name = "channels", .member = at(&SynthSettings::channels), .value_name = "N", .range = {.low = 1}}},
+      .arguments = {"seasonal"},
+      .summary = "writes the built-in series, whose noise floor is known",
+      .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"};
 }
 
 }  // namespace samformer::tools

@@ -4,12 +4,27 @@
 
 #include "core/error.h"
 #include "core/io/sha256.h"
+#include "tools/cli/command.h"
 #include "tools/cli/document.h"
+#include "tools/cli/signals.h"
 
 namespace samformer::tools {
 namespace {
 
 Json text_or_null(std::string_view text) { return text.empty() ? Json() : Json(text); }
+
+// "1.2 of 2.6 MB (46 %)"
+std::string progress_text(std::uint64_t done, std::uint64_t total) {
+  const double megabytes = static_cast<double>(done) / 1e6;
+  if (total == 0) return fmt::format("{:.1f} MB", megabytes);
+  return fmt::format("{:.1f} of {:.1f} MB ({:.0f} %)", megabytes, static_cast<double>(total) / 1e6,
+                     100.0 * static_cast<double>(done) / static_cast<double>(total));
+}
+
+// data fetch's own.
+struct FetchSettings {
+  std::string url;
+};
 
 }  // namespace
 
@@ -57,33 +72,24 @@ int data_list(bool json, std::ostream& out) {
   return 0;
 }
 
-std::string progress_text(std::uint64_t done, std::uint64_t total) {
-  const double megabytes = static_cast<double>(done) / 1e6;
-  if (total == 0) return fmt::format("{:.1f} MB", megabytes);
-  return fmt::format("{:.1f} of {:.1f} MB ({:.0f} %)", megabytes, static_cast<double>(total) / 1e6,
-                     100.0 * static_cast<double>(done) / static_cast<double>(total));
-}
-
-int data_fetch(std::string_view name, const FetchOptions& options, bool json, std::ostream& out,
-               const std::function<void(std::string_view)>& say) {
+int data_fetch(std::string_view name, const FetchOptions& options, bool json, std::ostream& out, Console& console) {
   const Dataset* const dataset = known_dataset(name);
   if (!dataset) {
     std::string names;
     for (const Dataset& known : known_datasets()) names += fmt::format(", {}", known.name);
     throw Error(Exit::usage, fmt::format("'{}' is no known data set", name)).hint("known: " + names.substr(2));
   }
-  Fetched fetched{options.folder / fmt::format("{}.csv", dataset->name), "", dataset->bytes,
-                  std::string(dataset->sha256), true};
+  Fetched fetched{options.folder / file_of(*dataset), "", dataset->bytes, std::string(dataset->sha256), true};
   std::error_code ignored;
   const bool present = !dataset->sha256.empty() && std::filesystem::is_regular_file(fetched.path, ignored) &&
                        sha256_file(fetched.path) == dataset->sha256;
   if (present) {
-    say(fmt::format("{} is already there, with the right SHA-256", dataset->name));
+    console.info(fmt::format("{} is already there, with the right SHA-256", dataset->name));
   } else {
-    say(fmt::format("downloading {} from {} (licence: {})", dataset->name,
-                    options.url.empty() ? dataset->url : options.url, dataset->licence));
+    console.info(fmt::format("downloading {} from {} (licence: {})", dataset->name,
+                             options.url.empty() ? dataset->url : options.url, dataset->licence));
     fetched = fetch_dataset(*dataset, options);
-    if (!fetched.verified) say(fmt::format("warning: no SHA-256 is known for {}; check this one", dataset->name));
+    if (!fetched.verified) console.warning(fmt::format("no SHA-256 is known for {}; check this one", dataset->name));
   }
   if (json) {
     Json result = document("data fetch");
@@ -100,6 +106,39 @@ int data_fetch(std::string_view name, const FetchOptions& options, bool json, st
                fetched.bytes, fetched.sha256, fetched.verified ? "verified" : "not verified", dataset->name);
   }
   return 0;
+}
+
+Command data_list_command() {
+  return {.name = "data list",
+          .handler = [](const Invocation& invocation) { return data_list(invocation.settings.json, invocation.out); },
+          .summary = "lists known public series: size, licence, where from, present or not"};
+}
+
+Command data_fetch_command() {
+  return {.name = "data fetch",
+          .handler =
+              [](const Invocation& invocation) {
+                const CatchSignals catching;
+                Console& console = invocation.console;
+                const auto progress = [&](std::uint64_t done, std::uint64_t total) {
+                  console.status(progress_text(done, total));
+                };
+                const FetchOptions options{.url = invocation.settings.of<FetchSettings>().url,
+                                           .progress = progress,
+                                           .interrupted = interrupted};
+                const int code =
+                    data_fetch(invocation.arguments.at(0), options, invocation.settings.json, invocation.out, console);
+                console.status("");
+                return code;
+              },
+          .options = {{.name = "url",
+                       .member = at(&FetchSettings::url),
+                       .value_name = "URL",
+                       .help = "download from here; the hash must still match",
+                       .default_text = "the publisher's"}},
+          .arguments = {"NAME"},
+          .summary = "downloads a known series into the user's cache folder and checks its hash",
+          .example = "samformer data fetch ETTh1"};
 }
 
 }  // namespace samformer::tools

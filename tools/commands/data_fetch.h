@@ -2,23 +2,16 @@
 // document); they return the exit code or throw Error. The JSON fields are those of Dataset and Fetched.
 #pragma once
 
-#include <cstdint>
-#include <functional>
 #include <ostream>
-#include <string>
 #include <string_view>
 
+#include "tools/cli/console.h"
 #include "tools/run/datasets.h"
 
 namespace samformer::tools {
 
 int data_list(bool json, std::ostream& out);
-
-// "1.2 of 2.6 MB (46 %)", for FetchOptions::progress.
-std::string progress_text(std::uint64_t done, std::uint64_t total);
-
-// `say` gets lines meant for stderr. A file that is already there with the right hash is not downloaded again.
-int data_fetch(std::string_view name, const FetchOptions& options, bool json, std::ostream& out,
-               const std::function<void(std::string_view)>& say);
+// A file that is already there with the right hash is not downloaded again.
+int data_fetch(std::string_view name, const FetchOptions& options, bool json, std::ostream& out, Console& console);
 
 }  // namespace samformer::tools

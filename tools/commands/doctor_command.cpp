@@ -308,4 +308,11 @@ int doctor(const Invocation& invocation) {
   return failed.empty() ? 0 : static_cast<int>(Exit::check);
 }
 
+Command doctor_command() {
+  return {.name = "doctor",
+          .handler = doctor,
+          .takes = {"threads"},
+          .summary = "checks this machine: devices, libraries, speed, a ten-second self-test"};
+}
+
 }  // namespace samformer::tools

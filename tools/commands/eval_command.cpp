@@ -2,21 +2,17 @@
 // split rule on that file. Windows that overlap the training span are counted and said.
 #include <filesystem>
 
-#include "tools/commands/commands.h"
+#include "tools/cli/command.h"
 #include "tools/report/page.h"
 #include "tools/run/result.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
 
-Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console, bool all_rows) {
-  model::CsvOptions options = csv_options(settings);
-  options.columns = run.columns;
-  options.drop.clear();
-  options.columns_of_model = true;
+Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows) {
   const std::future<void> prepared = prepare_products();
   Experiment e;
-  e.series = load_series(settings, options);
+  e.series = load_series(settings, series_options(run, settings));
   model::require_clean(e.series);
   for (const model::Finding& f : e.series.findings) console.warning(fmt::format("{}: {}", f.file, f.message));
   e.targets = run.targets;
@@ -32,6 +28,10 @@ Experiment experiment_of(const Checkpoint& run, const Settings& settings, Consol
 }
 
 namespace {
+
+struct EvalSettings {
+  std::string part = "test";
+};
 
 model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t lookback) {
   if (part == "train") return e.splits.train;
@@ -81,21 +81,13 @@ struct Part {
 };
 
 Part part_of(const Checkpoint& run, const Invocation& invocation) {
-  const Settings& asked = invocation.settings;
-  Settings settings = run.settings;
-  settings.device = asked.device;
-  settings.threads = asked.threads;
-  settings.precision = asked.precision;
-  settings.season = asked.season > 0 ? asked.season : settings.season;
-  if (invocation.resolved.given("data")) {
-    settings.data = asked.data;
-    settings.data_sha256.clear();
-  }
-  Experiment e = experiment_of(run, settings, invocation.console, asked.part == "all");
-  const model::Span rows = rows_of(asked.part, e, settings.lookback);
+  const std::string part = invocation.settings.of<EvalSettings>().part;
+  Settings settings = settings_on_run(run.settings, invocation.resolved);
+  Experiment e = experiment_of(run, settings, invocation.console, part == "all");
+  const model::Span rows = rows_of(part, e, settings.lookback);
   if (rows.first < 0 || model::window_count(rows, settings.lookback, settings.horizon) == 0) {
     throw Error(Exit::data, fmt::format("no window of {} + {} steps for the {} part (split {}) of {} rows",
-                                        settings.lookback, settings.horizon, asked.part, e.splits.rule, e.series.rows))
+                                        settings.lookback, settings.horizon, part, e.splits.rule, e.series.rows))
         .at(e.series.path)
         .hint("choose another --part (all takes every row), or a longer file");
   }
@@ -109,7 +101,7 @@ Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocat
   Json document = describe("eval", settings, e, run.model, device);
   document["run_dir"] = run.path.has_parent_path() ? run.path.parent_path().string() : ".";
   document["weights"] = run.path.filename().string();
-  document["part"] = invocation.settings.part;
+  document["part"] = invocation.settings.of<EvalSettings>().part;
   document["windows"] = starts.size();
   add_training(document, run.path);
   add_scores(document, score(run.model, run.slab, e, starts, settings, device), e);
@@ -160,6 +152,20 @@ int eval(const Invocation& invocation) {
     print_result(invocation.out, document);
   }
   return 0;
+}
+
+Command eval_command() {
+  return {.name = "eval",
+          .handler = eval,
+          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "device", "threads",
+                    "weights", "out"},
+          .options = {{.name = "part",
+                       .member = at(&EvalSettings::part),
+                       .help = "which rows of the file",
+                       .choices = {"test", "val", "train", "all"}}},
+          .arguments = {"RUN"},
+          .summary = "runs the test protocol on a trained run, or on other data with it",
+          .example = "samformer eval runs/etth1 --data ETTh2.csv --part all"};
 }
 
 }  // namespace samformer::tools

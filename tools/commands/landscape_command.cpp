@@ -39,12 +39,17 @@ Json json_of(const Slices& s) {
           {"rise", *std::ranges::max_element(s.values.line) - centre}};
 }
 
+struct LandscapeSettings {
+  std::string against;
+};
+
 void look(Analysed& a, const Invocation& invocation) {
   const Settings& asked = invocation.settings;
+  const std::string against = asked.of<LandscapeSettings>().against;
   const auto starts = training_windows(a.experiment, a.run.settings, asked.windows);
   std::vector<Slices> all{slices_of(a.run, a.experiment, starts, asked, invocation.console)};
-  if (!asked.against.empty()) {
-    const Checkpoint other = single_checkpoint(asked.against);
+  if (!against.empty()) {
+    const Checkpoint other = single_checkpoint(against);
     if (other.settings.lookback != a.run.settings.lookback || other.settings.horizon != a.run.settings.horizon ||
         other.columns != a.run.columns || other.targets != a.run.targets) {
       throw Error(Exit::usage, "the runs differ in look-back, horizon or channels: their losses cannot be compared")
@@ -128,6 +133,20 @@ std::string text(const Json& d) {
 int landscape(const Invocation& invocation) {
   return analyse(
       invocation, "landscape", [&](Analysed& a) { look(a, invocation); }, text);
+}
+
+Command landscape_command() {
+  return {.name = "landscape",
+          .handler = landscape,
+          .takes = {"data", "device", "threads", "out", "seed", "windows"},
+          .options = {{.name = "against",
+                       .member = at(&LandscapeSettings::against),
+                       .value_name = "RUN2",
+                       .help = "a second run, on the same scale, loss and pair of seeds",
+                       .default_text = "none"}},
+          .arguments = {"RUN"},
+          .summary = "slices of the training loss around a run's weights, filter-normalised",
+          .example = "samformer landscape runs/transformer --against runs/samformer"};
 }
 
 }  // namespace samformer::tools

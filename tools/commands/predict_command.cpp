@@ -2,7 +2,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "tools/commands/commands.h"
+#include "tools/cli/command.h"
 #include "tools/run/result.h"
 
 namespace samformer::tools {
@@ -108,21 +108,9 @@ int predict(const Invocation& invocation) {
         .hint(fmt::format("give at most {}, or train with a longer --horizon", H));
   }
 
-  Settings settings = first.settings;
-  settings.data_sha256.clear();
-  if (invocation.resolved.given("data")) settings.data = asked.data;
-  for (const char* name : {"date-column", "date-format", "freq", "no-date", "delimiter"}) {
-    if (!invocation.resolved.given(name)) continue;
-    if (std::string_view(name) == "date-column") settings.date_column = asked.date_column;
-    if (std::string_view(name) == "date-format") settings.date_format = asked.date_format;
-    if (std::string_view(name) == "freq") settings.freq = asked.freq;
-    if (std::string_view(name) == "no-date") settings.no_date = asked.no_date;
-    if (std::string_view(name) == "delimiter") settings.delimiter = asked.delimiter;
-  }
-  model::CsvOptions options = csv_options(settings);
-  options.columns = first.columns;
-  options.drop.clear();
-  options.columns_of_model = true;
+  Settings settings = settings_on_run(first.settings, invocation.resolved);
+  settings.data_sha256.clear();  // the file may have grown
+  model::SeriesOptions options = series_options(first, settings);
   options.missing_allowed_before_last = first.settings.lookback;
   const model::Series series = load_series(settings, options);
   model::require_clean(series);
@@ -159,22 +147,20 @@ int predict(const Invocation& invocation) {
           {{"date", forecast.dates[h]},
            {"values", std::vector<double>(begin, begin + static_cast<std::ptrdiff_t>(forecast.columns.size()))}});
     }
-    const Json document = {{"schema_version", 1},
-                           {"version", SAMFORMER_VERSION},
-                           {"command", "predict"},
-                           {"run_dir", argument},
-                           {"weights", first.path.filename().string()},
-                           {"models", runs.size()},
-                           {"data_path", series.path},
-                           {"data_sha256", series.sha256},
-                           {"origin", series.date(origin)},
-                           {"trained_until", first.trained_until.empty() ? Json(nullptr) : Json(first.trained_until)},
-                           {"horizon", horizon},
-                           {"device", device.name},
-                           {"out", asked.out.empty() ? Json(nullptr) : Json(asked.out)},
-                           {"columns", forecast.columns},
-                           {"forecast", rows}};
-    invocation.out << document.dump(2) << '\n';
+    Json result = document("predict");
+    result.update(Json{{"run_dir", argument},
+                       {"weights", first.path.filename().string()},
+                       {"models", runs.size()},
+                       {"data_path", series.path},
+                       {"data_sha256", series.sha256},
+                       {"origin", series.date(origin)},
+                       {"trained_until", first.trained_until.empty() ? Json(nullptr) : Json(first.trained_until)},
+                       {"horizon", horizon},
+                       {"device", device.name},
+                       {"out", asked.out.empty() ? Json(nullptr) : Json(asked.out)},
+                       {"columns", forecast.columns},
+                       {"forecast", rows}});
+    print(result, invocation.out);
   } else if (asked.out.empty()) {
     invocation.out << text;
   } else {
@@ -182,6 +168,16 @@ int predict(const Invocation& invocation) {
                                         forecast.dates.back(), asked.out));
   }
   return 0;
+}
+
+Command predict_command() {
+  return {.name = "predict",
+          .handler = predict,
+          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "horizon", "device",
+                    "threads", "weights", "origin", "out"},
+          .arguments = {"RUN"},
+          .summary = "forecasts the steps after the end of a CSV, in original units, with dates",
+          .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv"};
 }
 
 }  // namespace samformer::tools

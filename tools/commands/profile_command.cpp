@@ -89,23 +89,29 @@ std::string chrome_trace(const Profile& profile, const std::string& device) {
   return Json{{"displayTimeUnit", "ns"}, {"traceEvents", events}}.dump() + "\n";
 }
 
+struct ProfileSettings {
+  std::int64_t steps = 20;
+  std::string trace;
+};
+
 }  // namespace
 
 int profile(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
+  const ProfileSettings own = settings.of<ProfileSettings>();
   if (!settings.resume.empty() || !settings.seeds.empty()) {
     throw Error(Exit::usage, "profile: --resume and --seeds belong to train").hint("give --seed");
   }
   const ChosenDevice device = select_device(settings);
   const Experiment experiment = load_experiment(settings, invocation.console);
-  const model::Model model = make_model(settings, experiment.D());
+  const model::Model model = settings.make_model(experiment.D(), settings);
   const optim::Problem problem = experiment.problem();
   const optim::TrainerSettings t = trainer_settings(settings);
   optim::Training<float> training(model, t.step);
   initialise(training, model, settings);
 
   // As many full batches as steps and one to warm up, epoch after epoch.
-  const int64_t steps = settings.steps + 1, batch = settings.batch;
+  const int64_t steps = own.steps + 1, batch = settings.batch;
   const std::vector<std::int32_t> starts =
       model::window_starts(experiment.splits.train, settings.lookback, settings.horizon);
   std::vector<std::int32_t> order, epoch;
@@ -141,12 +147,12 @@ int profile(const Invocation& invocation) {
   std::vector<double> times;
   for (const Profile::Entry& e : whole.entries) times.push_back(e.seconds);
   const double step_seconds = median(times);
-  const int64_t columns = 3 * settings.d_model + settings.horizon;
+  const int64_t columns = 3 * settings.model_option<std::int64_t>("d-model") + settings.horizon;
   const Cost peaks = device.gpu ? device.gpu->peaks() : cpu_peaks(batch * experiment.D(), settings.lookback, columns);
 
   Json table = Json::array();
   double sum = 0;
-  for (const Row& row : rows_of(operations, static_cast<std::size_t>(settings.steps))) {
+  for (const Row& row : rows_of(operations, static_cast<std::size_t>(own.steps))) {
     sum += row.seconds;
     const double share = std::max(row.cost.flops / peaks.flops, row.cost.bytes / peaks.bytes) / row.seconds;
     table.push_back({{"op", row.name},
@@ -156,7 +162,7 @@ int profile(const Invocation& invocation) {
                      {"bytes", row.cost.bytes},
                      {"share_of_peak", share}});
   }
-  if (!settings.trace.empty()) write_atomic(settings.trace, chrome_trace(operations, device.name));
+  if (!own.trace.empty()) write_atomic(own.trace, chrome_trace(operations, device.name));
   Json result = document("profile");
   result.update(Json{{"device", device.name},
                      {"description", device.gpu ? Json(device.gpu->description()) : Json(nullptr)},
@@ -166,17 +172,17 @@ int profile(const Invocation& invocation) {
                      {"lookback", settings.lookback},
                      {"horizon", settings.horizon},
                      {"batch", batch},
-                     {"value", settings.value},
-                     {"steps", settings.steps},
+                     {"value", settings.model_option<std::string>("value")},
+                     {"steps", own.steps},
                      {"seconds_per_step", step_seconds},
-                     {"seconds_per_step_of_operations", sum / static_cast<double>(settings.steps)},
+                     {"seconds_per_step_of_operations", sum / static_cast<double>(own.steps)},
                      {"peaks", {{"flops", peaks.flops}, {"bytes", peaks.bytes}}},
                      {"operations", table}});
   if (settings.json) {
     print(result, invocation.out);
     return 0;
   }
-  const double n = static_cast<double>(settings.steps);
+  const double n = static_cast<double>(own.steps);
   Table text("lrrrrrrr", {"operation", "calls a step", "us a step", "% of time", "MFLOP a step", "MB a step", "GFLOP/s",
                           "% of roofline"});
   for (const Json& row : table) {
@@ -193,10 +199,28 @@ int profile(const Invocation& invocation) {
              "GB/s\n",
              device.gpu ? device.gpu->description() : "cpu", step_seconds * 1e6, device.gpu ? " as one graph" : "",
              sum / n * 1e6, peaks.flops * 1e-9, peaks.bytes * 1e-9);
-  if (!settings.trace.empty()) {
-    invocation.console.info(fmt::format("{}: open it in ui.perfetto.dev or chrome://tracing", settings.trace));
+  if (!own.trace.empty()) {
+    invocation.console.info(fmt::format("{}: open it in ui.perfetto.dev or chrome://tracing", own.trace));
   }
   return 0;
+}
+
+Command profile_command() {
+  return {.name = "profile",
+          .handler = profile,
+          .takes = takes_of_training(),
+          .options = {{.name = "steps",
+                       .member = at(&ProfileSettings::steps),
+                       .value_name = "N",
+                       .help = "training steps to profile",
+                       .range = {.low = 1}},
+                      {.name = "trace",
+                       .member = at(&ProfileSettings::trace),
+                       .value_name = "FILE",
+                       .help = "the steps as a Chrome trace, for ui.perfetto.dev",
+                       .default_text = "none"}},
+          .summary = "times the operations of training steps on the CPU or a GPU, beside the machine's limits",
+          .example = "samformer profile --data ETTh1.csv --device cuda --steps 20 --trace steps.json"};
 }
 
 }  // namespace samformer::tools

@@ -133,7 +133,12 @@ std::vector<Column> chosen(const std::vector<Column>& columns, const Words& aske
   return result;
 }
 
-std::vector<std::int64_t> horizons_of(const Settings& asked) {
+struct ReproduceSettings {
+  Words horizons;  // empty: the paper's
+  Words models;    // empty: all
+};
+
+std::vector<std::int64_t> horizons_of(const ReproduceSettings& asked) {
   if (asked.horizons.empty()) return {std::begin(published_horizons), std::end(published_horizons)};
   std::vector<std::int64_t> horizons;
   for (const std::string& word : asked.horizons) {
@@ -170,10 +175,7 @@ std::vector<Series> series_of(const Settings& asked, bool given) {
     const std::string word = asked.data.substr(begin, comma - begin);
     begin = comma + 1;
     if (fs::is_directory(word)) {
-      add_all([&](std::string_view name) {
-        const fs::path path = fs::path(word) / fmt::format("{}.csv", name);
-        return fs::exists(path) ? std::optional(path) : std::nullopt;
-      });
+      add_all([&](std::string_view name) { return locate_dataset(name, word); });
     } else {
       const fs::path path = find_dataset(word);
       result.push_back({path.stem().string(), path});
@@ -310,11 +312,9 @@ Json improvements(const Json& cells) {
   return rows;
 }
 
-std::string fixed(const Json& value, int digits = 3) {
-  return value.is_number() ? fmt::format("{:.{}f}", value.get<double>(), digits) : std::string("–");
-}
+std::string number_text(const Json& value) { return fixed(value, 3, "–"); }
 std::string plus_minus(const Json& mean, const Json& deviation) {
-  return deviation.is_number() ? fmt::format("{} ± {}", fixed(mean), fixed(deviation)) : fixed(mean);
+  return deviation.is_number() ? fmt::format("{} ± {}", number_text(mean), number_text(deviation)) : number_text(mean);
 }
 std::string mse_text(const Json& cell) {
   if (!cell["failures"].empty() && cell["seeds"] == 0) return "failed";
@@ -365,13 +365,13 @@ Section overview(const Json& d, const std::vector<Column>& columns) {
       words.push_back(plus_minus(number_or_null(value.mse), number_or_null(value.deviation)));
     }
     words.push_back((*any)["best_published_model"].is_string()
-                        ? fmt::format("{} {}", fixed((*any)["best_published_mse"]),
+                        ? fmt::format("{} {}", number_text((*any)["best_published_mse"]),
                                       (*any)["best_published_model"].get<std::string>())
                         : "–");
-    words.push_back(fixed((*any)["naive_mse"]) +
+    words.push_back(number_text((*any)["naive_mse"]) +
                     ((*any)["naive_beats_published"].get<bool>() ? ", beats every printed system" : ""));
-    words.push_back(fixed((*any)["seasonal_naive_mse"]));
-    words.push_back(fixed((*any)["least_squares_mse"]));
+    words.push_back(number_text((*any)["seasonal_naive_mse"]));
+    words.push_back(number_text((*any)["least_squares_mse"]));
     s.rows.push_back(std::move(words));
   }
   return s;
@@ -407,7 +407,7 @@ Section differences(const Json& d) {
                       cell["difference"].is_number() ? fmt::format("{:+.3f}", cell["difference"].get<double>()) : "–",
                       !p.is_number()           ? "–"
                       : p.get<double>() < 1e-4 ? "< 0.0001"
-                                               : fixed(p, 4)});
+                                               : fixed(p, 4, "–")});
   }
   return s;
 }
@@ -514,7 +514,8 @@ Section parameter_section(const std::vector<std::int64_t>& horizons) {
   const auto count = [](std::string_view series, std::int64_t D, std::int64_t horizon, const Flags& more) {
     Flags flags{{"data", std::string(series)}, {"horizon", std::to_string(horizon)}};
     flags.insert(flags.end(), more.begin(), more.end());
-    return std::to_string(make_model(resolve(flags, {}).settings, D).parameters().count());
+    const Settings settings = resolve(flags, {}).settings;
+    return std::to_string(settings.make_model(D, settings).parameters().count());
   };
   const auto printed = [](std::string_view series, const char* model, std::int64_t horizon) {
     const std::int64_t n = published_parameters(series, model, horizon);
@@ -749,7 +750,7 @@ Json render(const Work& w, const Ledger* ledger) {
   page.write(w.folder);
   write_atomic(w.folder / "reproduce.md", markdown(title, line, sections));
   write_atomic(w.folder / "reproduce.csv", csv(d, sections));
-  write_atomic(w.folder / "reproduce.json", d.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_json(w.folder / "reproduce.json", d);
   return d;
 }
 
@@ -779,10 +780,11 @@ int dry_run(const Work& w, const Settings& asked, std::ostream& out) {
 int reproduce(const Invocation& invocation) {
   const CatchSignals catch_signals;
   const Settings& asked = invocation.settings;
+  const ReproduceSettings own = asked.of<ReproduceSettings>();
   Work w;
   w.table = invocation.arguments[0];
-  w.columns = chosen(columns_of(w.table), asked.models);
-  w.horizons = horizons_of(asked);
+  w.columns = chosen(columns_of(w.table), own.models);
+  w.horizons = horizons_of(own);
   w.seeds = asked.seeds.empty() ? std::vector<std::uint64_t>{1, 2, 3, 4, 5} : asked.seeds;
   w.folder = asked.out;
   w.absent = Json::array();
@@ -847,6 +849,25 @@ int reproduce(const Invocation& invocation) {
                                   w.folder.string());
   }
   return 0;
+}
+
+Command reproduce_command() {
+  return {.name = "reproduce",
+          .handler = reproduce,
+          .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "out", "dry-run"},
+          .options = {{.name = "horizons",
+                       .member = at(&ReproduceSettings::horizons),
+                       .value_name = "H[,H]",
+                       .help = "of the table",
+                       .default_text = "96,192,336,720"},
+                      {.name = "models",
+                       .member = at(&ReproduceSettings::models),
+                       .value_name = "A[,B]",
+                       .help = "the table's columns: samformer, samformer/paper, tsmixer-sam, ...",
+                       .default_text = "all"}},
+          .arguments = {"TABLE"},
+          .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
+          .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction"};
 }
 
 }  // namespace samformer::tools

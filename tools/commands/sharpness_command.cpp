@@ -53,8 +53,14 @@ void report(const Analysed& a, std::span<const optim::SpectralPoint> density) {
   page.write(a.folder);
 }
 
+struct SharpnessSettings {
+  double tolerance = 1e-6;
+  bool density = false;
+};
+
 void look(Analysed& a, const Invocation& invocation) {
   const Settings& asked = invocation.settings;
+  const SharpnessSettings own = asked.of<SharpnessSettings>();
   const auto seed = static_cast<std::uint64_t>(asked.seed);
   const double begin = monotonic_seconds(), mix = invocation.resolved.given("stats-mix") ? asked.stats_mix : 0;
   const auto starts = training_windows(a.experiment, a.run.settings, asked.windows);
@@ -75,7 +81,7 @@ void look(Analysed& a, const Invocation& invocation) {
     invocation.console.status(fmt::format("{} Hessian-vector products, {:.0f} s", ++done, monotonic_seconds() - begin));
   };
   const auto fits = static_cast<std::int64_t>(most_basis_bytes / (8 * weights.size()));
-  const auto ends = optim::extreme_eigenvalues(product, n, asked.tolerance, std::min({most_products, fits, n}), seed);
+  const auto ends = optim::extreme_eigenvalues(product, n, own.tolerance, std::min({most_products, fits, n}), seed);
   const auto trace = optim::hutchinson_trace(product, n, trace_probes, seed);
   const std::vector<double> rise = loss.m_sharpness(weights, radii, a.run.settings.batch);
 
@@ -92,7 +98,7 @@ void look(Analysed& a, const Invocation& invocation) {
   d["residual"] = ends.largest.residual;
   d["lambda_min"] = ends.smallest.value;
   d["residual_min"] = ends.smallest.residual;
-  d["tolerance"] = asked.tolerance;
+  d["tolerance"] = own.tolerance;
   d["converged"] = ends.converged;
   d["products"] = ends.products;
   d["trace"] = trace.trace;
@@ -101,7 +107,7 @@ void look(Analysed& a, const Invocation& invocation) {
   d["m_sharpness"] = Json::array();
   for (std::size_t i = 0; i < rise.size(); ++i) d["m_sharpness"].push_back({{"rho", radii[i]}, {"rise", rise[i]}});
   std::vector<optim::SpectralPoint> density;
-  if (asked.density) {
+  if (own.density) {
     density = optim::spectral_density(product, n, density_probes, std::min(density_steps, n), seed);
     d["density"] = Json::array();
     for (const auto& p : density) d["density"].push_back({{"eigenvalue", p.eigenvalue}, {"weight", p.weight}});
@@ -138,6 +144,25 @@ std::string text(const Json& d) {
 int sharpness(const Invocation& invocation) {
   return analyse(
       invocation, "sharpness", [&](Analysed& a) { look(a, invocation); }, text);
+}
+
+Command sharpness_command() {
+  return {
+      .name = "sharpness",
+      .handler = sharpness,
+      .takes = {"data", "device", "threads", "out", "stats-mix", "seed", "windows"},
+      .options =
+          {{.name = "tolerance",
+            .member = at(&SharpnessSettings::tolerance),
+            .value_name = "X",
+            .help = "stop at a residual of X times the eigenvalue",
+            .range = {.low = 0, .high = std::numeric_limits<double>::infinity(), .low_open = true, .high_open = true}},
+           {.name = "density",
+            .member = at(&SharpnessSettings::density),
+            .help = "the Hessian's spectral density too"}},
+      .arguments = {"RUN"},
+      .summary = "curvature of the training loss at a run's weights: extreme eigenvalues, trace, m-sharpness",
+      .example = "samformer sharpness runs/etth1 --density"};
 }
 
 }  // namespace samformer::tools

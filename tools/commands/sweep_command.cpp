@@ -31,6 +31,13 @@ namespace {
 constexpr std::uint32_t sample_stream = 6;
 constexpr std::size_t most_trials = 100000;
 
+// Their flags are told apart in `invocation.flags`: --grid may be given several times.
+struct SweepSettings {
+  std::string grid;
+  std::int64_t random = 0;
+  std::string metric = "val_mse";
+};
+
 struct Axis {
   std::string key;
   std::vector<std::string> values;
@@ -85,13 +92,12 @@ Axis parse_grid(const std::string& grid) {
   const std::size_t equals = grid.find('=');
   const std::string key = grid.substr(0, equals);
   const Option* option = equals == grid.npos ? nullptr : find_option(key);
-  if (!option || !(option->takes & kTrain) || !option->stored)
-    throw grid_error(grid, fmt::format("'{}' is no setting of train", key));
+  if (!option || !option->stored) throw grid_error(grid, fmt::format("'{}' is no setting of train", key));
   for (const std::string_view own : {"seed", "seeds", "threads", "device"}) {
     if (option->name == own) throw grid_error(grid, "give seeds with --seeds, threads and device once for all");
   }
   Axis axis{std::string(option->name), {}};
-  const bool whole = std::holds_alternative<std::int64_t Settings::*>(option->member);
+  const bool whole = std::holds_alternative<std::int64_t>(option->default_value());
   for (std::size_t begin = equals + 1;;) {
     const std::size_t comma = grid.find(',', begin);
     for (std::string& value : expand(grid, std::string_view(grid).substr(begin, comma - begin), whole)) {
@@ -277,6 +283,7 @@ void print_text(std::ostream& out, const Json& d) {
 int sweep(const Invocation& invocation) {
   const CatchSignals catch_signals;
   const Settings& asked = invocation.settings;
+  const SweepSettings own = asked.of<SweepSettings>();
   if (asked.out.empty()) throw Error(Exit::usage, "sweep needs --out DIR for its ledger and runs");
   std::vector<Axis> axes;
   std::vector<std::string> common;  // flags of every trial, as they were given
@@ -284,8 +291,8 @@ int sweep(const Invocation& invocation) {
     const Option& option = *find_option(name);
     if (option.name == "grid") {
       axes.push_back(parse_grid(text));
-    } else if (option.takes & kTrain && (option.stored || option.name == "config") && option.name != "seed" &&
-               option.name != "seeds" && option.name != "threads") {
+    } else if ((option.stored || option.name == "config") && option.name != "seed" && option.name != "seeds" &&
+               option.name != "threads") {
       common.push_back(fmt::format("--{}={}", option.name, text));
     }
   }
@@ -300,7 +307,7 @@ int sweep(const Invocation& invocation) {
   const std::int64_t jobs = asked.jobs, threads = threads_of_each(jobs, asked.threads, 0);
   const auto seed = static_cast<std::uint64_t>(asked.seed);
   const std::vector<std::uint64_t> seeds = asked.seeds.empty() ? std::vector{seed} : asked.seeds;
-  const std::vector<Trial> trials = combinations(axes, asked.random, seed);
+  const std::vector<Trial> trials = combinations(axes, own.random, seed);
 
   const fs::path folder = asked.out;
   std::error_code error;
@@ -332,11 +339,11 @@ int sweep(const Invocation& invocation) {
 
   Json d = document("sweep");
   d["out"] = folder.string();
-  d["metric"] = asked.metric;
+  d["metric"] = own.metric;
   d["seeds"] = seeds;
   d["jobs"] = jobs;
   d["threads"] = threads;
-  d["trials"] = ranked(trials, seeds, asked.metric, ledger);
+  d["trials"] = ranked(trials, seeds, own.metric, ledger);
   d["winner"] = nullptr;
   if (const Json& first = d["trials"][0]; first["mean"].is_number()) {
     const auto winner = std::ranges::find(trials, first["trial"].get<std::string>(), name_of);
@@ -352,13 +359,35 @@ int sweep(const Invocation& invocation) {
     d["winner"] = best;
   }
   write_report(folder, d, axes);
-  write_atomic(folder / "sweep.json", d.dump(2) + "\n");
+  write_json(folder / "sweep.json", d);
   if (asked.json) {
     print(d, invocation.out);
   } else {
     print_text(invocation.out, d);
   }
   return d["winner"].is_null() ? static_cast<int>(Exit::check) : 0;
+}
+
+Command sweep_command() {
+  return {.name = "sweep",
+          .handler = sweep,
+          .takes = takes_of_training({"jobs"}),
+          .options = {{.name = "grid",
+                       .member = at(&SweepSettings::grid),
+                       .value_name = "KEY=V1,V2",
+                       .help = "values of a flag: a list, A..B..STEP or log:A..B:N; may be given several times",
+                       .default_text = "none"},
+                      {.name = "random",
+                       .member = at(&SweepSettings::random),
+                       .value_name = "N",
+                       .help = "N combinations of the grid, drawn with --seed",
+                       .default_text = "all"},
+                      {.name = "metric",
+                       .member = at(&SweepSettings::metric),
+                       .help = "what trials are ranked by",
+                       .choices = {"val_mse", "train_loss"}}},
+          .summary = "trains every combination of settings, ranks them by validation error, tests the winner once",
+          .example = "samformer sweep --data ETTh1.csv --grid rho=0..1..0.25 --seeds 1..3 --jobs 2 --out sweeps/rho"};
 }
 
 }  // namespace samformer::tools

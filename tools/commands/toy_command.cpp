@@ -35,9 +35,15 @@ struct Contender {
   double weight_decay = 0;
 };
 
+struct ToySettings {
+  double noise = 1;
+  std::int64_t samples = 10000;
+  std::string ablation;
+};
+
 std::vector<Contender> contenders(const Settings& s) {
   using model::Attention;
-  if (s.ablation == "optimizers") {
+  if (s.of<ToySettings>().ablation == "optimizers") {
     std::vector<Contender> out{{"transformer, adam", Attention::learned},
                                {"transformer, sgd", Attention::learned, 0, kernels::Rule::sgd}};
     for (const double decay : {1e-3, 1e-4, 1e-5}) {
@@ -122,7 +128,7 @@ class Course final : public optim::Observer {
 Json run(const Contender& c, const Toy& toy, const Settings& s, Console& console) {
   console.info(fmt::format("{}", c.name));
   const auto [D, L, H] = toy.sizes;
-  const model::Model net = model::Transformer({D, L, H, s.d_model, c.attention, false});
+  const model::Model net = model::Transformer({D, L, H, s.model_option<std::int64_t>("d-model"), c.attention, false});
   optim::TrainerSettings t;
   t.step.rule.rule = c.rule;
   t.step.rule.weight_decay = c.weight_decay;
@@ -252,6 +258,7 @@ void print_table(std::ostream& out, const Json& d) {
 int toy(const Invocation& invocation) {
   const CatchSignals catch_signals;
   Settings s = invocation.settings;
+  const ToySettings own = s.of<ToySettings>();
   s.head_init = "as-init";
   // The published figures are Keras's: its small queries, keys and values make attention uniform at the start.
   if (invocation.resolved.origin("init").layer == Layer::builtin) s.init = "keras";
@@ -259,18 +266,18 @@ int toy(const Invocation& invocation) {
   const fs::path folder = s.out.empty() ? "toy" : s.out;
   fs::create_directories(folder);
   Toy toy{{7, s.lookback, s.horizon}, {}, {}, {}, {}};
-  toy.train = {0, s.samples};
-  toy.val = {s.samples, std::max<std::int64_t>(1, s.samples / 2)};
-  toy.test = {toy.val.first + toy.val.count, std::max<std::int64_t>(1, s.samples / 5)};
+  toy.train = {0, own.samples};
+  toy.val = {own.samples, std::max<std::int64_t>(1, own.samples / 2)};
+  toy.test = {toy.val.first + toy.val.count, std::max<std::int64_t>(1, own.samples / 5)};
   toy.samples =
-      model::make_toy(toy.sizes, toy.test.first + toy.test.count, s.noise, static_cast<std::uint64_t>(s.seed));
+      model::make_toy(toy.sizes, toy.test.first + toy.test.count, own.noise, static_cast<std::uint64_t>(s.seed));
 
   Json d = document("toy");
-  d["noise"] = s.noise;
+  d["noise"] = own.noise;
   d["init"] = s.init;
   d["rho"] = s.rho;
   d["epochs"] = s.epochs;
-  d["d_model"] = s.d_model;
+  d["d_model"] = s.model_option<std::int64_t>("d-model");
   d["seed"] = s.seed;
   d["lr"] = s.lr;
   d["batch"] = s.batch;
@@ -280,7 +287,7 @@ int toy(const Invocation& invocation) {
   d["samples"] = {{"train", toy.train.count}, {"val", toy.val.count}, {"test", toy.test.count}};
   d["models"] = Json::array({oracle(toy)});
   for (const Contender& c : contenders(s)) d["models"].push_back(run(c, toy, s, invocation.console));
-  write_atomic(folder / "toy.json", d.dump(2) + "\n");
+  write_json(folder / "toy.json", d);
   write_page(d, folder);
   if (s.json) {
     print(d, invocation.out);
@@ -288,6 +295,29 @@ int toy(const Invocation& invocation) {
     print_table(invocation.out, d);
   }
   return 0;
+}
+
+Command toy_command() {
+  return {.name = "toy",
+          .handler = toy,
+          .takes = {"lookback", "horizon", "d-model", "init", "rho", "lr", "batch", "epochs", "seed", "threads", "out"},
+          .options = {{.name = "noise",
+                       .member = at(&ToySettings::noise),
+                       .value_name = "X",
+                       .help = "standard deviation of the noise on the targets",
+                       .range = {.low = 0, .high = std::numeric_limits<double>::infinity(), .high_open = true}},
+                      {.name = "samples",
+                       .member = at(&ToySettings::samples),
+                       .value_name = "N",
+                       .help = "to train on; half as many to validate, a fifth to test",
+                       .range = {.low = 1}},
+                      {.name = "ablation",
+                       .member = at(&ToySettings::ablation),
+                       .help = "the transformer under SGD and AdamW instead of the other models",
+                       .default_text = "none",
+                       .choices = {"optimizers"}}},
+          .summary = "the paper's toy regression: a transformer with and without SAM beside least squares",
+          .example = "samformer toy --epochs 100 --out toy"};
 }
 
 }  // namespace samformer::tools

@@ -1,12 +1,11 @@
 // `samformer train`: one model on one series, tested once; --seeds repeats it, --resume takes it up again.
 // --tune trains FOLDER/tune-* first and goes on as the one with the lowest validation error.
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <limits>
 
+#include "tools/cli/command.h"
 #include "tools/cli/signals.h"
-#include "tools/commands/commands.h"
 #include "tools/report/page.h"
 #include "tools/run/result.h"
 
@@ -15,12 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string default_folder(const Settings& settings, const std::string& dataset) {
-  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-  const std::time_t time = std::chrono::system_clock::to_time_t(now);
-  std::tm t{};
-  gmtime_r(&time, &t);
-  const std::string base = fmt::format("runs/{:04}{:02}{:02}T{:02}{:02}{:02}Z-{}-{}", t.tm_year + 1900, t.tm_mon + 1,
-                                       t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, dataset, settings.horizon);
+  const std::string base = fmt::format("runs/{}-{}-{}", utc_text("%Y%m%dT%H%M%SZ"), dataset, settings.horizon);
   std::string name = base;
   for (int i = 2; fs::exists(name); ++i) name = fmt::format("{}-{}", base, i);
   return name;
@@ -69,7 +63,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   }
   fs::remove(folder / "result.json");
   write_config(folder, settings);
-  const model::Model model = make_model(settings, experiment.D());
+  const model::Model model = settings.make_model(experiment.D(), settings);
   const optim::Problem problem = experiment.problem();
   const auto train_starts = all_starts(experiment.splits.train, settings);
   const auto val_starts = all_starts(model::with_lookback(experiment.splits.val, settings.lookback), settings);
@@ -118,7 +112,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     }
     if (!settings.no_test)
       write_run_report(folder, result, folder / "metrics.jsonl", settings, experiment, model, best.slab, test_starts);
-    write_atomic(folder / "result.json", result.dump(2) + "\n");
+    write_json(folder / "result.json", result);
     return result;
   } catch (const Error& e) {
     try {
@@ -189,8 +183,9 @@ void check_tune(const Resolved& resolved) {
           .hint("leave one of them out");
     }
   }
-  if (resolved.settings.model == "random-transformer") {
-    throw Error(Exit::usage, "--tune: random-transformer has no RevIN, and nothing to choose").hint("leave --tune out");
+  if (const model::ModelRow& row = model::model_row(resolved.settings.model); row.fixes("center")) {
+    throw Error(Exit::usage, fmt::format("--tune: {} has no RevIN, and nothing to choose", row.name))
+        .hint("leave --tune out");
   }
 }
 
@@ -230,7 +225,7 @@ int train(const Invocation& invocation) {
   settings.data_sha256 = experiment.series.sha256;
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
   if (settings.dry_run) {
-    return report(describe("train", settings, experiment, make_model(settings, experiment.D()), device));
+    return report(describe("train", settings, experiment, settings.make_model(experiment.D(), settings), device));
   }
   const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
   make_folder(folder);
@@ -247,8 +242,7 @@ int train(const Invocation& invocation) {
   fs::remove(folder / "result.json");
   write_config(folder, settings);
   AppendFile log(folder / "log.txt");
-  console.set_log([&](std::string_view text) { log_line(log, text); });  // what was said of the data
-  console.set_log({});
+  console.replay([&](std::string_view text) { log_line(log, text); });  // what was said of the data
   std::vector<Json> runs;
   for (const std::uint64_t seed : settings.seeds) {
     Settings one = settings;
@@ -268,8 +262,16 @@ int train(const Invocation& invocation) {
     document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment, starts, device);
   }
   write_seeds_report(folder, document);
-  write_atomic(folder / "result.json", document.dump(2) + "\n");
+  write_json(folder / "result.json", document);
   return report(document);
+}
+
+Command train_command() {
+  return {.name = "train",
+          .handler = train,
+          .takes = takes_of_training(),
+          .summary = "trains one model on one series and tests it once",
+          .example = "samformer train --data ETTh1.csv --horizon 96 --seeds 1..3 --out runs/etth1"};
 }
 
 }  // namespace samformer::tools

@@ -11,21 +11,10 @@ namespace {
 
 constexpr std::size_t most_windows = 2048;
 
-Settings settings_for(const Checkpoint& run, const Invocation& invocation) {
-  Settings settings = run.settings;
-  settings.device = invocation.settings.device;
-  settings.threads = invocation.settings.threads;
-  if (invocation.resolved.given("data")) {
-    settings.data = invocation.settings.data;
-    settings.data_sha256.clear();
-  }
-  return settings;
-}
-
 }  // namespace
 
 Experiment experiment_for(const Checkpoint& run, const Invocation& invocation) {
-  return experiment_of(run, settings_for(run, invocation), invocation.console);
+  return experiment_of(run, settings_on_run(run.settings, invocation.resolved), invocation.console);
 }
 
 fs::path output_folder(const Invocation& invocation, const Checkpoint& run, const std::string& command) {
@@ -78,7 +67,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
                        {"run_seed", run.settings.seed},
                        {"device", device.name}});
     look(a);
-    write_atomic(folder / (command + ".json"), a.document.dump(2) + "\n");
+    write_json(folder / (command + ".json"), a.document);
     if (!asked.json) {
       invocation.out << text(a.document)
                      << fmt::format("\nwritten to {}: report.html, {}.json\n", folder.string(), command);
@@ -94,7 +83,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
   return 0;
 }
 
-std::vector<std::int32_t> training_windows(const Experiment& experiment, const Settings& run,
+std::vector<std::int32_t> training_windows(const Experiment& experiment, const DataSettings& run,
                                            const std::string& asked) {
   const auto all = model::window_starts(experiment.splits.train, run.lookback, run.horizon);
   if (all.empty()) {
@@ -115,7 +104,7 @@ std::vector<std::int32_t> training_windows(const Experiment& experiment, const S
   return chosen;
 }
 
-std::string windows_text(std::size_t chosen, const Experiment& experiment, const Settings& run) {
+std::string windows_text(std::size_t chosen, const Experiment& experiment, const DataSettings& run) {
   const auto all = static_cast<std::size_t>(model::window_count(experiment.splits.train, run.lookback, run.horizon));
   return chosen == all ? fmt::format("all {} training windows", all)
                        : fmt::format("{} of {} training windows, evenly spaced", chosen, all);

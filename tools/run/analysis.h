@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/commands/commands.h"
+#include "tools/cli/command.h"
 #include "tools/report/page.h"
 
 namespace samformer::tools {
@@ -32,9 +32,10 @@ Checkpoint single_checkpoint(const std::string& run);
 Experiment experiment_for(const Checkpoint& run, const Invocation& invocation);
 
 // --windows of the training windows: a number (evenly spaced) or `all`; by default 2048, or all where there are fewer.
-std::vector<std::int32_t> training_windows(const Experiment& experiment, const Settings& run, const std::string& asked);
+std::vector<std::int32_t> training_windows(const Experiment& experiment, const DataSettings& run,
+                                           const std::string& asked);
 // "2048 of 8033 training windows, evenly spaced"
-std::string windows_text(std::size_t chosen, const Experiment& experiment, const Settings& run);
+std::string windows_text(std::size_t chosen, const Experiment& experiment, const DataSettings& run);
 
 // Throws Error(Exit::interrupted) after a signal.
 void stop_when_interrupted();

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/io/file.h"
 #include "core/io/sha256.h"
+#include "model/data/readers.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -135,7 +136,7 @@ std::string download(const std::string& url, const Dataset& dataset, const Fetch
   if (result != CURLE_OK)
     throw Error(Exit::io,
                 fmt::format("cannot download {}: {}", url, words[0] ? words.data() : curl_easy_strerror(result)))
-        .hint(fmt::format("check the network and try again, or put {}.csv into ./data by hand", dataset.name));
+        .hint(fmt::format("check the network and try again, or put {} into ./data by hand", file_of(dataset)));
   return std::move(transfer.body);
 }
 
@@ -143,11 +144,16 @@ std::string download(const std::string& url, const Dataset& dataset, const Fetch
 
 std::span<const Dataset> known_datasets() { return datasets; }
 
+std::string file_of(const Dataset& dataset) {
+  return fmt::format("{}{}", dataset.name, model::readers().front().extension);
+}
+
 const Dataset* known_dataset(std::string_view name) {
   const std::string wanted = lower_case(name);
   for (const Dataset& dataset : datasets) {
     const std::string known = lower_case(dataset.name);
-    if (wanted == known || wanted == known + ".csv") return &dataset;
+    const auto with = [&](const model::Reader& reader) { return wanted == known + std::string(reader.extension); };
+    if (wanted == known || std::ranges::any_of(model::readers(), with)) return &dataset;
   }
   return nullptr;
 }
@@ -167,12 +173,18 @@ std::vector<fs::path> dataset_folders() {
   return folders;
 }
 
+std::optional<fs::path> locate_dataset(std::string_view name, const fs::path& folder) {
+  std::vector<std::string> files{std::string(name)};
+  for (const model::Reader& reader : model::readers()) files.push_back(fmt::format("{}{}", name, reader.extension));
+  if (const Dataset* known = known_dataset(name)) files.push_back(file_of(*known));
+  for (const std::string& file : files)
+    if (is_file(folder / file)) return folder / file;
+  return std::nullopt;
+}
+
 std::optional<fs::path> locate_dataset(std::string_view name) {
-  std::vector<std::string> files{std::string(name), fmt::format("{}.csv", name)};
-  if (const Dataset* known = known_dataset(name)) files.push_back(fmt::format("{}.csv", known->name));
   for (const fs::path& folder : dataset_folders())
-    for (const std::string& file : files)
-      if (is_file(folder / file)) return folder / file;
+    if (std::optional<fs::path> found = locate_dataset(name, folder)) return found;
   return std::nullopt;
 }
 
@@ -189,13 +201,14 @@ fs::path find_dataset(std::string_view spec) {
   if (known && !known->url.empty()) {
     advice = fmt::format("type: samformer data fetch {}", known->name);
   } else if (known) {
-    advice = fmt::format("put {}.csv into ./data; it is published by {}", known->name, known->publisher);
+    advice = fmt::format("put {} into ./data; it is published by {}", file_of(*known), known->publisher);
   } else {
     for (const Dataset& dataset : datasets) advice += fmt::format(", {}", dataset.name);
     advice = "a path needs a '/' unless the file is here; known names: seasonal" + advice;
   }
+  const std::string_view extension = model::readers().front().extension;
   throw Error(Exit::data, fmt::format("there is no data set '{}': no file of this name here, no {}{} in {}", spec, spec,
-                                      spec.ends_with(".csv") ? "" : ".csv", places.substr(2)))
+                                      spec.ends_with(extension) ? "" : extension, places.substr(2)))
       .hint(advice);
 }
 
@@ -203,9 +216,9 @@ Fetched fetch_dataset(const Dataset& dataset, const FetchOptions& options) {
   const std::string url = options.url.empty() ? std::string(dataset.url) : options.url;
   if (url.empty())
     throw Error(Exit::usage, fmt::format("no address with verified bytes is known for {}", dataset.name))
-        .hint(fmt::format("put {0}.csv into ./data by hand, or type: samformer data fetch {0} --url ADDRESS; it is "
-                          "published by {1}",
-                          dataset.name, dataset.publisher));
+        .hint(fmt::format(
+            "put {} into ./data by hand, or type: samformer data fetch {} --url ADDRESS; it is published by {}",
+            file_of(dataset), dataset.name, dataset.publisher));
   if (const std::string scheme = lower_case(url.substr(0, 8)); !scheme.starts_with("http://") && scheme != "https://")
     throw Error(Exit::usage, fmt::format("'{}' is no http or https address", url)).hint("correct --url");
   if (options.folder.empty())
@@ -220,8 +233,7 @@ Fetched fetch_dataset(const Dataset& dataset, const FetchOptions& options) {
         .hint("set XDG_CACHE_HOME to a folder that can be written to");
 
   const std::string body = download(url, dataset, options);
-  Fetched fetched{options.folder / fmt::format("{}.csv", dataset.name), url, body.size(), sha256(bytes_of(body)),
-                  !dataset.sha256.empty()};
+  Fetched fetched{options.folder / file_of(dataset), url, body.size(), sha256(bytes_of(body)), !dataset.sha256.empty()};
   if (fetched.verified && fetched.sha256 != dataset.sha256)
     throw Error(Exit::check,
                 fmt::format("{} sent other bytes than {}: SHA-256 {} was expected, {} was found in {} bytes; "

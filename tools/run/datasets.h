@@ -1,7 +1,7 @@
 // The public benchmark series that samformer knows by name, where a name is looked up on disk, and the download.
 //
 // `--data SPEC`: with a '/' or naming an existing file it is a path; anything else is a name, looked up as NAME and
-// NAME.csv in $SAMFORMER_DATA_DIR, ./data and the cache folder ($XDG_CACHE_HOME or ~/.cache)/samformer.
+// NAME with each extension of model::readers() in $SAMFORMER_DATA_DIR, ./data and the cache folder ($XDG_CACHE_HOME or ~/.cache)/samformer.
 // A series has a URL and a hash only where these very bytes were verified; the others are listed by name, size and
 // publisher. `fetch` keeps a file only when its SHA-256 is the expected one.
 #pragma once
@@ -19,8 +19,8 @@
 namespace samformer::tools {
 
 struct Dataset {
-  std::string_view name;  // the file is NAME.csv
-  int columns;            // channels, without the date
+  std::string_view name;
+  int columns;  // channels, without the date
   std::int64_t rows;
   std::string_view step;
   std::string_view licence;
@@ -32,7 +32,10 @@ struct Dataset {
 
 std::span<const Dataset> known_datasets();
 
-// By name in any case, with or without `.csv`; nullptr where unknown.
+// NAME.csv: the format that the known series are published in.
+std::string file_of(const Dataset& dataset);
+
+// By name in any case, with or without an extension of model::readers(); nullptr where unknown.
 const Dataset* known_dataset(std::string_view name);
 
 // Empty where the environment names neither a cache folder nor a home.
@@ -41,7 +44,8 @@ std::filesystem::path cache_folder();
 // Where names are looked up, in order.
 std::vector<std::filesystem::path> dataset_folders();
 
-// The file of a name in dataset_folders().
+// The file of a name in one folder, in dataset_folders().
+std::optional<std::filesystem::path> locate_dataset(std::string_view name, const std::filesystem::path& folder);
 std::optional<std::filesystem::path> locate_dataset(std::string_view name);
 
 // The path that `--data SPEC` means. A path is returned as it is; a name that is nowhere: Error(Exit::data) saying

@@ -10,7 +10,9 @@
 #include "core/io/sha256.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
+#include "model/data/readers.h"
 #include "model/data/synth.h"
+#include "tools/cli/text_format.h"
 #include "tools/run/datasets.h"
 
 namespace samformer::tools {
@@ -23,9 +25,9 @@ std::string sha256_of(std::string_view bytes) {
 }
 
 // Reads while another core hashes.
-model::Series read_series(const std::string& bytes, const std::string& path, const model::CsvOptions& options) {
+model::Series read_hashed(const std::string& bytes, const std::string& path, const model::SeriesOptions& options) {
   std::future<std::string> hash = std::async(std::launch::async, sha256_of, std::string_view(bytes));
-  model::Series series = model::parse_csv(bytes, path, options);
+  model::Series series = model::parse_series(bytes, path, options);
   series.sha256 = hash.get();
   return series;
 }
@@ -40,7 +42,7 @@ std::vector<std::string> Experiment::target_names() const {
   return names;
 }
 
-model::CsvOptions csv_options(const Settings& settings) {
+model::SeriesOptions series_options(const DataSettings& settings) {
   return {.columns = settings.columns,
           .drop = settings.drop,
           .date_column = settings.date_column,
@@ -50,15 +52,20 @@ model::CsvOptions csv_options(const Settings& settings) {
           .delimiter = delimiter_character(settings)};
 }
 
-model::Series load_series(const Settings& settings, const model::CsvOptions& options) {
+model::Features features_of(const DataSettings& settings) {
+  if (settings.features == "S") return model::Features::s;
+  return settings.features == "MS" ? model::Features::ms : model::Features::m;
+}
+
+model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options) {
   model::Series series;
   if (settings.data == "seasonal" && !std::filesystem::exists(settings.data)) {
     std::ostringstream text;
     model::write_csv(text, model::make_seasonal({}));
-    series = read_series(text.str(), "seasonal", options);
+    series = read_hashed(text.str(), "seasonal", options);
   } else {
     const std::string path = settings.data == "-" ? settings.data : find_dataset(settings.data).string();
-    series = read_series(model::read_bytes(path), path, options);
+    series = read_hashed(model::read_bytes(path), path, options);
   }
   if (!settings.data_sha256.empty() && settings.data_sha256 != series.sha256) {
     throw Error(Exit::data,
@@ -69,21 +76,16 @@ model::Series load_series(const Settings& settings, const model::CsvOptions& opt
   return series;
 }
 
-Experiment load_experiment(const Settings& settings, Console& console) {
+Experiment load_experiment(const DataSettings& settings, Console& console) {
   const std::future<void> prepared = prepare_products();
   Experiment e;
-  e.series = load_series(settings, csv_options(settings));
+  e.series = load_series(settings, series_options(settings));
   model::require_clean(e.series);
   for (const model::Finding& f : e.series.findings) {
-    std::string place = f.file;
-    if (f.line > 0) place += fmt::format(":{}", f.line);
-    if (f.column > 0) place += fmt::format(":{}", f.column);
-    console.warning(fmt::format("{}: {}{}{}", place, f.message, f.hint.empty() ? "" : "; ", f.hint));
+    console.warning(
+        fmt::format("{}: {}{}{}", place_text(f.file, f.line, f.column), f.message, f.hint.empty() ? "" : "; ", f.hint));
   }
-  const model::Features features = settings.features == "S"    ? model::Features::s
-                                   : settings.features == "MS" ? model::Features::ms
-                                                               : model::Features::m;
-  const std::vector<int> targets = model::select_targets(e.series, features, settings.target);
+  const std::vector<int> targets = model::select_targets(e.series, features_of(settings), settings.target);
   e.targets.assign(targets.begin(), targets.end());
   e.splits = model::split_rows(settings.split, e.series);
   model::check_length(e.series, e.splits, settings.lookback, settings.horizon);
@@ -97,25 +99,7 @@ void scale(Experiment& e, model::Span rows) {
   e.values = model::standardise(e.series, e.scaler);
 }
 
-model::Model make_model(const Settings& s, std::int64_t D) {
-  const std::int64_t L = s.lookback, H = s.horizon;
-  const auto transformer = [&](model::Attention attention, bool revin) {
-    return model::Transformer({D, L, H, s.d_model, attention, revin});
-  };
-  if (s.model == "random-transformer") return transformer(model::Attention::frozen, false);
-  if (s.model == "identity") return transformer(model::Attention::identity, true);
-  if (s.model == "sigma-reparam") return transformer(model::Attention::sigma_reparam, true);
-  if (s.model == "temporal") return model::Temporal({D, L, H, s.d_model});
-  if (s.model == "linear") return model::Linear({D, L, H});
-  if (s.model == "tsmixer") {
-    return model::TsMixer({D, L, H, s.blocks, s.ff, s.dropout,
-                           s.norm == "layer" ? model::Norm::layer : model::Norm::batch,
-                           s.activation == "gelu" ? model::Activation::gelu : model::Activation::relu, s.shared});
-  }
-  return model::Samformer({s.value == "full" ? model::Value::full : model::Value::low_rank, D, L, H, s.d_model});
-}
-
-kernels::Center center_of(const Settings& settings) {
+kernels::Center center_of(const ModelSettings& settings) {
   return settings.center == "last" ? kernels::Center::last : kernels::Center::mean;
 }
 
@@ -157,11 +141,11 @@ void initialise(optim::Training<float>& training, const model::Model& model, con
   training.start_average();
 }
 
-int thread_count(const Settings& settings) {
+int thread_count(const MachineSettings& settings) {
   return settings.threads > 0 ? static_cast<int>(settings.threads) : omp_get_num_procs();
 }
 
-ChosenDevice select_device(const Settings& settings) {
+ChosenDevice select_device(const MachineSettings& settings) {
   const bool tf32 = settings.precision == "tf32", bf16 = settings.precision == "bf16";
   omp_set_num_threads(thread_count(settings));
   int gpu = settings.device.starts_with("cuda:") ? std::stoi(settings.device.substr(5)) : 0;

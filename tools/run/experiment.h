@@ -1,4 +1,4 @@
-// From settings to what the engine works on: the series as training sees it, the model, the trainer's settings.
+// From settings to what the engine works on: the series as training sees it, the trainer's settings, the device.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "model/data/csv.h"
 #include "model/data/series.h"
 #include "model/registry.h"
 #include "optim/trainer.h"
@@ -30,21 +29,20 @@ struct Experiment {
   std::vector<std::string> target_names() const;
 };
 
-model::CsvOptions csv_options(const Settings& settings);
+model::SeriesOptions series_options(const DataSettings& settings);
+model::Features features_of(const DataSettings& settings);
 // The bytes of `settings.data` read as a series with its hash: the built-in `seasonal`, a path, a known name. A hash
 // that differs from settings.data_sha256 (where given) throws Error(Exit::data).
-model::Series load_series(const Settings& settings, const model::CsvOptions& options);
+model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options);
 // The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console.
-Experiment load_experiment(const Settings& settings, Console& console);
+Experiment load_experiment(const DataSettings& settings, Console& console);
 // kernels::prepare_products on another core, for the time that reading takes; the result's destructor waits.
 std::future<void> prepare_products();
 // Fits the scaler on `rows` and standardises with it.
 void scale(Experiment& experiment, model::Span rows);
 
-// The network that --model and its flags describe, for D channels.
-model::Model make_model(const Settings& settings, std::int64_t D);
 optim::TrainerSettings trainer_settings(const Settings& settings);
-kernels::Center center_of(const Settings& settings);
+kernels::Center center_of(const ModelSettings& settings);
 // Initial weights into a training's slabs.
 void initialise(optim::Training<float>& training, const model::Model& model, const Settings& settings);
 
@@ -55,7 +53,7 @@ struct ChosenDevice {
 };
 // `auto` takes the first GPU that can be used, else the CPU. Refuses devices and precisions that are not there
 // (Exit::device), sets the number of threads.
-ChosenDevice select_device(const Settings& settings);
-int thread_count(const Settings& settings);
+ChosenDevice select_device(const MachineSettings& settings);
+int thread_count(const MachineSettings& settings);
 
 }  // namespace samformer::tools

@@ -11,27 +11,29 @@
 namespace samformer::tools {
 namespace {
 
-constexpr int schema_version = 1;
-
 // What `summarise` averages.
 constexpr const char* metrics[] = {
     "train_loss",       "val_mse",    "test_mse",         "test_mae",          "skill",
     "epochs_run",       "best_epoch", "seconds_training", "seconds_per_epoch", "seconds_evaluating",
     "peak_memory_bytes"};
 
-// A forecast in one line: "naive 0.7131".
-std::string fixed(const Json& value, int digits = 4) {
-  return value.is_number() ? fmt::format("{:.{}f}", value.get<double>(), digits) : std::string("-");
-}
-
 std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
-// What tells two models of one name apart.
+// The name of a model's option in a document.
+std::string field_of(const model::ModelOption& option) {
+  std::string name(option.name);
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
+// " (value low-rank, d-model 16)": what tells two models of one name apart.
 std::string variant(const Json& d) {
-  if (d["model"] != "tsmixer") return plain(d["value"]);
-  return fmt::format("{} {}blocks, ff {}, dropout {}, {} norm, {}", d["blocks"].dump(),
-                     d["shared"].get<bool>() ? "shared " : "", d["ff"].dump(), d["dropout"].dump(), plain(d["norm"]),
-                     plain(d["activation"]));
+  std::string text;
+  for (const model::ModelOption& option : model::model_row(plain(d["model"])).options) {
+    const std::string field = field_of(option);
+    if (d.contains(field)) text += fmt::format("{}{} {}", text.empty() ? " (" : ", ", option.name, plain(d[field]));
+  }
+  return text + (text.empty() ? "" : ")");
 }
 
 Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
@@ -39,8 +41,6 @@ Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
 }
 
 }  // namespace
-
-Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 std::int64_t peak_memory_bytes() {
   // ru_maxrss outlives exec: it may be the launching process's.
@@ -85,49 +85,43 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
     if (!split) return Json();
     return Json(span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon));
   };
-  Json document = {{"schema_version", schema_version},
-                   {"version", SAMFORMER_VERSION},
-                   {"command", command},
-                   {"run_dir", nullptr},
-                   {"dataset", e.series.name},
-                   {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
-                   {"data_sha256", e.series.sha256},
-                   {"rows", e.series.rows},
-                   {"step", e.series.step.name()},
-                   {"channels", e.D()},
-                   {"targets", e.target_names()},
-                   {"splits", split ? splits_json(e) : Json()},
-                   {"model", s.model},
-                   {"value", s.value},
-                   {"preset", s.preset},
-                   {"lookback", s.lookback},
-                   {"horizon", s.horizon},
-                   {"seed", s.seed},
-                   {"rho", s.rho},
-                   {"adaptive", s.adaptive},
-                   {"stats_mix", s.stats_mix},
-                   {"stats_mix_step", s.stats_mix_step},
-                   {"center", s.center},
-                   {"ema", s.ema},
-                   {"optimizer", s.optimizer},
-                   {"lr", s.lr},
-                   {"batch", s.batch},
-                   {"device", device.name},
-                   {"precision", s.precision},
-                   {"threads", thread_count(s)},
-                   {"parameters", model.parameters().count()},
-                   {"train_windows", windows(e.splits.train)},
-                   {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
-                   {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}};
-  if (s.model == "tsmixer") {
-    document.update({{"blocks", s.blocks},
-                     {"ff", s.ff},
-                     {"dropout", s.dropout},
-                     {"norm", s.norm},
-                     {"activation", s.activation},
-                     {"shared", s.shared}});
+  Json result = document(command);
+  result.update(Json{{"run_dir", nullptr},
+                     {"dataset", e.series.name},
+                     {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
+                     {"data_sha256", e.series.sha256},
+                     {"rows", e.series.rows},
+                     {"step", e.series.step.name()},
+                     {"channels", e.D()},
+                     {"targets", e.target_names()},
+                     {"splits", split ? splits_json(e) : Json()},
+                     {"model", s.model},
+                     {"value", s.model_option<std::string>("value")},
+                     {"preset", s.preset},
+                     {"lookback", s.lookback},
+                     {"horizon", s.horizon},
+                     {"seed", s.seed},
+                     {"rho", s.rho},
+                     {"adaptive", s.adaptive},
+                     {"stats_mix", s.stats_mix},
+                     {"stats_mix_step", s.stats_mix_step},
+                     {"center", s.center},
+                     {"ema", s.ema},
+                     {"optimizer", s.optimizer},
+                     {"lr", s.lr},
+                     {"batch", s.batch},
+                     {"device", device.name},
+                     {"precision", s.precision},
+                     {"threads", thread_count(s)},
+                     {"parameters", model.parameters().count()},
+                     {"train_windows", windows(e.splits.train)},
+                     {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
+                     {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}});
+  for (const model::ModelOption& option : model::model_row(s.model).options) {
+    const model::OptionValue value = model::option_value(s.model, s.model_options, option.name);
+    std::visit([&](const auto& v) { result[field_of(option)] = v; }, value);
   }
-  return document;
+  return result;
 }
 
 void add_scores(Json& document, const Scores& scores, const Experiment& e) {
@@ -180,8 +174,8 @@ Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, st
 }
 
 Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs) {
-  Json document = {
-      {"schema_version", schema_version}, {"version", SAMFORMER_VERSION}, {"command", command}, {"run_dir", folder}};
+  Json result = document(command);
+  result["run_dir"] = folder;
   Json mean = Json::object(), deviation = Json::object();
   for (const char* name : metrics) {
     std::vector<double> values;
@@ -199,10 +193,10 @@ Json summarise(const std::string& command, const std::string& folder, std::vecto
     mean[name] = number_or_null(average);
     deviation[name] = n > 1 ? number_or_null(std::sqrt(squares / (n - 1))) : Json(nullptr);
   }
-  document["runs"] = std::move(runs);
-  document["mean"] = std::move(mean);
-  document["std"] = std::move(deviation);
-  return document;
+  result["runs"] = std::move(runs);
+  result["mean"] = std::move(mean);
+  result["std"] = std::move(deviation);
+  return result;
 }
 
 void print_result(std::ostream& out, const Json& document) {
@@ -222,7 +216,7 @@ void print_result(std::ostream& out, const Json& document) {
   part("train", "train");
   part("validation", "val");
   part("test", "test");
-  table.row({"model", fmt::format("{} ({}), {} parameters, {} -> {} steps", plain(d["model"]), variant(d),
+  table.row({"model", fmt::format("{}{}, {} parameters, {} -> {} steps", plain(d["model"]), variant(d),
                                   d["parameters"].dump(), d["lookback"].dump(), d["horizon"].dump())});
   const std::string sam =
       d["rho"].get<double>() > 0
@@ -254,7 +248,7 @@ void print_result(std::ostream& out, const Json& document) {
   }
   if (d.contains("test_mse")) {
     const auto errors = [&](const std::string& name, const Json& of) {
-      table.row({name, fmt::format("mse {}  mae {}", fixed(of["test_mse"]), fixed(of["test_mae"]))});
+      table.row({name, fmt::format("mse {}  mae {}", fixed(of["test_mse"], 4), fixed(of["test_mae"], 4))});
     };
     const std::string rows = d.value("part", "test") + " error";
     if (several) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "tools/cli/text_format.h"
 #include "tools/run/run_folder.h"
 
 namespace samformer::tools {
@@ -35,9 +36,6 @@ Json summarise(const std::string& command, const std::string& folder, std::vecto
 
 // The process's high-water mark.
 std::int64_t peak_memory_bytes();
-
-// A finite number, or null.
-Json number_or_null(double value);
 
 // The table that ends stdout, made from the document alone, and the next command to type.
 void print_result(std::ostream& out, const Json& document);

@@ -1,12 +1,12 @@
 #include "tools/run/run_folder.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
 #include "core/io/sha256.h"
 #include "tools/cli/signals.h"
+#include "tools/cli/text_format.h"
 #include "tools/run/tracking.h"
 
 namespace samformer::tools {
@@ -20,7 +20,6 @@ constexpr const char* own_files[] = {"config.toml",       "metrics.jsonl",     "
 
 bool is_seed_folder(const fs::path& path) { return path.filename().string().starts_with("seed-"); }
 
-Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 double number_of(const Json& value) {
   return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
@@ -28,10 +27,10 @@ double number_of(const Json& value) {
 Json to_json(const optim::EpochReport& r) {
   return {{"epoch", r.epoch},
           {"lr", r.lr},
-          {"train_loss", number(r.train_loss)},
-          {"val_mse", number(r.val_mse)},
-          {"val_mae", number(r.val_mae)},
-          {"val_mixed", number(r.val_mixed)},
+          {"train_loss", number_or_null(r.train_loss)},
+          {"val_mse", number_or_null(r.val_mse)},
+          {"val_mae", number_or_null(r.val_mae)},
+          {"val_mixed", number_or_null(r.val_mixed)},
           {"selected", r.selected}};
 }
 
@@ -50,7 +49,7 @@ Json to_json(const optim::State& s) {
           {"step", s.step},
           {"loss_sum", s.loss_sum},
           {"best_epoch", s.best_epoch},
-          {"best_score", number(s.best_score)},
+          {"best_score", number_or_null(s.best_score)},
           {"stale_epochs", s.stale_epochs},
           {"tested", to_json(s.tested)}};
 }
@@ -65,15 +64,6 @@ optim::State state_from(const Json& j) {
   s.stale_epochs = j.at("stale_epochs");
   s.tested = report_from(j.at("tested"));
   return s;
-}
-
-std::string utc_now() {
-  const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-  const std::time_t time = std::chrono::system_clock::to_time_t(now);
-  std::tm parts{};
-  gmtime_r(&time, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
 std::vector<std::int64_t> dimensions(const Shape& shape) {
@@ -145,6 +135,14 @@ void restore(const model::Safetensors& file, const Json& counters, const std::st
 
 }  // namespace
 
+model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings) {
+  model::SeriesOptions options = series_options(settings);
+  options.columns = run.columns;
+  options.drop.clear();
+  options.columns_of_model = true;
+  return options;
+}
+
 bool training_done(const fs::path& folder, const Settings& settings) {
   const model::Safetensors file = model::Safetensors::open(folder / "state.safetensors");
   try {
@@ -154,7 +152,9 @@ bool training_done(const fs::path& folder, const Settings& settings) {
   }
 }
 
-void log_line(AppendFile& log, std::string_view text) { log.append_line(fmt::format("{} {}", utc_now(), text)); }
+void log_line(AppendFile& log, std::string_view text) {
+  log.append_line(fmt::format("{} {}", utc_text("%Y-%m-%dT%H:%M:%SZ"), text));
+}
 
 bool holds_run(const fs::path& folder) {
   return std::ranges::any_of(own_files, [&](const char* name) { return fs::exists(folder / name); });
@@ -219,7 +219,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
                                           settings.lookback, settings.horizon))
           .at(path.string());
     }
-    model::Model model = make_model(settings, D);
+    model::Model model = settings.make_model(D, settings);
     for (const model::Parameter& p : model.parameters().all()) {
       if (file.tensor(p.name).shape == dimensions(p.shape)) continue;
       throw Error(Exit::data,

@@ -60,8 +60,10 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 // final, or empty: final where it is there, else best. Throws Error(Exit::data) where there is none.
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which);
 
+// How the file of `settings` is read for a checkpoint: its columns are the model's.
+model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings);
 // The series of `settings` with a checkpoint's columns, in its scale.
-Experiment experiment_of(const Checkpoint& run, const Settings& settings, Console& console, bool all_rows = false);
+Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows = false);
 
 // SHA-256 over the little-endian float32 bytes of the weights in name order.
 std::string weights_sha256(const model::Model& model, std::span<const float> slab);

@@ -1,0 +1,29 @@
+// The formats that a series is read from: one row each, chosen by the file's extension.
+//
+// Errors: Exit::data for a missing file or a folder, Exit::io for an unreadable one, and what the format's reader says.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "model/data/series.h"
+
+namespace samformer::model {
+
+struct Reader {
+  std::string_view extension;  // ".csv", in lower case
+  // `path` is for messages and Series::name.
+  Series (*read)(std::string_view bytes, const std::string& path, const SeriesOptions& options);
+};
+// The first one also reads what has another extension or none, and stdin.
+std::span<const Reader> readers();
+
+// The bytes of a file, or of stdin for "-".
+std::string read_bytes(const std::string& path);
+Series parse_series(std::string_view bytes, const std::string& path, const SeriesOptions& options);
+inline Series read_series(const std::string& path, const SeriesOptions& options) {
+  return parse_series(read_bytes(path), path, options);
+}
+
+}  // namespace samformer::model

@@ -1,0 +1,37 @@
+// A command of the program: one row, beside its handler in tools/commands/<name>_command.cpp. The handler gets its merged
+// and checked settings, writes results to `out` (exactly one JSON document with settings.json) and everything else to
+// the console, and returns the exit code or throws Error.
+#pragma once
+
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/cli/console.h"
+#include "tools/cli/settings.h"
+
+namespace samformer::tools {
+
+struct Invocation {
+  const Resolved& resolved;
+  const Settings& settings;            // resolved.settings
+  std::vector<std::string> arguments;  // RUN, FILE, NAME: as many as the command's row names
+  std::ostream& out;
+  Console& console;
+  const Flags& flags;  // as given
+};
+
+struct Command {
+  std::string_view name;  // "train", "data check"
+  int (*handler)(const Invocation&);
+  Takes takes = {};                              // its own options are added
+  std::vector<Option> options = {};              // that no other command has
+  std::vector<std::string_view> arguments = {};  // positional, all required
+  std::string_view summary = {};
+  std::string_view example = {};
+
+  bool on_run() const { return !arguments.empty() && arguments[0] == "RUN"; }
+};
+
+}  // namespace samformer::tools
