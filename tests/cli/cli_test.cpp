@@ -8,7 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tools/cli/settings.h"
+#include "tools/commands/commands.h"
 
 namespace samformer::tools {
 namespace {
@@ -110,10 +110,10 @@ TEST_F(Cli, HelpAndVersion) {
 
 // Help of a command names each of its flags, and no line is too wide.
 TEST_F(Cli, HelpOfACommandIsMadeFromTheTable) {
-  const std::vector<std::pair<std::vector<std::string>, unsigned>> commands = {
-      {{"train"}, kTrain},         {{"eval"}, kEval},           {{"predict"}, kPredict}, {{"data", "check"}, kCheck},
-      {{"data", "synth"}, kSynth}, {{"data", "fetch"}, kFetch}, {{"doctor"}, kDoctor}};
-  for (auto [words, takes] : commands) {
+  for (const Command& command : commands()) {
+    const std::size_t space = command.name.find(' ');
+    std::vector<std::string> words{std::string(command.name.substr(0, space))};
+    if (space != command.name.npos) words.emplace_back(command.name.substr(space + 1));
     words.push_back("--help");
     const Outcome help = run(words);
     EXPECT_EQ(help.code, 0);
@@ -121,7 +121,7 @@ TEST_F(Cli, HelpOfACommandIsMadeFromTheTable) {
       const std::string flag = "\n  --" + std::string(option.name);
       const bool shown =
           help.out.find(flag + " ") != std::string::npos || help.out.find(flag + "\n") != std::string::npos;
-      EXPECT_EQ(shown, (option.takes & takes) != 0) << words[0] << flag;
+      EXPECT_EQ(shown, takes(command.takes, option)) << command.name << flag;
       for (const auto alias : option.aliases) {
         EXPECT_EQ(help.out.find("--" + std::string(alias)) != std::string::npos, shown);
       }

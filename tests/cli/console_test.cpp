@@ -52,6 +52,19 @@ TEST_F(ConsoleTest, LogGetsEverythingEvenWhenQuiet) {
   EXPECT_EQ(log, (std::vector<std::string>{"one", "warning: two", "error: three", "four"}));
 }
 
+// Each log gets what was said before the first one, and nothing of what was said between two of them.
+TEST_F(ConsoleTest, ReplayGivesWhatWasSaidBefore) {
+  Console console(file_, false, true, false);
+  console.info("one");
+  std::vector<std::string> common, own;
+  console.replay([&](std::string_view line) { common.emplace_back(line); });
+  console.info("two");
+  console.set_log([&](std::string_view line) { own.emplace_back(line); });
+  console.info("three");
+  EXPECT_EQ(common, (std::vector<std::string>{"one"}));
+  EXPECT_EQ(own, (std::vector<std::string>{"one", "three"}));
+}
+
 TEST_F(ConsoleTest, ColourIsForLabelsOnly) {
   Console console(file_, true, false, true);
   console.warning("two");

@@ -24,6 +24,8 @@ namespace samformer::tools {
 namespace {
 namespace fs = std::filesystem;
 
+Console quiet_console() { return {stderr, false, true, false}; }
+
 // Answers each request with respond(path); with `hold` it then leaves the connection open until the end.
 class Server {
  public:
@@ -343,20 +345,21 @@ TEST_F(Datasets, ListCommand) {
 TEST_F(Datasets, FetchCommand) {
   const Server server([&](const std::string&) { return ok(body_); });
   std::string said;
-  const auto say = [&](std::string_view line) { said += fmt::format("{}\n", line); };
+  Console console = quiet_console();
+  console.set_log([&](std::string_view line) { said += fmt::format("{}\n", line); });
   std::ostringstream out;
   FetchOptions options{.url = server.url("/"), .folder = cache_.path()};
-  EXPECT_EQ(error_of([&] { data_fetch("nothing", options, false, out, say); }).code, Exit::usage);
-  EXPECT_EQ(error_of([&] { data_fetch("ETTh1", options, false, out, say); }).code, Exit::check);
-  EXPECT_EQ(error_of([&] { data_fetch("weather", {.folder = cache_.path()}, false, out, say); }).code, Exit::usage);
+  EXPECT_EQ(error_of([&] { data_fetch("nothing", options, false, out, console); }).code, Exit::usage);
+  EXPECT_EQ(error_of([&] { data_fetch("ETTh1", options, false, out, console); }).code, Exit::check);
+  EXPECT_EQ(error_of([&] { data_fetch("weather", {.folder = cache_.path()}, false, out, console); }).code, Exit::usage);
   EXPECT_EQ(out.str(), "");
-  EXPECT_EQ(data_fetch("weather", options, true, out, say), 0);
+  EXPECT_EQ(data_fetch("weather", options, true, out, console), 0);
   const nlohmann::json document = nlohmann::json::parse(out.str());
   EXPECT_EQ(document["path"], (cache_ / "weather.csv").string());
   EXPECT_EQ(document["sha256"], hash_);
   EXPECT_EQ(document["verified"], false);
   EXPECT_EQ(document["downloaded"], true);
-  EXPECT_NE(said.find("no SHA-256 is known"), std::string::npos) << said;
+  EXPECT_NE(said.find("warning: no SHA-256 is known"), std::string::npos) << said;
   EXPECT_EQ(cache_.entries(), 1);
 }
 
@@ -366,7 +369,8 @@ TEST_F(Datasets, WhatIsThereIsNotDownloadedAgain) {
   fs::copy_file(shared, cache_ / "ETTh1.csv");
   std::ostringstream out;
   FetchOptions options{.url = "http://127.0.0.1:1/", .folder = cache_.path()};
-  EXPECT_EQ(data_fetch("etth1", options, false, out, [](std::string_view) {}), 0);
+  Console console = quiet_console();
+  EXPECT_EQ(data_fetch("etth1", options, false, out, console), 0);
   EXPECT_NE(out.str().find("samformer train --data ETTh1"), std::string::npos) << out.str();
 }
 

@@ -390,5 +390,31 @@ TEST_F(Predict, DamagedCheckpoints) {
   fails(3, {"predict", path("small.csv")}, {"small.csv"});
 }
 
+// The name of a folder is bytes; a JSON document, on stdout or in a file, is UTF-8.
+TEST_F(Predict, ARunsFolderNeedNotBeUtf8) {
+  train();
+  const std::string folder = path("run-\xff");
+  fs::rename(path("run"), folder);
+  for (const char* command : {"predict", "eval", "attention"}) {
+    const Json d = document({command, folder});
+    EXPECT_TRUE(d["run_dir"].get<std::string>().ends_with("run-\xef\xbf\xbd")) << command;
+  }
+  EXPECT_TRUE(Json::parse(read_file(folder + "/attention/attention.json")).is_object());
+}
+
+// What is said of another file's format counts for `eval` as for `predict`.
+TEST_F(Predict, EvalReadsAFileAsItIsTold) {
+  train();
+  std::string plain;
+  for (Words& row : cells(read("small.csv"))) {
+    for (std::size_t i = 1; i < row.size(); ++i) plain += (i == 1 ? "" : ",") + row[i];
+    plain += '\n';
+  }
+  const Json own = document({"eval", path("run")});
+  const Json other = document({"eval", path("run"), "--data", write("plain.csv", plain), "--no-date"});
+  EXPECT_EQ(other["test_mse"], own["test_mse"]);
+  EXPECT_TRUE(other["splits"]["test"]["first_date"].is_null());
+}
+
 }  // namespace
 }  // namespace samformer

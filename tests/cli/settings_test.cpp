@@ -11,6 +11,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "tools/commands/commands.h"
 
 namespace samformer::tools {
 namespace {
@@ -83,8 +84,8 @@ TEST(Settings, DefaultsAreTheContracts) {
   EXPECT_EQ(s, Settings{});
   EXPECT_EQ(s.data, "seasonal");
   EXPECT_EQ(s.model, "samformer");
-  EXPECT_EQ(s.value, "low-rank");
-  EXPECT_EQ(s.d_model, 16);
+  EXPECT_EQ(s.model_option<std::string>("value"), "low-rank");
+  EXPECT_EQ(s.model_option<std::int64_t>("d-model"), 16);
   EXPECT_EQ(s.lookback, 512);
   EXPECT_EQ(s.horizon, 96);
   EXPECT_EQ(s.features, "M");
@@ -116,8 +117,8 @@ TEST(Settings, DefaultsAreTheContracts) {
   EXPECT_EQ(s.device, "auto");
   EXPECT_EQ(s.threads, 0);
   EXPECT_EQ(s.precision, "float32");
-  EXPECT_EQ(s.rows, 6000);
-  EXPECT_EQ(s.channels, 7);
+  EXPECT_EQ(find_option("rows")->default_value(), Value(std::int64_t{6000}));
+  EXPECT_EQ(find_option("channels")->default_value(), Value(std::int64_t{7}));
 }
 
 TEST(Settings, PresetsResolveToExactlyThis) {
@@ -219,17 +220,79 @@ TEST(Settings, ModelsHaveTheirOwnDefaultsAndRefuseWhatTheyLack) {
 TEST(Settings, TsMixerFollowsTheSeries) {
   const auto check = [](const std::string& data, std::int64_t blocks, std::int64_t ff, double dropout) {
     const Settings s = from_flags({{"model", "tsmixer"}, {"data", data}}).settings;
-    EXPECT_EQ(s.blocks, blocks) << data;
-    EXPECT_EQ(s.ff, ff) << data;
-    EXPECT_EQ(s.dropout, dropout) << data;
+    EXPECT_EQ(s.model_option<std::int64_t>("blocks"), blocks) << data;
+    EXPECT_EQ(s.model_option<std::int64_t>("ff"), ff) << data;
+    EXPECT_EQ(s.model_option<double>("dropout"), dropout) << data;
   };
   check("ETTh1.csv", 2, 64, 0.9);
   check("some/Weather.csv", 4, 32, 0.3);
   check("electricity.csv", 4, 64, 0.7);
   check("traffic.csv", 8, 64, 0.7);
   check("exchange_rate.csv", 8, 64, 0.7);
-  EXPECT_EQ(from_flags({{"model", "tsmixer"}, {"data", "weather.csv"}, {"blocks", "2"}}).settings.blocks, 2);
-  EXPECT_EQ(from_flags({{"data", "weather.csv"}}).settings.blocks, 2);
+  const Flags two{{"model", "tsmixer"}, {"data", "weather.csv"}, {"blocks", "2"}};
+  EXPECT_EQ(from_flags(two).settings.model_option<std::int64_t>("blocks"), 2);
+}
+
+// Only the options that the model names are its own; the others are refused by the parser, whatever the model.
+TEST_F(SettingsFile, AModelsOwnOptions) {
+  for (const model::ModelRow& row : model::models()) {
+    const std::string name(row.name);
+    const std::string toml = to_toml(from_flags({{"model", name}}));
+    for (const Option& option : options()) {
+      if (!option.of_models) continue;
+      const bool own = row.find_option(option.name) != nullptr;
+      EXPECT_EQ(toml.find(fmt::format("\n{} = ", option.name)) != toml.npos, own) << name << ' ' << option.name;
+      const Value otherwise = option.default_value();
+      const auto* plain = std::get_if<std::string>(&otherwise);
+      const std::string text =
+          plain ? *plain : std::visit([](const auto& v) { return nlohmann::json(v).dump(); }, otherwise);
+      const Flags flags{{"model", name}, {std::string(option.name), text}};
+      if (own) {
+        EXPECT_NO_THROW(from_flags(flags));
+        continue;
+      }
+      const Error error = error_of([&] { from_flags(flags); });
+      EXPECT_EQ(error.code, Exit::usage);
+      EXPECT_TRUE(contains(error.what(), fmt::format("--model {} has no --{}", name, option.name)));
+    }
+  }
+  // Files of earlier versions hold the options of all models.
+  EXPECT_EQ(from_file("model = \"linear\"\nvalue = \"low-rank\"\nblocks = 2\n").settings.model, "linear");
+  EXPECT_TRUE(contains(file_error("model = \"linear\"\nblocks = 3\n").what(), "--model linear has no --blocks"));
+  // A preset's value for another model's option is left out.
+  EXPECT_EQ(from_flags({{"model", "linear"}, {"preset", "authors-pytorch"}}).settings.init, "glorot");
+}
+
+TEST(Settings, AnUnknownModelIsAnError) {
+  EXPECT_EQ(error_of([] { model::make_model("lstm", {1, 2, 3}, {}); }).code, Exit::usage);
+  EXPECT_TRUE(contains(error_of([] { model::model_row("linaer"); }).advice, "'linear'"));
+}
+
+// Every word that a command takes names an option or a group.
+TEST(Settings, CommandsTakeWhatIsThere) {
+  for (const Command& command : commands()) {
+    for (const std::string_view word : command.takes) {
+      const bool group = std::ranges::find(options(), word, &Option::group) != options().end();
+      EXPECT_TRUE(group || std::ranges::find(options(), word, &Option::name) != options().end())
+          << command.name << ' ' << word;
+    }
+    for (const Option& option : command.options) EXPECT_FALSE(find_option(option.name)->stored) << option.name;
+  }
+}
+
+TEST(Settings, OnARunOnlySomeOptionsCount) {
+  const Settings run =
+      from_flags({{"data", "/a.csv"}, {"device", "cuda"}, {"lr", "0.5"}, {"delimiter", "tab"}}).settings;
+  const Settings same = settings_on_run(run, from_flags({{"lr", "0.1"}, {"horizon", "3"}}));
+  EXPECT_EQ(same.lr, 0.5);
+  EXPECT_EQ(same.horizon, 96);
+  EXPECT_EQ(same.data, "/a.csv");
+  EXPECT_EQ(same.delimiter, "tab");
+  EXPECT_EQ(same.device, "auto");  // this machine, not the run's
+  const Settings other = settings_on_run(run, from_flags({{"data", "/b.csv"}, {"delimiter", "auto"}, {"freq", "h"}}));
+  EXPECT_EQ(other.data, "/b.csv");
+  EXPECT_EQ(other.delimiter, "auto");
+  EXPECT_EQ(other.freq, "h");
 }
 
 TEST_F(SettingsFile, LaterLayersWinAndOriginsAreKept) {
@@ -262,10 +325,33 @@ TEST_F(SettingsFile, LaterLayersWinAndOriginsAreKept) {
   EXPECT_EQ(from_flags({{"lr", "1"}, {"lr", "2"}}).settings.lr, 2);
 }
 
-// Other models have no use for it, and refuse another value than theirs.
-bool of_tsmixer(const Option& option) {
-  const std::set<std::string_view> own{"blocks", "ff", "dropout", "norm", "activation", "shared"};
-  return own.contains(option.name);
+// A model that has the option.
+std::string model_with(const Option& option) {
+  for (const model::ModelRow& row : model::models()) {
+    if (row.find_option(option.name)) return std::string(row.name);
+  }
+  return "samformer";
+}
+
+Takes everything() {
+  Takes groups;
+  for (const Option& option : options()) groups.push_back(option.group);
+  return groups;
+}
+
+// Another value than the default, as a flag and as TOML.
+std::pair<std::string, std::string> another_value(const Option& option) {
+  const Value value = option.default_value();
+  if (std::holds_alternative<std::int64_t>(value)) return {"3", "3"};
+  if (std::holds_alternative<double>(value)) return {"0.125", "0.125"};
+  if (std::holds_alternative<bool>(value)) return {"true", "true"};
+  if (std::holds_alternative<std::vector<std::string>>(value)) return {"a,b c", "[\"a\", \"b c\"]"};
+  if (std::holds_alternative<std::vector<std::uint64_t>>(value)) return {"2..4", "[2, 3, 4]"};
+  const std::string text = !option.choices.empty()        ? std::string(option.choices.back())
+                           : option.name == "device"      ? "cuda:1"
+                           : option.name == "data-sha256" ? std::string(64, 'a')
+                                                          : "some-text";
+  return {text, '"' + text + '"'};
 }
 
 // Each option, set to another value through each way in, changes its own member and no other.
@@ -276,53 +362,30 @@ TEST_F(SettingsFile, EveryOptionWorksAsFlagKeyAndVariable) {
     EXPECT_TRUE(spellings.insert(std::string(option.name)).second);
     for (const auto alias : option.aliases) EXPECT_TRUE(spellings.insert(std::string(alias)).second);
     if (option.name == "config" || option.name == "resume") continue;
-    std::string text, toml;
-    switch (option.member.index()) {
-      case 0:
-        text = !option.choices.empty()        ? std::string(option.choices.back())
-               : option.name == "device"      ? "cuda:1"
-               : option.name == "data-sha256" ? std::string(64, 'a')
-                                              : "some-text";
-        toml = '"' + text + '"';
-        break;
-      case 1:
-        toml = text = "3";
-        break;
-      case 2:
-        toml = text = "0.125";
-        break;
-      case 3:
-        toml = text = "true";
-        break;
-      case 4:
-        text = "a,b c", toml = "[\"a\", \"b c\"]";
-        break;
-      case 5:
-        text = "2..4", toml = "[2, 3, 4]";
-        break;
-    }
+    const auto [text, toml] = another_value(option);
     Flags flags{{std::string(option.name), text}};
     std::string prefix;
     if (option.name == "target") flags.push_back({"features", "S"}), prefix = "features = \"S\"\n";
-    if (of_tsmixer(option)) flags.push_back({"model", "tsmixer"}), prefix = "model = \"tsmixer\"\n";
-    const Settings by_flag = resolve(flags, {}, kEvery).settings;
+    const std::string model = option.name == "model" ? text : model_with(option);
+    if (option.of_models) flags.push_back({"model", model}), prefix = fmt::format("model = \"{}\"\n", model);
+    const Settings by_flag = resolve(flags, {}, everything()).settings;
     EXPECT_NE(by_flag, Settings{});
     std::string variable = "SAMFORMER_";
     for (const char c : option.name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     Environment environment{{variable, text}};
     if (option.name == "target") environment["SAMFORMER_FEATURES"] = "S";
-    if (of_tsmixer(option)) environment["SAMFORMER_MODEL"] = "tsmixer";
-    EXPECT_EQ(resolve({}, environment, kEvery).settings, by_flag);
+    if (option.of_models) environment["SAMFORMER_MODEL"] = model;
+    EXPECT_EQ(resolve({}, environment, everything()).settings, by_flag);
     const std::string path = write(fmt::format("{}{} = {}\n", prefix, option.name, toml));
-    Settings by_file = resolve({{"config", path}}, {}, kEvery).settings;
+    Settings by_file = resolve({{"config", path}}, {}, everything()).settings;
     by_file.config.clear();
     EXPECT_EQ(by_file, by_flag);
     for (const auto alias : option.aliases) {
       EXPECT_EQ(find_option(alias), &option);
-      EXPECT_EQ(resolve({{std::string(alias), text}}, {}, kEvery).settings, by_flag);
+      EXPECT_EQ(resolve({{std::string(alias), text}}, {}, everything()).settings, by_flag);
       std::string upper = "SAMFORMER_";
       for (const char c : alias) upper += static_cast<char>(std::toupper(c));
-      EXPECT_EQ(resolve({}, {{upper, text}}, kEvery).settings, by_flag);
+      EXPECT_EQ(resolve({}, {{upper, text}}, everything()).settings, by_flag);
     }
     if (option.stored) {
       EXPECT_EQ(settings_from_toml(to_toml(by_flag), "round trip"), by_flag);
@@ -427,7 +490,7 @@ TEST(Settings, VariablesAreCheckedLikeFlags) {
   EXPECT_TRUE(contains(variable_error("SAMFORMER_lr", "1").advice, "SAMFORMER_LR"));
   EXPECT_STREQ(variable_error("SAMFORMER_LR", "fast").what(), "SAMFORMER_LR: expected a number above 0, found 'fast'");
   // Known, but of another command: not looked at.
-  EXPECT_EQ(resolve({}, {{"SAMFORMER_LR", "fast"}}, kSynth).settings, Settings{});
+  EXPECT_EQ(resolve({}, {{"SAMFORMER_LR", "fast"}}, {"seed", "out"}).settings, Settings{});
 }
 
 TEST_F(SettingsFile, UnknownKeysNameTheNearest) {
@@ -534,27 +597,23 @@ TEST_F(SettingsFile, PrintedConfigurationGivesTheSameSettings) {
   for (int round = 0; round < 200; ++round) {
     Flags flags;
     for (const Option& option : options()) {
-      if (!option.stored || option.name == "model" || of_tsmixer(option) || random() % 2) continue;
+      const bool samformers = !option.of_models || model_with(option) == "samformer";
+      if (!option.stored || option.name == "model" || !samformers || random() % 2) continue;
       std::string text;
-      switch (option.member.index()) {
-        case 0:
-          if (option.choices.empty()) continue;
-          text = option.choices[random() % option.choices.size()];
-          break;
-        case 1:
-          text = std::to_string(1 + random() % 1000);
-          break;
-        case 2:
-          text = fmt::format("{}", std::uniform_real_distribution<>(0.001, 0.999)(random));
-          break;
-        case 3:
-          text = random() % 2 ? "true" : "false";
-          break;
-        case 4:
-          text = "A,\"quoted\" \\ name,\xc3\xbc\x01";
-          break;
-        case 5:
-          continue;
+      const Value value = option.default_value();
+      if (std::holds_alternative<std::string>(value)) {
+        if (option.choices.empty()) continue;
+        text = option.choices[random() % option.choices.size()];
+      } else if (std::holds_alternative<std::int64_t>(value)) {
+        text = std::to_string(1 + random() % 1000);
+      } else if (std::holds_alternative<double>(value)) {
+        text = fmt::format("{}", std::uniform_real_distribution<>(0.001, 0.999)(random));
+      } else if (std::holds_alternative<bool>(value)) {
+        text = random() % 2 ? "true" : "false";
+      } else if (std::holds_alternative<std::vector<std::string>>(value)) {
+        text = "A,\"quoted\" \\ name,\xc3\xbc\x01";
+      } else {
+        continue;
       }
       flags.push_back({std::string(option.name), text});
     }

@@ -13,14 +13,6 @@ namespace {
 
 Json text_or_null(std::string_view text) { return text.empty() ? Json() : Json(text); }
 
-// "1.2 of 2.6 MB (46 %)"
-std::string progress_text(std::uint64_t done, std::uint64_t total) {
-  const double megabytes = static_cast<double>(done) / 1e6;
-  if (total == 0) return fmt::format("{:.1f} MB", megabytes);
-  return fmt::format("{:.1f} of {:.1f} MB ({:.0f} %)", megabytes, static_cast<double>(total) / 1e6,
-                     100.0 * static_cast<double>(done) / static_cast<double>(total));
-}
-
 // data fetch's own.
 struct FetchSettings {
   std::string url;
@@ -70,6 +62,13 @@ int data_list(bool json, std::ostream& out) {
     print(result, out);
   }
   return 0;
+}
+
+std::string progress_text(std::uint64_t done, std::uint64_t total) {
+  const double megabytes = static_cast<double>(done) / 1e6;
+  if (total == 0) return fmt::format("{:.1f} MB", megabytes);
+  return fmt::format("{:.1f} of {:.1f} MB ({:.0f} %)", megabytes, static_cast<double>(total) / 1e6,
+                     100.0 * static_cast<double>(done) / static_cast<double>(total));
 }
 
 int data_fetch(std::string_view name, const FetchOptions& options, bool json, std::ostream& out, Console& console) {
