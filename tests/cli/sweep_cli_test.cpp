@@ -103,6 +103,13 @@ TEST_F(SweepTest, ATornLastLineIsRunAgainAndAGridMayGrow) {
   fails(2, sweep("s", {"--grid", "rho=0,0.5", "--weight-decay", "1e-3"}), {"other flags"});
 }
 
+// The options that the swept model has of its own, and no others.
+TEST_F(SweepTest, AGridOverAModelsOwnOption) {
+  const Words grid = {"--model", "tsmixer", "--ff", "8", "--epochs", "1", "--grid", "blocks=1,2"};
+  EXPECT_EQ(document(sweep("s", grid))["trials"].size(), 2u);
+  fails(2, sweep("t", {"--grid", "blocks=1,2"}), {"--model samformer has no --blocks"});
+}
+
 TEST_F(SweepTest, ARandomSampleOfTheGrid) {
   const Words grid = {"--grid", "rho=0..0.9..0.1", "--grid", "d-model=4,8", "--random", "3"};
   const Json d = document(sweep("s", grid));

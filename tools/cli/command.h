@@ -1,6 +1,7 @@
-// A command of the program: one row, beside its handler in tools/commands/<name>_command.cpp. The handler gets its merged
-// and checked settings, writes results to `out` (exactly one JSON document with settings.json) and everything else to
-// the console, and returns the exit code or throws Error.
+// A command of the program: one row, beside its handler in tools/commands/<name>_command.cpp, with the options that no
+// other command has; tools/commands/commands.cpp lists them. The handler gets its merged and checked settings, writes
+// results to `out` (exactly one JSON document with settings.json) and everything else to the console, and returns the
+// exit code or throws Error.
 #pragma once
 
 #include <ostream>

@@ -1,6 +1,5 @@
 // The table of all options; see settings.h.
 #include <algorithm>
-#include <limits>
 
 #include "tools/cli/settings.h"
 #include "tools/commands/commands.h"
@@ -8,13 +7,6 @@
 namespace samformer::tools {
 
 namespace {
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr Range positive{.low = 0, .high = infinity, .low_open = true, .high_open = true};
-constexpr Range not_negative{.low = 0, .high = infinity, .high_open = true};
-constexpr Range below_one{.low = 0, .high = 1, .high_open = true};
-constexpr Range from_one{.low = 1};
-constexpr Range any_seed{.low = 0, .high = 9223372036854775807.0};
 
 template <class Rows>
 std::vector<std::string_view> names(const Rows& rows) {
@@ -24,142 +16,171 @@ std::vector<std::string_view> names(const Rows& rows) {
 }
 
 // clang-format off
-std::vector<Option> data_and_model() {
+std::vector<Option> data() {
   return {
-      {.name = "data", .member = at(&DataSettings::data), .group = "Data", .value_name = "FILE|NAME",
+      {.name = "data", .member = at(&DataSettings::data), .value_name = "FILE|NAME",
        .help = "CSV file or name of a series (in $SAMFORMER_DATA_DIR, ./data, the user's cache); predict: - is stdin; "
                "reproduce: several with commas, or a folder",
-       .default_text = "; built in; reproduce the paper's that are found", .run_default = "the run's own", .on_resume = true, .overrides = Overrides::when_given},
-      {.name = "data-sha256", .member = at(&DataSettings::data_sha256), .group = "Data", .value_name = "HEX",
+       .default_text = "; built in; reproduce the paper's that are found", .run_default = "the run's own",
+       .on_resume = true, .overrides = Overrides::when_given},
+      {.name = "data-sha256", .member = at(&DataSettings::data_sha256), .value_name = "HEX",
        .help = "refuse a file with another SHA-256", .default_text = "any"},
-      {.name = "features", .member = at(&DataSettings::features), .group = "Data", .help = "M: all channels; S: targets alone; MS: all are inputs, targets are forecast",
+      {.name = "features", .member = at(&DataSettings::features),
+       .help = "M: all channels; S: targets alone; MS: all are inputs, targets are forecast",
        .choices = {"M", "S", "MS"}},
-      {.name = "target", .member = at(&DataSettings::target), .group = "Data", .value_name = "A[,B]",
-       .help = "targets of S and MS", .default_text = "the last column"},
-      {.name = "columns", .member = at(&DataSettings::columns), .group = "Data", .value_name = "A[,B]",
-       .help = "the channels to read", .default_text = "all"},
-      {.name = "drop", .member = at(&DataSettings::drop), .group = "Data", .value_name = "A[,B]",
-       .help = "columns to leave out", .default_text = "none"},
-      {.name = "date-column", .member = at(&DataSettings::date_column), .group = "Data", .value_name = "NAME",
+      {.name = "target", .member = at(&DataSettings::target), .value_name = "A[,B]", .help = "targets of S and MS",
+       .default_text = "the last column"},
+      {.name = "columns", .member = at(&DataSettings::columns), .value_name = "A[,B]", .help = "the channels to read",
+       .default_text = "all"},
+      {.name = "drop", .member = at(&DataSettings::drop), .value_name = "A[,B]", .help = "columns to leave out",
+       .default_text = "none"},
+      {.name = "date-column", .member = at(&DataSettings::date_column), .value_name = "NAME",
        .help = "column that holds the dates", .default_text = "found", .overrides = Overrides::when_given},
-      {.name = "date-format", .member = at(&DataSettings::date_format), .group = "Data", .value_name = "FORMAT",
+      {.name = "date-format", .member = at(&DataSettings::date_format), .value_name = "FORMAT",
        .help = "as in strptime: %d.%m.%Y %H:%M", .default_text = "found", .overrides = Overrides::when_given},
-      {.name = "freq", .member = at(&DataSettings::freq), .group = "Data", .value_name = "STEP",
-       .help = "time between rows: 15min, h, d, b, w, m, q, y", .default_text = "inferred", .overrides = Overrides::when_given},
-      {.name = "no-date", .member = at(&DataSettings::no_date), .group = "Data", .help = "the file has no dates", .overrides = Overrides::when_given},
-      {.name = "delimiter", .member = at(&DataSettings::delimiter), .group = "Data", .help = "between cells",
+      {.name = "freq", .member = at(&DataSettings::freq), .value_name = "STEP",
+       .help = "time between rows: 15min, h, d, b, w, m, q, y", .default_text = "inferred",
+       .overrides = Overrides::when_given},
+      {.name = "no-date", .member = at(&DataSettings::no_date), .help = "the file has no dates",
+       .overrides = Overrides::when_given},
+      {.name = "delimiter", .member = at(&DataSettings::delimiter), .help = "between cells",
        .choices = {"auto", "comma", "semicolon", "tab"}, .overrides = Overrides::when_given},
-      {.name = "split", .member = at(&DataSettings::split), .group = "Data", .value_name = "RULE",
+      {.name = "split", .member = at(&DataSettings::split), .value_name = "RULE",
        .help = "auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C, dates:VAL,TEST[,END]"},
-      {.name = "lookback", .member = at(&DataSettings::lookback), .group = "Data", .value_name = "L",
+      {.name = "lookback", .member = at(&DataSettings::lookback), .value_name = "L",
        .help = "rows a forecast looks back on", .range = from_one, .aliases = {"seq_len"}},
-      {.name = "horizon", .member = at(&DataSettings::horizon), .group = "Data", .value_name = "H", .help = "steps to forecast; predict: up to the run's", .run_default = "the run's",
-       .range = from_one, .aliases = {"pred_len"}},
-      {.name = "season", .member = at(&DataSettings::season), .group = "Data", .value_name = "N",
+      {.name = "horizon", .member = at(&DataSettings::horizon), .value_name = "H",
+       .help = "steps to forecast; predict: up to the run's", .run_default = "the run's", .range = from_one,
+       .aliases = {"pred_len"}},
+      {.name = "season", .member = at(&DataSettings::season), .value_name = "N",
        .help = "rows in a season, for the seasonal naive forecast", .default_text = "from the step"},
+  };
+}
 
-      {.name = "model", .member = at(&ModelSettings::model), .group = "Model",
-       .help = "the network",
-       .choices = names(model::models())},
+std::vector<Option> model_of_run() {
+  return {
+      {.name = "model", .member = at(&ModelSettings::model), .help = "the network", .choices = names(model::models())},
+  };
+}
+
+std::vector<Option> model_start() {
+  return {
+      {.name = "init", .member = at(&ModelSettings::init), .help = "limits of the initial weights",
+       .default_text = "; for toy keras", .choices = {"glorot", "keras", "pytorch"}},
+      {.name = "head-init", .member = at(&ModelSettings::head_init),
+       .help = "zero: untrained, it forecasts the window's level", .choices = {"zero", "as-init"}},
+      {.name = "center", .member = at(&ModelSettings::center),
+       .help = "the level that RevIN takes out and puts back: the window's mean or last value",
+       .choices = {"mean", "last"}},
   };
 }
 
 std::vector<Option> training() {
   return {
-      {.name = "init", .member = at(&ModelSettings::init), .group = "Model", .help = "limits of the initial weights", .default_text = "; for toy keras", .choices = {"glorot", "keras", "pytorch"}},
-      {.name = "head-init", .member = at(&ModelSettings::head_init), .group = "Model",
-       .help = "zero: untrained, it forecasts the window's level", .choices = {"zero", "as-init"}},
-      {.name = "center", .member = at(&ModelSettings::center), .group = "Model",
-       .help = "the level that RevIN takes out and puts back: the window's mean or last value",
-       .choices = {"mean", "last"}},
-
-      {.name = "preset", .member = at(&TrainSettings::preset), .group = "Training",
+      {.name = "preset", .member = at(&TrainSettings::preset),
        .help = "paper: the published loss and protocol; authors-*: what their code does", .choices = names(presets())},
-      {.name = "rho", .member = at(&TrainSettings::rho), .group = "Training", .value_name = "X",
-       .help = "SAM's radius; 0: no SAM, one pass a step",
-       .range = not_negative},
-      {.name = "adaptive", .member = at(&TrainSettings::adaptive), .group = "Training", .help = "ASAM"},
-      {.name = "stats-mix", .member = at(&TrainSettings::stats_mix), .group = "Training", .value_name = "LAMBDA", .help = "share of the batch's statistics in the training loss, a regulariser", .run_default = "0", .range = {.low = 0, .high = 1}},
-      {.name = "stats-mix-step", .member = at(&TrainSettings::stats_mix_step), .group = "Training", .value_name = "K",
+      {.name = "rho", .member = at(&TrainSettings::rho), .value_name = "X",
+       .help = "SAM's radius; 0: no SAM, one pass a step", .range = not_negative},
+      {.name = "adaptive", .member = at(&TrainSettings::adaptive), .help = "ASAM"},
+      {.name = "stats-mix", .member = at(&TrainSettings::stats_mix), .value_name = "LAMBDA",
+       .help = "share of the batch's statistics in the training loss, a regulariser", .run_default = "0",
+       .range = {.low = 0, .high = 1}},
+      {.name = "stats-mix-step", .member = at(&TrainSettings::stats_mix_step), .value_name = "K",
        .help = "the step h that has this share: LAMBDA h^2 / (LAMBDA h^2 + (1 - LAMBDA) K^2); 0: every step has it",
        .range = not_negative},
-      {.name = "ema", .member = at(&TrainSettings::ema), .group = "Training", .value_name = "DECAY",
+      {.name = "ema", .member = at(&TrainSettings::ema), .value_name = "DECAY",
        .help = "averaged weights are tested; 0: the last ones", .range = below_one},
-      {.name = "optimizer", .member = at(&TrainSettings::optimizer), .group = "Training", .choices = {"adam", "sgd", "adamw"}},
-      {.name = "lr", .member = at(&TrainSettings::lr), .group = "Training", .value_name = "X", .help = "learning rate",
-       .range = positive, .aliases = {"learning_rate"}},
-      {.name = "weight-decay", .member = at(&TrainSettings::weight_decay), .group = "Training", .value_name = "X",
+      {.name = "optimizer", .member = at(&TrainSettings::optimizer), .choices = {"adam", "sgd", "adamw"}},
+      {.name = "lr", .member = at(&TrainSettings::lr), .value_name = "X", .help = "learning rate", .range = positive,
+       .aliases = {"learning_rate"}},
+      {.name = "weight-decay", .member = at(&TrainSettings::weight_decay), .value_name = "X",
        .help = "adam, sgd: in the gradient; adamw: decoupled", .range = not_negative},
-      {.name = "beta1", .member = at(&TrainSettings::beta1), .group = "Training", .value_name = "X", .range = below_one},
-      {.name = "beta2", .member = at(&TrainSettings::beta2), .group = "Training", .value_name = "X", .range = below_one},
-      {.name = "epsilon", .member = at(&TrainSettings::epsilon), .group = "Training", .value_name = "X", .help = "of adam and adamw",
+      {.name = "beta1", .member = at(&TrainSettings::beta1), .value_name = "X", .range = below_one},
+      {.name = "beta2", .member = at(&TrainSettings::beta2), .value_name = "X", .range = below_one},
+      {.name = "epsilon", .member = at(&TrainSettings::epsilon), .value_name = "X", .help = "of adam and adamw",
        .range = positive},
-      {.name = "momentum", .member = at(&TrainSettings::momentum), .group = "Training", .value_name = "X", .help = "of sgd",
+      {.name = "momentum", .member = at(&TrainSettings::momentum), .value_name = "X", .help = "of sgd",
        .range = below_one},
-      {.name = "adam-form", .member = at(&TrainSettings::adam_form), .group = "Training",
+      {.name = "adam-form", .member = at(&TrainSettings::adam_form),
        .help = "keras: epsilon beside the uncorrected root", .choices = {"pytorch", "keras"}},
-      {.name = "schedule", .member = at(&TrainSettings::schedule), .group = "Training", .help = "period 5 epochs, floor 1e-6",
+      {.name = "schedule", .member = at(&TrainSettings::schedule), .help = "period 5 epochs, floor 1e-6",
        .choices = {"cosine-restart", "constant"}},
-      {.name = "batch", .member = at(&TrainSettings::batch), .group = "Training", .value_name = "N", .help = "windows a step",
+      {.name = "batch", .member = at(&TrainSettings::batch), .value_name = "N", .help = "windows a step",
        .range = from_one, .aliases = {"batch_size"}},
-      {.name = "epochs", .member = at(&TrainSettings::epochs), .group = "Training", .value_name = "N", .help = "at most",
-       .range = from_one, .aliases = {"train_epochs"}, .on_resume = true},
-      {.name = "patience", .member = at(&TrainSettings::patience), .group = "Training", .value_name = "N",
+      {.name = "epochs", .member = at(&TrainSettings::epochs), .value_name = "N", .help = "at most", .range = from_one,
+       .aliases = {"train_epochs"}, .on_resume = true},
+      {.name = "patience", .member = at(&TrainSettings::patience), .value_name = "N",
        .help = "epochs without a better validation error before stopping; 0: never", .on_resume = true},
-      {.name = "select", .member = at(&TrainSettings::select), .group = "Training", .help = "the epoch that is tested",
+      {.name = "select", .member = at(&TrainSettings::select), .help = "the epoch that is tested",
        .choices = {"best", "last"}},
-      {.name = "select-by", .member = at(&TrainSettings::select_by), .group = "Training",
+      {.name = "select-by", .member = at(&TrainSettings::select_by),
        .help = "validation loss with each window's own statistics, or mixed over 32 windows",
        .choices = {"own", "mixed"}},
-      {.name = "seed", .member = at(&TrainSettings::seed), .group = "Training", .value_name = "N", .help = "of initialisation, order and dropout; of the built-in series; of probes and directions",
-       .range = any_seed},
-      {.name = "seeds", .member = at(&TrainSettings::seeds), .group = "Training", .value_name = "LIST",
-       .help = "1..5 or 1,3,9: trains each, reports mean and deviation", .default_text = "the one seed, reproduce 1..5"},
-      {.name = "refit", .member = at(&TrainSettings::refit), .group = "Training", .help = "then train on all rows, for predict"},
-      {.name = "track-sharpness", .member = at(&TrainSettings::track_sharpness), .group = "Training", .value_name = "N",
-       .help = "every N epochs the largest eigenvalue of the Hessian (512 windows) and the attention's entropy; 0: never"},
-      {.name = "tensorboard", .member = at(&TrainSettings::tensorboard), .group = "Training",
+      {.name = "seed", .member = at(&TrainSettings::seed), .value_name = "N",
+       .help = "of initialisation, order and dropout; of the built-in series; of probes and directions",
+       .range = {.low = 0, .high = 9223372036854775807.0}},
+      {.name = "seeds", .member = at(&TrainSettings::seeds), .value_name = "LIST",
+       .help = "1..5 or 1,3,9: trains each, reports mean and deviation",
+       .default_text = "the one seed, reproduce 1..5"},
+      {.name = "refit", .member = at(&TrainSettings::refit), .help = "then train on all rows, for predict"},
+      {.name = "track-sharpness", .member = at(&TrainSettings::track_sharpness), .value_name = "N",
+       .help = "every N epochs the largest eigenvalue of the Hessian (512 windows) and the attention's entropy; 0: "
+               "never"},
+      {.name = "tensorboard", .member = at(&TrainSettings::tensorboard),
        .help = "an event file for TensorBoard in the run's folder"},
-      {.name = "tune", .member = at(&TrainSettings::tune), .group = "Training",
+      {.name = "tune", .member = at(&TrainSettings::tune),
        .help = "chooses --center and --stats-mix of mean 0, mean 0.5, last 0, last 0.25 by validation error"},
-      {.name = "no-test", .member = at(&TrainSettings::no_test), .group = "Training",
+      {.name = "no-test", .member = at(&TrainSettings::no_test),
        .help = "leave the test split alone: validation only, no report"},
-
-      {.name = "device", .member = at(&MachineSettings::device), .group = "Machine",
-       .value_name = "auto|cpu|cuda[:N]", .help = "where to compute", .on_resume = true, .overrides = Overrides::always},
-      {.name = "threads", .member = at(&MachineSettings::threads), .group = "Machine",
-       .value_name = "N", .help = "CPU threads", .default_text = "all cores, reproduce 1 a run", .range = {.low = 0, .high = 4096},
-       .on_resume = true, .overrides = Overrides::always},
-      {.name = "precision", .member = at(&MachineSettings::precision), .group = "Machine",
-       .help = "of a step's large products; bf16: CPUs with AVX512-BF16", .choices = {"float32", "tf32", "bf16"}, .overrides = Overrides::always},
   };
 }
 
-// No result depends on these.
-std::vector<Option> run_and_program() {
+std::vector<Option> machine() {
   return {
-      {.name = "weights", .member = at(&FolderSettings::weights), .group = "Run", .help = "best: the tested ones; final: refitted on all rows",
+      {.name = "device", .member = at(&MachineSettings::device), .value_name = "auto|cpu|cuda[:N]",
+       .help = "where to compute", .on_resume = true, .overrides = Overrides::always},
+      {.name = "threads", .member = at(&MachineSettings::threads), .value_name = "N", .help = "CPU threads",
+       .default_text = "all cores, reproduce 1 a run", .range = {.low = 0, .high = 4096}, .on_resume = true,
+       .overrides = Overrides::always},
+      {.name = "precision", .member = at(&MachineSettings::precision),
+       .help = "of a step's large products; bf16: CPUs with AVX512-BF16", .choices = {"float32", "tf32", "bf16"},
+       .overrides = Overrides::always},
+  };
+}
+
+std::vector<Option> run() {
+  return {
+      {.name = "weights", .member = at(&FolderSettings::weights),
+       .help = "best: the tested ones; final: refitted on all rows",
        .default_text = "eval best, predict final if there", .choices = {"best", "final"}},
-      {.name = "origin", .member = at(&FolderSettings::origin), .group = "Run", .value_name = "DATE",
+      {.name = "origin", .member = at(&FolderSettings::origin), .value_name = "DATE",
        .help = "predict: forecast after this row; attention: of the one window that ends there",
        .default_text = "predict the last row, attention the test split"},
-      {.name = "windows", .member = at(&FolderSettings::windows), .group = "Run", .value_name = "N|all", .help = "training windows that the loss is of, evenly spaced",
+      {.name = "windows", .member = at(&FolderSettings::windows), .value_name = "N|all",
+       .help = "training windows that the loss is of, evenly spaced",
        .default_text = "2048, or all where there are fewer"},
-      {.name = "jobs", .member = at(&FolderSettings::jobs), .group = "Run", .value_name = "N",
+      {.name = "jobs", .member = at(&FolderSettings::jobs), .value_name = "N",
        .help = "runs at a time; times --threads at most the cores", .range = from_one},
-      {.name = "out", .member = at(&FolderSettings::out), .group = "Run", .value_name = "PATH", .help = "train: the run's folder; predict, data synth: the CSV file; else where results go",
+      {.name = "out", .member = at(&FolderSettings::out), .value_name = "PATH",
+       .help = "train: the run's folder; predict, data synth: the CSV file; else where results go",
        .default_text = "train runs/UTC time-name; predict, data synth stdout; else RUN/<command>"},
-      {.name = "overwrite", .member = at(&FolderSettings::overwrite), .group = "Run", .help = "replace the run in --out"},
-      {.name = "resume", .member = at(&FolderSettings::resume), .group = "Run", .value_name = "DIR",
-       .help = "go on with an interrupted run, to the same bits", .default_text = "none",
-       .on_resume = true},
-      {.name = "dry-run", .member = at(&FolderSettings::dry_run), .group = "Run", .help = "stop before the first step"},
+      {.name = "overwrite", .member = at(&FolderSettings::overwrite), .help = "replace the run in --out"},
+      {.name = "resume", .member = at(&FolderSettings::resume), .value_name = "DIR",
+       .help = "go on with an interrupted run, to the same bits", .default_text = "none", .on_resume = true},
+      {.name = "dry-run", .member = at(&FolderSettings::dry_run), .help = "stop before the first step"},
+  };
+}
 
-      {.name = "config", .member = at(&ProgramSettings::config), .group = "Program", .value_name = "FILE.toml",
+std::vector<Option> program() {
+  return {
+      {.name = "config", .member = at(&ProgramSettings::config), .value_name = "FILE.toml",
        .help = "read settings; the keys are the flags' names", .default_text = "none"},
-      {.name = "print-config", .member = at(&ProgramSettings::print_config), .group = "Program", .help = "write the merged settings as TOML and exit", .on_resume = true},
-      {.name = "json", .member = at(&ProgramSettings::json), .group = "Program", .help = "stdout is exactly one JSON document", .on_resume = true, .everywhere = true},
-      {.name = "quiet", .member = at(&ProgramSettings::quiet), .group = "Program", .help = "only warnings and errors on stderr", .on_resume = true, .everywhere = true},
+      {.name = "print-config", .member = at(&ProgramSettings::print_config),
+       .help = "write the merged settings as TOML and exit", .on_resume = true},
+      {.name = "json", .member = at(&ProgramSettings::json), .help = "stdout is exactly one JSON document",
+       .on_resume = true, .everywhere = true},
+      {.name = "quiet", .member = at(&ProgramSettings::quiet), .help = "only warnings and errors on stderr",
+       .on_resume = true, .everywhere = true},
   };
 }
 // clang-format on
@@ -196,7 +217,6 @@ std::vector<Option> models_own() {
           }};
       rows.push_back({.name = o.name,
                       .member = member,
-                      .group = "Model",
                       .value_name = o.value_name,
                       .help = fmt::format("{}{}of {}", o.help, o.help.empty() ? "" : "; ", join(having, ", ")),
                       .default_text = series_text(o),
@@ -219,11 +239,22 @@ std::vector<Option> commands_own() {
 std::span<const Option> options() {
   static const std::vector<Option> rows = [] {
     std::vector<Option> all;
-    for (std::vector<Option>& part :
-         std::vector{data_and_model(), models_own(), training(), commands_own(), run_and_program()}) {
-      std::ranges::move(part, std::back_inserter(all));
-    }
-    for (Option& option : all) option.stored = option.group != "Run" && option.group != "Program";
+    const auto add = [&](std::string_view group, bool stored, std::vector<Option> part) {
+      for (Option& option : part) {
+        option.group = group;
+        option.stored = stored;
+        all.push_back(std::move(option));
+      }
+    };
+    add("Data", true, data());
+    add("Model", true, model_of_run());
+    add("Model", true, models_own());
+    add("Model", true, model_start());
+    add("Training", true, training());
+    add("Machine", true, machine());
+    add("Run", false, commands_own());
+    add("Run", false, run());
+    add("Program", false, program());
     return all;
   }();
   return rows;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -59,9 +60,6 @@ struct ModelSettings {
   template <class T>
   T model_option(std::string_view name) const {
     return std::get<T>(model::option_value(model, model_options, name));
-  }
-  model::Model make_model(std::int64_t D, const DataSettings& data) const {
-    return model::make_model(model, {D, data.lookback, data.horizon}, model_options);
   }
 };
 
@@ -141,6 +139,10 @@ struct Settings : DataSettings, ModelSettings, TrainSettings, MachineSettings, F
       return found == own_.end() ? Group{} : std::any_cast<const Group&>(found->second);
     }
   }
+  // The network that --model and its options describe, for D channels.
+  model::Model make_model(std::int64_t D) const {
+    return model::make_model(model, {D, lookback, horizon}, model_options);
+  }
   // The same value of every option.
   friend bool operator==(const Settings& a, const Settings& b);
 
@@ -163,6 +165,11 @@ Member at(T Group::*member) {
 }
 
 using model::Range;
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+inline constexpr Range positive{.low = 0, .high = infinity, .low_open = true, .high_open = true};
+inline constexpr Range not_negative{.low = 0, .high = infinity, .high_open = true};
+inline constexpr Range below_one{.low = 0, .high = 1, .high_open = true};
+inline constexpr Range from_one{.low = 1};
 
 // What a command that works on a stored RUN does with the option: leaves the run's value, takes its own if that was
 // given, or takes its own in any case.
@@ -171,7 +178,6 @@ enum class Overrides { never, when_given, always };
 struct Option {
   std::string_view name;
   Member member;
-  std::string_view group = "Run";
   std::string_view value_name = {};  // what help shows for the value; empty: the choices
   std::string help = {};
   std::string default_text = {};               // empty: the default itself; after a `;`: added to it
@@ -179,12 +185,13 @@ struct Option {
   std::vector<std::string_view> choices = {};  // empty: any
   Range range = {};
   std::vector<std::string_view> aliases = {};  // without the dashes, as researchers know them
-  bool stored = true;       // part of a run's config.toml: what a result depends on, and where it is computed;
-                            // options() says it of the groups Data, Model, Training and Machine
-  bool on_resume = false;   // may be given beside --resume
-  bool everywhere = false;  // every command takes it
-  bool of_models = false;   // an option of models: the others refuse it
+  bool on_resume = false;                      // may be given beside --resume
+  bool everywhere = false;                     // every command takes it
+  bool of_models = false;                      // an option of models: the others refuse it
   Overrides overrides = Overrides::never;
+  // Of the table, not of the row:
+  std::string_view group = {};  // the heading in help
+  bool stored = false;          // part of a run's config.toml: what a result depends on, and where it is computed
 
   Value default_value() const { return member.read(Settings{}); }
   bool is_flag() const { return std::holds_alternative<bool>(default_value()); }

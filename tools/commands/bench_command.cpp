@@ -45,7 +45,7 @@
 #include "kernels/cpu/onednn.h"
 #include "kernels/elementwise.h"
 #include "kernels/projection.h"
-#include "model/data/readers.h"
+#include "model/data/csv.h"
 #include "model/data/synth.h"
 #include "tools/cli/document.h"
 #include "tools/commands/commands.h"
@@ -496,9 +496,8 @@ std::vector<Item> Workbench::items() {
     add(Kind::step, "sam_step", {}, [this] { step(bf16_training_); });
     list.back().precision = "bf16";
   }
-  list.push_back({Kind::csv, "csv", {0, static_cast<double>(csv_.size())}, 1, [this] {
-                    model::parse_series(csv_, "bench.csv", {});
-                  }});
+  list.push_back(
+      {Kind::csv, "csv", {0, static_cast<double>(csv_.size())}, 1, [this] { model::parse_csv(csv_, "bench", {}); }});
   return list;
 }
 

@@ -281,8 +281,8 @@ Command data_synth_command() {
       .name = "data synth",
       .handler = data_synth,
       .takes = {"seed", "out"},
-      .options = {{.name = "rows", .member = at(&SynthSettings::rows), .value_name = "N", .range = {.low = 1}},
-                  {.name = "channels", .member = at(&SynthSettings::channels), .value_name = "N", .range = {.low = 1}}},
+      .options = {{.name = "rows", .member = at(&SynthSettings::rows), .value_name = "N", .range = from_one},
+                  {.name = "channels", .member = at(&SynthSettings::channels), .value_name = "N", .range = from_one}},
       .arguments = {"seasonal"},
       .summary = "writes the built-in series, whose noise floor is known",
       .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"};

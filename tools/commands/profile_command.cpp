@@ -104,7 +104,7 @@ int profile(const Invocation& invocation) {
   }
   const ChosenDevice device = select_device(settings);
   const Experiment experiment = load_experiment(settings, invocation.console);
-  const model::Model model = settings.make_model(experiment.D(), settings);
+  const model::Model model = settings.make_model(experiment.D());
   const optim::Problem problem = experiment.problem();
   const optim::TrainerSettings t = trainer_settings(settings);
   optim::Training<float> training(model, t.step);
@@ -213,7 +213,7 @@ Command profile_command() {
                        .member = at(&ProfileSettings::steps),
                        .value_name = "N",
                        .help = "training steps to profile",
-                       .range = {.low = 1}},
+                       .range = from_one},
                       {.name = "trace",
                        .member = at(&ProfileSettings::trace),
                        .value_name = "FILE",

@@ -147,22 +147,20 @@ int sharpness(const Invocation& invocation) {
 }
 
 Command sharpness_command() {
-  return {
-      .name = "sharpness",
-      .handler = sharpness,
-      .takes = {"data", "device", "threads", "out", "stats-mix", "seed", "windows"},
-      .options =
-          {{.name = "tolerance",
-            .member = at(&SharpnessSettings::tolerance),
-            .value_name = "X",
-            .help = "stop at a residual of X times the eigenvalue",
-            .range = {.low = 0, .high = std::numeric_limits<double>::infinity(), .low_open = true, .high_open = true}},
-           {.name = "density",
-            .member = at(&SharpnessSettings::density),
-            .help = "the Hessian's spectral density too"}},
-      .arguments = {"RUN"},
-      .summary = "curvature of the training loss at a run's weights: extreme eigenvalues, trace, m-sharpness",
-      .example = "samformer sharpness runs/etth1 --density"};
+  return {.name = "sharpness",
+          .handler = sharpness,
+          .takes = {"data", "device", "threads", "out", "stats-mix", "seed", "windows"},
+          .options = {{.name = "tolerance",
+                       .member = at(&SharpnessSettings::tolerance),
+                       .value_name = "X",
+                       .help = "stop at a residual of X times the eigenvalue",
+                       .range = positive},
+                      {.name = "density",
+                       .member = at(&SharpnessSettings::density),
+                       .help = "the Hessian's spectral density too"}},
+          .arguments = {"RUN"},
+          .summary = "curvature of the training loss at a run's weights: extreme eigenvalues, trace, m-sharpness",
+          .example = "samformer sharpness runs/etth1 --density"};
 }
 
 }  // namespace samformer::tools

@@ -88,7 +88,7 @@ std::vector<std::string> expand(const std::string& grid, std::string_view item, 
   return values;
 }
 
-Axis parse_grid(const std::string& grid) {
+Axis parse_grid(const std::string& grid, const std::string& model) {
   const std::size_t equals = grid.find('=');
   const std::string key = grid.substr(0, equals);
   const Option* option = equals == grid.npos ? nullptr : find_option(key);
@@ -101,7 +101,7 @@ Axis parse_grid(const std::string& grid) {
   for (std::size_t begin = equals + 1;;) {
     const std::size_t comma = grid.find(',', begin);
     for (std::string& value : expand(grid, std::string_view(grid).substr(begin, comma - begin), whole)) {
-      resolve({{axis.key, value}}, {});  // refuses what train would
+      resolve({{"model", model}, {axis.key, value}}, {});  // refuses what train would
       if (std::ranges::find(axis.values, value) == axis.values.end()) axis.values.push_back(std::move(value));
     }
     if (comma == grid.npos) return axis;
@@ -290,7 +290,7 @@ int sweep(const Invocation& invocation) {
   for (const auto& [name, text] : invocation.flags) {
     const Option& option = *find_option(name);
     if (option.name == "grid") {
-      axes.push_back(parse_grid(text));
+      axes.push_back(parse_grid(text, asked.model));
     } else if ((option.stored || option.name == "config") && option.name != "seed" && option.name != "seeds" &&
                option.name != "threads") {
       common.push_back(fmt::format("--{}={}", option.name, text));

@@ -63,7 +63,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   }
   fs::remove(folder / "result.json");
   write_config(folder, settings);
-  const model::Model model = settings.make_model(experiment.D(), settings);
+  const model::Model model = settings.make_model(experiment.D());
   const optim::Problem problem = experiment.problem();
   const auto train_starts = all_starts(experiment.splits.train, settings);
   const auto val_starts = all_starts(model::with_lookback(experiment.splits.val, settings.lookback), settings);
@@ -225,7 +225,7 @@ int train(const Invocation& invocation) {
   settings.data_sha256 = experiment.series.sha256;
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
   if (settings.dry_run) {
-    return report(describe("train", settings, experiment, settings.make_model(experiment.D(), settings), device));
+    return report(describe("train", settings, experiment, settings.make_model(experiment.D()), device));
   }
   const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
   make_folder(folder);

@@ -219,7 +219,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
                                           settings.lookback, settings.horizon))
           .at(path.string());
     }
-    model::Model model = settings.make_model(D, settings);
+    model::Model model = settings.make_model(D);
     for (const model::Parameter& p : model.parameters().all()) {
       if (file.tensor(p.name).shape == dimensions(p.shape)) continue;
       throw Error(Exit::data,
