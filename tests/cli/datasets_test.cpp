@@ -18,7 +18,7 @@
 #include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "tests/scratch_folder.h"
-#include "tools/commands/data_fetch.h"
+#include "tools/commands/data_fetch_command.h"
 
 namespace samformer::tools {
 namespace {

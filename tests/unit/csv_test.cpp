@@ -22,7 +22,9 @@
 namespace samformer::model {
 namespace {
 
-Series parse(std::string_view text, const SeriesOptions& options = {}) { return parse_csv(text, "folder/a.csv", options); }
+Series parse(std::string_view text, const SeriesOptions& options = {}) {
+  return parse_csv(text, "folder/a.csv", options);
+}
 
 // The error of reading and then insisting on a clean series; code internal and no text where there is none.
 Error error_of(std::string_view text, const SeriesOptions& options = {}) {

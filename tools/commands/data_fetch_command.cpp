@@ -1,4 +1,4 @@
-#include "tools/commands/data_fetch.h"
+#include "tools/commands/data_fetch_command.h"
 
 #include <fmt/ostream.h>
 
