@@ -148,7 +148,7 @@ TEST_F(Train, FilesOfARun) {
   for (const Json& epoch : epochs) EXPECT_GE(epoch["val_mse"].get<double>(), d["val_mse"].get<double>());
   EXPECT_NE(read("run/log.txt").find("251 windows"), std::string::npos);
   // Nothing beside it: the test's own files apart.
-  EXPECT_EQ(files("."), (std::set<std::string>{"run", "small.csv", "in"}));
+  EXPECT_EQ(files("."), (std::set<std::string>{"run", "small.csv"}));
 }
 
 TEST_F(Train, TableAndNextCommand) {

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "tests/scratch_folder.h"
+#include "tests/shared_data.h"
 
 namespace samformer::model {
 namespace {
@@ -279,10 +280,9 @@ TEST(Safetensors, DamagedFilesAreReadOrRefusedNeverMore) {
 }
 
 TEST(Safetensors, ReadsWhatTheOfficialLibraryWrote) {
-  const std::filesystem::path golden = std::filesystem::path(SAMFORMER_SHARED) / "golden";
-  if (!std::filesystem::exists(golden)) GTEST_SKIP() << "no shared/golden beside the checkout";
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   int files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(golden)) {
+  for (const auto& entry : std::filesystem::directory_iterator(shared_data("golden"))) {
     if (entry.path().extension() != ".safetensors") continue;
     ++files;
     const Safetensors file = Safetensors::open(entry.path());

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "model/data/csv.h"
+#include "tests/shared_data.h"
 
 namespace samformer::model {
 namespace {
@@ -85,9 +86,8 @@ TEST(Splits, ReproduceThePapersWindows) {
 }
 
 TEST(Splits, WindowsCsvOfThePaper) {
-  const std::string path = std::string(SAMFORMER_SHARED) + "/paper/windows.csv";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no table at " << path;
-  const Series table = read_csv(path, {.drop = {"dataset"}, .no_date = true});
+  SAMFORMER_REQUIRE_SHARED_DATA("paper/windows.csv");
+  const Series table = read_csv(shared_data("paper/windows.csv"), {.drop = {"dataset"}, .no_date = true});
   ASSERT_EQ(table.rows, 8);
   ASSERT_EQ(table.width(), 16);
   for (std::size_t i = 0; i < 8; ++i) {
