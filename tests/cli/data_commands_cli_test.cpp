@@ -127,7 +127,7 @@ TEST_F(DataCheck, StepIsInferredOrGiven) {
 }
 
 TEST_F(DataCheck, WhatTrainRefuses) {
-  const auto cell = [](int row, std::size_t column, std::string text) {
+  const auto cell = [](int row, std::size_t column, const std::string& text) {
     return daily(120, [=](int t, Cells& cells) {
       if (t == row) cells[column] = text;
     });
@@ -153,7 +153,7 @@ TEST_F(DataCheck, WhatTrainRefuses) {
 }
 
 TEST_F(DataCheck, WhatTrainWarnsOf) {
-  const auto dated = [](int row, std::string date) {
+  const auto dated = [](int row, const std::string& date) {
     return daily(110, [=](int t, Cells& cells) {
       cells[0] = fmt::format("2021-01-01 {:02}:{:02}", t / 60, t % 60);
       if (t == row) cells[0] = date;
