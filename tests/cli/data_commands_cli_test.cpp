@@ -282,13 +282,13 @@ TEST_F(DataCheck, TheNextCommandCanBePasted) {
       << outcome.out;
 }
 
-// Bytes that are no text at all end in exit code 3 or 0, never in a crash. Seed 5.
+// Bytes that are no text at all end in exit code 3 or 0, never in a crash (csv_test.cpp does the same to the reader, in
+// earnest). Seed 5.
 TEST_F(DataCheck, AnyBytes) {
   std::uint64_t state = 5;
   const auto random = [&] { return state = state * 6364136223846793005u + 1442695040888963407u, state >> 40; };
-  const std::string good = daily(60);
-  for (int round = 0; round < 30; ++round) {
-    std::string text = good;
+  for (int round = 0; round < 5; ++round) {
+    std::string text = daily(60);
     for (int i = 0; i < 20; ++i) text[random() % text.size()] = static_cast<char>(random());
     write("fuzz.csv", text);
     const int code = run(words("./fuzz.csv")).code;

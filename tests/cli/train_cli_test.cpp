@@ -492,24 +492,39 @@ TEST_F(Train, AReadOnlyRunIsEnough) {
   fs::permissions(scratch_ / "run", fs::perms::owner_all);
 }
 
-TEST_F(Train, Refusals) {
-  fails(2, small("x", {"--model", "samformr"}), {"samformr", "samformer"});
-  fails(2, small("x", {"--rho", "-1"}), {"--rho"});
-  fails(2, small("x", {"--stats-mix", "1.5"}), {"--stats-mix"});
-  fails(4, small("x", {"--device", "cuda:4095"}), {"cuda"});
-  fails(4, small("x", {"--precision", "tf32"}), {"tf32"});
-  fails(4, small("x", {"--precision", "bf16"}), {"bf16", "AVX512-BF16", "baseline"},
-        {.environment = {{"SAMFORMER_MAX_ISA", "baseline"}}});
-  fails(3, small("x", {"--data", path("none.csv")}), {"none.csv"});
-  fails(3, small("x", {"--data", write("empty.csv", "")}), {"empty.csv"});
-  fails(3, small("x", {"--data", write("nan.csv", "date,a\n2020-01-01,1\n2020-01-02,NaN\n2020-01-03,2\n")}),
-        {"nan.csv:3:2"});
-  fails(3, small("x", {"--lookback", "300"}),
-        {"too few rows", "no horizon fits look-back 300", "largest look-back at horizon 6 is 274"});
-  fails(2, small("x", {"--batch", "0"}), {"--batch"});
+struct Refusal {
+  int code;
+  Words flags, parts;  // `parts` of the message
+  Surroundings surroundings = {};
+};
+class TrainRefuses : public ProgramTest, public testing::WithParamInterface<Refusal> {};
+
+TEST_P(TrainRefuses, SayingWhyAndLeavingNoFolder) {
+  const auto& [code, flags, parts, surroundings] = GetParam();
+  write("empty.csv", "");
+  write("nan.csv", "date,a\n2020-01-01,1\n2020-01-02,NaN\n2020-01-03,2\n");
+  fails(code, small("x", flags), parts, surroundings);
+  EXPECT_FALSE(exists("x"));
+}
+INSTANTIATE_TEST_SUITE_P(
+    All, TrainRefuses,
+    testing::Values(
+        Refusal{2, {"--model", "samformr"}, {"samformr", "samformer"}}, Refusal{2, {"--rho", "-1"}, {"--rho"}},
+        Refusal{2, {"--stats-mix", "1.5"}, {"--stats-mix"}}, Refusal{2, {"--batch", "0"}, {"--batch"}},
+        Refusal{4, {"--device", "cuda:4095"}, {"cuda"}}, Refusal{4, {"--precision", "tf32"}, {"tf32"}},
+        Refusal{4,
+                {"--precision", "bf16"},
+                {"bf16", "AVX512-BF16", "baseline"},
+                {.environment = {{"SAMFORMER_MAX_ISA", "baseline"}}}},
+        Refusal{3, {"--data", "./none.csv"}, {"none.csv"}}, Refusal{3, {"--data", "./empty.csv"}, {"empty.csv"}},
+        Refusal{3, {"--data", "./nan.csv"}, {"nan.csv:3:2"}},
+        Refusal{3,
+                {"--lookback", "300"},
+                {"too few rows", "no horizon fits look-back 300", "largest look-back at horizon 6 is 274"}}));
+
+TEST_F(Train, RefusesAFolderThatIsNotThereOrCannotBe) {
   fails(3, {"train", "--resume", path("nothing")}, {"nothing"});
   fails(3, {"eval", path("nothing")}, {"nothing"});
-  EXPECT_FALSE(exists("x"));
   if (geteuid() != 0) fails(7, small("../../../proc/x"), {});
 }
 
