@@ -1,5 +1,5 @@
-// For tests of trainings: the program as a child process that can be signalled, limited and fed, and small series to
-// run it on. Every wait ends: a child that takes longer than two minutes is killed and fails the test.
+// The program as a user runs it: a child process in a folder of its own that can be signalled, limited and fed, and
+// small series to run it on. Every wait ends: a child that takes longer than two minutes is killed and fails the test.
 #pragma once
 
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 #include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "model/safetensors.h"
-#include "tests/program.h"
+#include "tests/scratch_folder.h"
 
 namespace samformer {
 
@@ -35,6 +35,13 @@ inline Words operator+(Words a, const Words& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }
+
+struct Outcome {
+  int code;  // exit code; 1000 + signal where one ended it
+  std::string out, err;
+
+  Json json() const { return Json::parse(out, nullptr, false); }
+};
 
 struct Surroundings {
   std::map<std::string, std::string> environment = {};
@@ -55,7 +62,7 @@ class ProgramTest : public testing::Test {
 
   // Starts the program in the scratch folder.
   pid_t start(const Words& words, const Surroundings& s = {}) {
-    const std::string in = write("in", s.input), folder = scratch_.path().string();
+    const std::string in = s.input.empty() ? "/dev/null" : write("in", s.input), folder = scratch_.path().string();
     // Pipes rather than files: a limit on the size of files must not cut the messages.
     Pipe out, err;
     std::vector<char*> arguments{const_cast<char*>("samformer")};
@@ -119,8 +126,9 @@ class ProgramTest : public testing::Test {
     return result;
   }
 
-  // A failure: its exit code and what stderr says; stdout stays empty, with --json it is the error document.
-  void fails(int code, const Words& words, const Words& parts, const Surroundings& s = {}) {
+  // A failure: its exit code and what stderr says; stdout stays empty, with --json it is the error document. Returns
+  // what stderr says.
+  std::string fails(int code, const Words& words, const Words& parts, const Surroundings& s = {}) {
     const Outcome plain = run(words, s);
     SCOPED_TRACE(plain.err);
     EXPECT_EQ(plain.code, code);
@@ -129,9 +137,17 @@ class ProgramTest : public testing::Test {
     const Outcome json = run(words + Words{"--json"}, s);
     EXPECT_EQ(json.code, code);
     const Json result = json.json();
-    ASSERT_TRUE(result.is_object()) << json.out;
-    EXPECT_EQ(result.size(), 1u);
-    EXPECT_EQ(result.at("error").at("exit_code"), code);
+    if (!result.is_object() || result.size() != 1 || !result.contains("error")) {
+      ADD_FAILURE() << "not an error document: " << json.out;
+      return plain.err;
+    }
+    const Json& error = result.at("error");
+    EXPECT_EQ(error.at("exit_code"), code);
+    EXPECT_EQ(error.at("kind") == "usage", code == 2);
+    EXPECT_EQ(error.size(), 7u);
+    for (const char* field : {"kind", "message", "file", "line", "column", "hint"})
+      EXPECT_TRUE(error.contains(field)) << field;
+    return plain.err;
   }
 
   // Seasonal channels c0, c1, ... with reproducible noise; hourly unless `date` says otherwise.

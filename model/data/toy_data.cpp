@@ -47,7 +47,7 @@ ToySamples make_toy(ToySizes sizes, std::int64_t count, double noise, std::uint6
   out.count = count;
   out.values.resize(static_cast<std::size_t>(rows * length));
   float* values = out.values.data();
-  kernels::parallel_for<float>(rows, [=](std::int64_t r) {
+  kernels::parallel_for<float>(rows, [=, L = L, H = H](std::int64_t r) {
     float* row = values + r * length;
     normals(row, L, seed, inputs, r * L, 1);
     normals(row + L, H, seed, noises, r * H, noise);

@@ -215,7 +215,7 @@ TEST_F(AnalysisTest, TensorBoardEvents) {
     } else {
       const std::size_t tag = event.find('\x0a', event.find('\x2a'));  // the value's first field, in the summary
       const std::size_t inner = event.find('\x0a', tag + 1);
-      const auto size = static_cast<std::size_t>(event.at(inner + 1));
+      const auto size = static_cast<unsigned char>(event.at(inner + 1));
       float value = 0;
       ASSERT_EQ(event.at(inner + 2 + size), '\x15');
       std::memcpy(&value, event.data() + inner + 3 + size, 4);

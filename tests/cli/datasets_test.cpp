@@ -18,6 +18,7 @@
 #include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "tests/scratch_folder.h"
+#include "tests/shared_data.h"
 #include "tools/commands/data_fetch_command.h"
 
 namespace samformer::tools {
@@ -147,11 +148,10 @@ TEST_F(Datasets, TableIsConsistent) {
 }
 
 TEST_F(Datasets, TableAgreesWithTheVerifiedFiles) {
-  const fs::path shared = fs::path(SAMFORMER_SHARED) / "data";
-  if (!fs::exists(shared)) GTEST_SKIP() << "no shared/data beside the checkout";
+  SAMFORMER_REQUIRE_SHARED_DATA("data");
   for (const std::string name : {"ETTh1", "ETTm1", "exchange_rate"}) {
     const Dataset& dataset = *known_dataset(name);
-    const MappedFile file(shared / (name + ".csv"));
+    const MappedFile file(shared_data("data") / (name + ".csv"));
     EXPECT_EQ(file.bytes().size(), dataset.bytes);
     EXPECT_EQ(sha256(file.bytes()), dataset.sha256);
     EXPECT_EQ(std::count(file.text().begin(), file.text().end(), '\n'), dataset.rows + 1) << name;
@@ -364,9 +364,8 @@ TEST_F(Datasets, FetchCommand) {
 }
 
 TEST_F(Datasets, WhatIsThereIsNotDownloadedAgain) {
-  const fs::path shared = fs::path(SAMFORMER_SHARED) / "data/ETTh1.csv";
-  if (!fs::exists(shared)) GTEST_SKIP() << "no shared/data beside the checkout";
-  fs::copy_file(shared, cache_ / "ETTh1.csv");
+  SAMFORMER_REQUIRE_SHARED_DATA("data/ETTh1.csv");
+  fs::copy_file(shared_data("data/ETTh1.csv"), cache_ / "ETTh1.csv");
   std::ostringstream out;
   FetchOptions options{.url = "http://127.0.0.1:1/", .folder = cache_.path()};
   Console console = quiet_console();

@@ -4,48 +4,42 @@
 namespace samformer {
 namespace {
 
-class Models : public ProgramTest {
- protected:
-  struct Row {
-    std::string model;
-    std::int64_t parameters;  // at D = 3, L = 24, H = 6, d_m = 16, ff = 64
-    Words flags = {};
-  };
-  std::vector<Row> rows() const {
-    const std::int64_t head = 25 * 6, revin = 6, qkv = 3 * (24 * 16 + 16), back = 16 * 24 + 24;
-    const std::int64_t mixer = 24 * 24 + 24 + 2 * 64 * 3 + 64 + 3, norm = 2 * 3 * 24;
-    return {{"samformer", qkv + back + head + revin},
-            {"transformer", qkv + back + head + revin},
-            {"random-transformer", head},
-            {"identity", qkv / 3 + back + head + revin},
-            {"temporal", 4 * 16 * 3 + 3 * 16 + 3 + head + revin},
-            {"linear", head + revin},
-            {"sigma-reparam", qkv + back + head + revin + 4},
-            {"tsmixer", 2 * (mixer + 2 * norm) + head + revin},
-            {"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
-            {"tsmixer", mixer + norm + head + revin, {"--shared", "--norm", "layer", "--activation", "gelu"}}};
-  }
-};
+using Models = ProgramTest;
 
-TEST_F(Models, TrainEvaluatePredict) {
-  int number = 0;
-  for (const Row& row : rows()) {
-    SCOPED_TRACE(row.model);
-    const std::string folder = "run-" + std::to_string(number++);
-    const Json trained = document(small(folder, Words{"--model", row.model} + row.flags));
-    EXPECT_EQ(trained["model"], row.model);
-    EXPECT_EQ(trained["parameters"], row.parameters);
-    EXPECT_EQ(trained["weights_sha256"], hash_of(folder + "/best.safetensors"));
-    EXPECT_LT(trained["test_mse"], 1.5);
-    const Json evaluated = document({"eval", path(folder)});
-    for (const char* field : {"test_mse", "test_mae", "parameters", "weights_sha256", "per_channel", "model"}) {
-      EXPECT_EQ(evaluated[field], trained[field]) << field;
-    }
-    const Json forecast = document({"predict", path(folder)});
-    EXPECT_EQ(forecast["forecast"].size(), 6u);
-    EXPECT_GT(document({"sharpness", path(folder), "--windows", "8", "--tolerance", "1e-2"})["lambda_max"], 0);
+struct Row {
+  std::string model;
+  std::int64_t parameters;
+  Words flags = {};
+};
+class EveryModel : public ProgramTest, public testing::WithParamInterface<Row> {};
+
+TEST_P(EveryModel, TrainEvaluatePredict) {
+  const auto& [model, parameters, flags] = GetParam();
+  const Json trained = document(small("run", Words{"--model", model} + flags));
+  EXPECT_EQ(trained["model"], model);
+  EXPECT_EQ(trained["parameters"], parameters);
+  EXPECT_EQ(trained["weights_sha256"], hash_of("run/best.safetensors"));
+  EXPECT_LT(trained["test_mse"], 1.5);
+  const Json evaluated = document({"eval", path("run")});
+  for (const char* field : {"test_mse", "test_mae", "parameters", "weights_sha256", "per_channel", "model"}) {
+    EXPECT_EQ(evaluated[field], trained[field]) << field;
   }
+  EXPECT_EQ(document({"predict", path("run")})["forecast"].size(), 6u);
+  EXPECT_GT(document({"sharpness", path("run"), "--windows", "8", "--tolerance", "1e-2"})["lambda_max"], 0);
 }
+
+// Parameters at D = 3, L = 24, H = 6, d_m = 16, ff = 64.
+constexpr std::int64_t head = 25 * 6, revin = 6, qkv = 3 * (24 * 16 + 16), back = 16 * 24 + 24;
+constexpr std::int64_t mixer = 24 * 24 + 24 + 2 * 64 * 3 + 64 + 3, norm = 2 * 3 * 24;
+INSTANTIATE_TEST_SUITE_P(
+    All, EveryModel,
+    testing::Values(
+        Row{"samformer", qkv + back + head + revin}, Row{"transformer", qkv + back + head + revin},
+        Row{"random-transformer", head}, Row{"identity", qkv / 3 + back + head + revin},
+        Row{"temporal", 4 * 16 * 3 + 3 * 16 + 3 + head + revin}, Row{"linear", head + revin},
+        Row{"sigma-reparam", qkv + back + head + revin + 4}, Row{"tsmixer", 2 * (mixer + 2 * norm) + head + revin},
+        Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
+        Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--norm", "layer", "--activation", "gelu"}}));
 
 // Dropout, running averages and the averaged weights continue to the same bits.
 TEST_F(Models, TsMixerResumes) {

@@ -76,7 +76,7 @@ TEST_F(Resume, KilledAtRandomMoments) {
   for (int moment = 0; moment < 20; ++moment) {
     const std::size_t kind = static_cast<std::size_t>(moment) % kinds.size();
     const std::string folder = "killed-" + std::to_string(moment), whole = "whole-" + std::to_string(kind);
-    const double delay = seconds[kind] * std::uniform_real_distribution<double>(0, 1.2)(random);
+    const double delay = seconds[kind] * 1.2 * static_cast<double>(random()) / static_cast<double>(random.max());
     SCOPED_TRACE(fmt::format("seed {}, moment {}, {:.4f} s of {:.4f} s", seed, moment, delay, seconds[kind]));
     const pid_t child = start(longer(folder, kinds[kind]));
     std::this_thread::sleep_for(std::chrono::duration<double>(delay));

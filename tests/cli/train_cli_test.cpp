@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/bf16.h"
 #include "tests/cli_fixture.h"
+#include "tests/numeric.h"
 
 namespace samformer {
 namespace {
@@ -148,7 +149,7 @@ TEST_F(Train, FilesOfARun) {
   for (const Json& epoch : epochs) EXPECT_GE(epoch["val_mse"].get<double>(), d["val_mse"].get<double>());
   EXPECT_NE(read("run/log.txt").find("251 windows"), std::string::npos);
   // Nothing beside it: the test's own files apart.
-  EXPECT_EQ(files("."), (std::set<std::string>{"run", "small.csv", "in"}));
+  EXPECT_EQ(files("."), (std::set<std::string>{"run", "small.csv"}));
 }
 
 TEST_F(Train, TableAndNextCommand) {
@@ -491,24 +492,39 @@ TEST_F(Train, AReadOnlyRunIsEnough) {
   fs::permissions(scratch_ / "run", fs::perms::owner_all);
 }
 
-TEST_F(Train, Refusals) {
-  fails(2, small("x", {"--model", "samformr"}), {"samformr", "samformer"});
-  fails(2, small("x", {"--rho", "-1"}), {"--rho"});
-  fails(2, small("x", {"--stats-mix", "1.5"}), {"--stats-mix"});
-  fails(4, small("x", {"--device", "cuda:4095"}), {"cuda"});
-  fails(4, small("x", {"--precision", "tf32"}), {"tf32"});
-  fails(4, small("x", {"--precision", "bf16"}), {"bf16", "AVX512-BF16", "baseline"},
-        {.environment = {{"SAMFORMER_MAX_ISA", "baseline"}}});
-  fails(3, small("x", {"--data", path("none.csv")}), {"none.csv"});
-  fails(3, small("x", {"--data", write("empty.csv", "")}), {"empty.csv"});
-  fails(3, small("x", {"--data", write("nan.csv", "date,a\n2020-01-01,1\n2020-01-02,NaN\n2020-01-03,2\n")}),
-        {"nan.csv:3:2"});
-  fails(3, small("x", {"--lookback", "300"}),
-        {"too few rows", "no horizon fits look-back 300", "largest look-back at horizon 6 is 274"});
-  fails(2, small("x", {"--batch", "0"}), {"--batch"});
+struct Refusal {
+  int code;
+  Words flags, parts;  // `parts` of the message
+  Surroundings surroundings = {};
+};
+class TrainRefuses : public ProgramTest, public testing::WithParamInterface<Refusal> {};
+
+TEST_P(TrainRefuses, SayingWhyAndLeavingNoFolder) {
+  const auto& [code, flags, parts, surroundings] = GetParam();
+  write("empty.csv", "");
+  write("nan.csv", "date,a\n2020-01-01,1\n2020-01-02,NaN\n2020-01-03,2\n");
+  fails(code, small("x", flags), parts, surroundings);
+  EXPECT_FALSE(exists("x"));
+}
+INSTANTIATE_TEST_SUITE_P(
+    All, TrainRefuses,
+    testing::Values(
+        Refusal{2, {"--model", "samformr"}, {"samformr", "samformer"}}, Refusal{2, {"--rho", "-1"}, {"--rho"}},
+        Refusal{2, {"--stats-mix", "1.5"}, {"--stats-mix"}}, Refusal{2, {"--batch", "0"}, {"--batch"}},
+        Refusal{4, {"--device", "cuda:4095"}, {"cuda"}}, Refusal{4, {"--precision", "tf32"}, {"tf32"}},
+        Refusal{4,
+                {"--precision", "bf16"},
+                {"bf16", "AVX512-BF16", "baseline"},
+                {.environment = {{"SAMFORMER_MAX_ISA", "baseline"}}}},
+        Refusal{3, {"--data", "./none.csv"}, {"none.csv"}}, Refusal{3, {"--data", "./empty.csv"}, {"empty.csv"}},
+        Refusal{3, {"--data", "./nan.csv"}, {"nan.csv:3:2"}},
+        Refusal{3,
+                {"--lookback", "300"},
+                {"too few rows", "no horizon fits look-back 300", "largest look-back at horizon 6 is 274"}}));
+
+TEST_F(Train, RefusesAFolderThatIsNotThereOrCannotBe) {
   fails(3, {"train", "--resume", path("nothing")}, {"nothing"});
   fails(3, {"eval", path("nothing")}, {"nothing"});
-  EXPECT_FALSE(exists("x"));
   if (geteuid() != 0) fails(7, small("../../../proc/x"), {});
 }
 
@@ -578,103 +594,112 @@ TEST_F(Train, PrintedConfigGivesTheSameBits) {
   EXPECT_EQ(again["weights_sha256"], direct["weights_sha256"]);
 }
 
-// Each candidate is the training that its flags alone give, the lowest validation error wins, and nothing of the test
-// split reaches the choice.
-TEST_F(Train, TuneChoosesByValidationErrorAlone) {
-  std::uint64_t state = 2024;
-  // A random walk, whose last value is the best level, and a daily cycle, whose mean is.
-  const auto csv = [&](const std::string& name, bool walk, double test_scale) {
-    state = 2024;
+class Tune : public Train {
+ protected:
+  // 400 hourly rows of two channels: a random walk, whose last value is the best level, or its steps, whose mean
+  // is. Rows of the test split alone are multiplied.
+  std::string level(const std::string& name, bool walk, double test_scale = 1) {
+    const std::vector<double> noise = numeric::normals(800, 2024);
     std::string text = "date,a,b\n";
-    double level[2] = {0, 0};
+    double sum[2] = {0, 0};
     for (int t = 0; t < 400; ++t) {
       text += hourly(t);
-      for (double& v : level) {
-        state = state * 6364136223846793005u + 1442695040888963407u;
-        const double noise = static_cast<double>(state >> 40) / static_cast<double>(1 << 24) - 0.5;
-        v = walk ? v + noise : 5 * std::sin(2 * std::numbers::pi * t / 24) + noise;
+      for (int d = 0; d < 2; ++d) {
+        const double one = noise[static_cast<std::size_t>(2 * t + d)];
+        const double v = walk ? sum[d] += one : one;
         text += fmt::format(",{:.6f}", t >= 320 ? v * test_scale : v);
       }
       text += '\n';
     }
     return write(name, text);
-  };
-  const Words short_run{"train", "--lookback", "24", "--horizon", "6", "--epochs",
-                        "3",     "--patience", "0",  "--threads", "1"};
-  const auto train = [&](const std::string& out, const std::string& data, const Words& more) {
-    return document(short_run + Words{"--data", data, "--out", path(out)} + more);
-  };
-  const std::pair<std::string, std::string> candidates[] = {
-      {"mean", "0"}, {"mean", "0.5"}, {"last", "0"}, {"last", "0.25"}};
-  std::set<std::string> centers;
-  for (const bool walk : {true, false}) {
-    SCOPED_TRACE(walk);
-    const std::string kind = walk ? "walk" : "cycle", data = csv(kind + ".csv", walk, 1);
-    const Json tuned = train(kind, data, {"--tune"});
-    ASSERT_EQ(tuned["tune"]["candidates"].size(), 4u);
-    double lowest = 1e9;
-    std::string best;
-    for (std::size_t i = 0; i < 4; ++i) {
-      const auto& [center, mix] = candidates[i];
-      const std::string alone = fmt::format("{}-{}-{}", kind, center, mix);
-      const Json d = train(alone, data, {"--center", center, "--stats-mix", mix});
-      const Json& c = tuned["tune"]["candidates"][i];
-      EXPECT_EQ(c["center"], center);
-      EXPECT_EQ(c["stats_mix"], std::stod(mix));
-      EXPECT_EQ(c["val_mse"], d["val_mse"]);
-      const std::string run = fmt::format("{}/tune-{}-{}", kind, center, mix);
-      EXPECT_EQ(hash_of(run + "/best.safetensors"), d["weights_sha256"]);
-      EXPECT_FALSE(Json::parse(read(run + "/result.json")).contains("test_mse"));
-      if (d["val_mse"].get<double>() < lowest) {
-        lowest = d["val_mse"];
-        best = alone;
-      }
-    }
-    const Json winner = Json::parse(read(best + "/result.json"));
-    for (const char* field :
-         {"center", "stats_mix", "val_mse", "test_mse", "weights_sha256", "best_epoch", "per_step"}) {
-      EXPECT_EQ(tuned[field], winner[field]) << field;
-    }
-    EXPECT_EQ(read(kind + "/metrics.jsonl"), read(best + "/metrics.jsonl"));
-    centers.insert(tuned["center"]);
-    // What works on a run works with the choice.
-    EXPECT_EQ(document({"eval", path(kind)})["test_mse"], winner["test_mse"]);
-    EXPECT_EQ(document({"predict", path(kind)})["forecast"], document({"predict", path(best)})["forecast"]);
-    EXPECT_EQ(document({"train", "--resume", path(kind)}), tuned);
-    EXPECT_NE(read(kind + "/report.html")
-                  .find(fmt::format("center {}, stats-mix {} (chosen)", tuned["center"].get<std::string>(),
-                                    tuned["stats_mix"].dump())),
-              std::string::npos);
-    const std::string said = run({"train", "--resume", path(kind)}).out;
-    for (const Json& c : tuned["tune"]["candidates"]) {
-      EXPECT_NE(said.find(fmt::format("{:.5f}", c["val_mse"].get<double>())), std::string::npos) << said;
-    }
-    // More epochs: all four go on, and the choice is made anew.
-    const Json longer = document({"train", "--resume", path(kind), "--epochs", "5"});
-    const Json whole = train(kind + "-whole", data, {"--tune", "--epochs", "5"});
-    for (std::size_t i = 0; i < 4; ++i)
-      EXPECT_EQ(longer["tune"]["candidates"][i]["val_mse"], whole["tune"]["candidates"][i]["val_mse"]);
-    for (const char* field : {"center", "stats_mix", "test_mse", "weights_sha256", "epochs_run"}) {
-      EXPECT_EQ(longer[field], whole[field]) << field;
-    }
-    EXPECT_EQ(document({"eval", path(kind)})["test_mse"], longer["test_mse"]);
-    EXPECT_EQ(document({"train", "--resume", path(kind)}), longer);
-    // Another test split: the same errors, the same choice.
-    const Json other = train(kind + "-other", csv(kind + "-other.csv", walk, 3), {"--tune"});
-    EXPECT_NE(other["test_mse"], tuned["test_mse"]);
-    for (std::size_t i = 0; i < 4; ++i) {
-      EXPECT_EQ(other["tune"]["candidates"][i]["val_mse"], tuned["tune"]["candidates"][i]["val_mse"]);
-    }
-    // --overwrite takes the candidates' files along.
-    train(kind, data, {"--overwrite"});
-    EXPECT_FALSE(exists(kind + "/tune-mean-0"));
   }
-  EXPECT_EQ(centers.size(), 2u) << "the two series are to differ in their choice";
+  Json train(const std::string& out, const std::string& data, const Words& more) {
+    return document(Words{"train", "--data", data, "--out", path(out), "--lookback", "24", "--horizon", "6", "--epochs",
+                          "3", "--patience", "0", "--threads", "1"} +
+                    more);
+  }
+  static Words flags_of(const Json& candidate) {
+    return {"--center", candidate["center"], "--stats-mix", candidate["stats_mix"].dump()};
+  }
+  static void expect_equal(const Json& a, const Json& b, const Words& fields) {
+    for (const std::string& field : fields) EXPECT_EQ(a.at(field), b.at(field)) << field;
+  }
+};
+
+// The lowest validation error wins; winner and losers are the trainings that their flags alone give.
+TEST_F(Tune, TakesTheBestOfFourCandidates) {
+  const std::string data = level("walk.csv", true);
+  const Json tuned = train("tuned", data, {"--tune"});
+  std::vector<Json> candidates = tuned["tune"]["candidates"];
+  const auto center_and_mix = [](const Json& c) {
+    return c["center"].get<std::string>() + " " + c["stats_mix"].dump();
+  };
+  std::set<std::string> tried;
+  for (const Json& c : candidates) tried.insert(center_and_mix(c));
+  EXPECT_EQ(tried, (std::set<std::string>{"mean 0.0", "mean 0.5", "last 0.0", "last 0.25"}));
+  std::ranges::sort(candidates, {}, [](const Json& c) { return c["val_mse"].get<double>(); });
+  EXPECT_EQ(center_and_mix(tuned), center_and_mix(candidates[0]));
+
+  const Json winner = train("winner", data, flags_of(candidates[0]));
+  expect_equal(tuned, winner,
+               {"center", "stats_mix", "val_mse", "test_mse", "weights_sha256", "best_epoch", "per_step"});
+  EXPECT_EQ(read("tuned/metrics.jsonl"), read("winner/metrics.jsonl"));
+  EXPECT_EQ(document({"predict", path("tuned")})["forecast"], document({"predict", path("winner")})["forecast"]);
+  EXPECT_NE(read("tuned/report.html")
+                .find(fmt::format("center {}, stats-mix {} (chosen)", tuned["center"].get<std::string>(),
+                                  tuned["stats_mix"].dump())),
+            std::string::npos);
+
+  const Json loser = train("loser", data, flags_of(candidates[3]));
+  EXPECT_EQ(loser["val_mse"], candidates[3]["val_mse"]);
+  const std::string part =
+      fmt::format("tuned/tune-{}-{}", loser["center"].get<std::string>(), loser["stats_mix"].get<double>());
+  EXPECT_EQ(hash_of(part + "/best.safetensors"), loser["weights_sha256"]);
+}
+
+TEST_F(Tune, ChoosesByTheValidationErrorAlone) {
+  const Json walk = train("walk", level("walk.csv", true), {"--tune"});
+  const Json steps = train("steps", level("steps.csv", false), {"--tune"});
+  EXPECT_EQ(walk["center"], "last");
+  EXPECT_EQ(steps["center"], "mean");
+  for (const auto& part : std::filesystem::directory_iterator(path("walk"))) {
+    if (!part.is_directory()) continue;
+    EXPECT_FALSE(Json::parse(read_file(part.path() / "result.json")).contains("test_mse")) << part.path();
+  }
+  // Another test split: the same errors, the same choice.
+  const Json other = train("other", level("other.csv", true, 3), {"--tune"});
+  EXPECT_NE(other["test_mse"], walk["test_mse"]);
+  EXPECT_EQ(other["tune"], walk["tune"]);
+  EXPECT_EQ(document({"eval", path("walk")})["test_mse"], walk["test_mse"]);
+}
+
+TEST_F(Tune, ResumesAndChoosesAnewForMoreEpochs) {
+  const std::string data = level("walk.csv", true);
+  const Json tuned = train("tuned", data, {"--tune"});
+  EXPECT_EQ(document({"train", "--resume", path("tuned")}), tuned);
+  const std::string said = run({"train", "--resume", path("tuned")}).out;
+  for (const Json& c : tuned["tune"]["candidates"]) {
+    EXPECT_NE(said.find(fmt::format("{:.5f}", c["val_mse"].get<double>())), std::string::npos) << said;
+  }
+  const Json longer = document({"train", "--resume", path("tuned"), "--epochs", "5"});
+  const Json whole = train("whole", data, {"--tune", "--epochs", "5"});
+  expect_equal(longer, whole, {"center", "stats_mix", "test_mse", "weights_sha256", "epochs_run", "tune"});
+}
+
+TEST_F(Tune, OverwriteTakesTheCandidatesAlong) {
+  const std::string data = level("walk.csv", true);
+  train("run", data, {"--tune"});
+  ASSERT_TRUE(exists("run/tune-mean-0"));
+  train("run", data, {"--overwrite"});
+  EXPECT_FALSE(exists("run/tune-mean-0"));
+}
+
+TEST_F(Tune, RefusesWhatItChoosesItself) {
   fails(2, small("s", {"--tune", "--center", "last"}), {"--center"});
   fails(2, small("s", {"--tune", "--model", "random-transformer"}), {"RevIN"});
 }
 
-TEST_F(Train, TuneGoesOnAfterAnInterruption) {
+TEST_F(Tune, ResumesAfterAnInterruption) {
   const Words words = small("r", {"--tune"}) + Words{"--seeds", "1,2"};
   const Json whole = document(words);
   // As a kill between two candidates of the second seed leaves it, and one before the first's test.

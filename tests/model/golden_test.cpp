@@ -20,6 +20,7 @@
 #include "model/samformer.h"
 #include "optim/step.h"
 #include "tests/numeric.h"
+#include "tests/shared_data.h"
 
 namespace samformer {
 namespace {
@@ -42,9 +43,7 @@ constexpr Tolerance losses_tolerance{1e-11, 5e-6}, weights_tolerance{1e-11, 5e-4
 std::string data_file(const std::string& name) {
   return std::string(SAMFORMER_TEST_DATA) + "/" + name + ".safetensors";
 }
-std::string shared_file(const std::string& name) {
-  return std::string(SAMFORMER_SHARED) + "/golden/" + name + ".safetensors";
-}
+std::string shared_file(const std::string& name) { return shared_data("golden/" + name + ".safetensors").string(); }
 
 // A file's tensor as double, whatever its type.
 std::vector<double> numbers(const Safetensors& file, const std::string& name) {
@@ -64,7 +63,7 @@ struct Etth1 {
   model::Series series;
   model::Scaler scaler;
 
-  Etth1() : series(model::read_series(std::string(SAMFORMER_SHARED) + "/data/ETTh1.csv", {})) {
+  Etth1() : series(model::read_series(shared_data("data/ETTh1.csv").string(), {})) {
     scaler = model::fit_scaler(series, {0, 8640});
     for (std::size_t i = 0; i < series.values.size(); ++i) {
       const std::size_t d = i / static_cast<std::size_t>(series.rows);
@@ -236,11 +235,6 @@ const std::vector<std::string> shared_names{"samformer_low_rank_tiny",        "s
                                             "samformer_low_rank_33_channels", "samformer_full_tiny",
                                             "samformer_full_1_channel",       "samformer_full_33_channels"};
 
-#define REQUIRE_SHARED_GOLDEN()                                                                            \
-  if (!std::filesystem::exists(shared_file("samformer_full_tiny"))) {                                      \
-    GTEST_SKIP() << "the shared golden files are not here (" << shared_file("samformer_full_tiny") << ")"; \
-  }
-
 template <class T>
 void expect_golden_file(const std::string& path) {
   const Golden<T> g(path);
@@ -257,11 +251,11 @@ TEST(Golden, OwnFilesInFloat) {
   for (const std::string& name : own_names) expect_golden_file<float>(data_file(name));
 }
 TEST(Golden, SharedFilesInDouble) {
-  REQUIRE_SHARED_GOLDEN();
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   for (const std::string& name : shared_names) expect_golden_file<double>(shared_file(name));
 }
 TEST(Golden, SharedFilesInFloat) {
-  REQUIRE_SHARED_GOLDEN();
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   for (const std::string& name : shared_names) expect_golden_file<float>(shared_file(name));
 }
 
@@ -356,7 +350,7 @@ TEST(Golden, EigenvaluesOfAKnownMatrix) {
 }
 
 TEST(Golden, SharedHessians) {
-  REQUIRE_SHARED_GOLDEN();
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   for (const std::string name : {"samformer_low_rank_tiny", "samformer_full_tiny"}) {
     SCOPED_TRACE(name);
     const Golden<double> g(shared_file(name));
@@ -463,11 +457,11 @@ void expect_tiny_training() {
 }
 
 TEST(Golden, SharedTrainingInDouble) {
-  REQUIRE_SHARED_GOLDEN();
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   expect_tiny_training<double>();
 }
 TEST(Golden, SharedTrainingInFloat) {
-  REQUIRE_SHARED_GOLDEN();
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   expect_tiny_training<float>();
 }
 
@@ -499,10 +493,8 @@ void expect_etth1(const Etth1& etth1) {
 }
 
 TEST(Golden, SharedEtth1) {
-  REQUIRE_SHARED_GOLDEN();
-  if (!std::filesystem::exists(std::string(SAMFORMER_SHARED) + "/data/ETTh1.csv")) {
-    GTEST_SKIP() << "ETTh1.csv is not here";
-  }
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  SAMFORMER_REQUIRE_SHARED_DATA("data/ETTh1.csv");
   const Etth1 etth1;
   expect_etth1<double>(etth1);
   expect_etth1<float>(etth1);

@@ -17,6 +17,7 @@
 #include "optim/least_squares.h"
 #include "optim/step.h"
 #include "tests/numeric.h"
+#include "tests/shared_data.h"
 
 namespace samformer {
 namespace {
@@ -116,8 +117,7 @@ void expect_golden() {
   const double loss = exact ? 1e-11 : 2e-6, prediction = exact ? 1e-11 : 1e-5, gradient = exact ? 1e-11 : 2e-5;
   for (const bool shared : {true, false}) {
     const std::string path =
-        std::string(SAMFORMER_SHARED) + "/golden/tsmixer_" + (shared ? "shared" : "published") + "_tiny.safetensors";
-    if (!std::filesystem::exists(path)) GTEST_SKIP() << "the shared golden files are not here (" << path << ")";
+        shared_data(fmt::format("golden/tsmixer_{}_tiny.safetensors", shared ? "shared" : "published")).string();
     SCOPED_TRACE(path);
     const Golden<T> g(path, shared);
     const auto expect = [&](const std::string& name, const std::vector<T>& actual, double tolerance) {
@@ -144,8 +144,14 @@ void expect_golden() {
   }
 }
 
-TEST(TsMixerGolden, InDouble) { expect_golden<double>(); }
-TEST(TsMixerGolden, InFloat) { expect_golden<float>(); }
+TEST(TsMixerGolden, InDouble) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  expect_golden<double>();
+}
+TEST(TsMixerGolden, InFloat) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  expect_golden<float>();
+}
 
 // ---- What is not trained ------------------------------------------------------------------------------------------
 

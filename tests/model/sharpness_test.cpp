@@ -10,6 +10,7 @@
 #include "optim/analysis/lanczos.h"
 #include "optim/analysis/sharpness.h"
 #include "tests/numeric.h"
+#include "tests/shared_data.h"
 
 namespace samformer {
 namespace {
@@ -213,10 +214,9 @@ TEST(TrainingLoss, SharpnessIsTheRiseAtTheAscentPoint) {
 
 // The shared golden files: the spectrum of an independent dense Hessian in PyTorch. Windows are float here.
 TEST(TrainingLoss, SharedHessians) {
-  const std::string folder = std::string(SAMFORMER_SHARED) + "/golden/";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "the shared golden files are absent";
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
   for (const std::string name : {"samformer_low_rank_tiny", "samformer_full_tiny"}) {
-    const auto file = model::Safetensors::open(folder + name + ".safetensors");
+    const auto file = model::Safetensors::open(shared_data("golden") / (name + ".safetensors"));
     const auto size = [&](const std::string& tensor, std::size_t i) { return file.tensor(tensor).shape[i]; };
     const std::int64_t N = size("x", 0), D = size("x", 1), L = size("x", 2), H = size("y", 2);
     const Samformer net({file.has("parameter.output_projection.weight") ? Value::low_rank : Value::full, D, L, H,

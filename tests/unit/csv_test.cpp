@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "tests/shared_data.h"
 
 namespace samformer::model {
 namespace {
@@ -390,8 +391,8 @@ TEST(Csv, MutatedFilesGiveAnErrorOrASeries) {
 }
 
 TEST(Csv, RealFiles) {
-  const std::string folder = std::string(SAMFORMER_SHARED) + "/data/";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no public series at " << folder;
+  SAMFORMER_REQUIRE_SHARED_DATA("data");
+  const std::filesystem::path folder = shared_data("data");
   struct Known {
     const char *file, *step, *first, *last;
     std::int64_t rows, width;
@@ -400,7 +401,7 @@ TEST(Csv, RealFiles) {
        {Known{"ETTh1.csv", "1 hour", "2016-07-01 00:00:00", "2018-06-26 19:00:00", 17420, 7},
         Known{"ETTm1.csv", "15 minutes", "2016-07-01 00:00:00", "2018-06-26 19:45:00", 69680, 7},
         Known{"exchange_rate.csv", "1 day", "1990-01-01 00:00:00", "2010-10-10 00:00:00", 7588, 8}}) {
-    const Series series = read_series(folder + known.file, {});
+    const Series series = read_series(folder / known.file, {});
     EXPECT_EQ(series.rows, known.rows);
     EXPECT_EQ(series.width(), known.width);
     EXPECT_EQ(series.step.name(), known.step);
@@ -409,7 +410,7 @@ TEST(Csv, RealFiles) {
     EXPECT_EQ(series.channels.back(), "OT");
     EXPECT_EQ(findings(series), "") << known.file;
   }
-  EXPECT_EQ(read_series(folder + "ETTh1.csv", {}).values[1], 5.692999839782715);
+  EXPECT_EQ(read_series(folder / "ETTh1.csv", {}).values[1], 5.692999839782715);
 }
 
 }  // namespace

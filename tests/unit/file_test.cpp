@@ -209,7 +209,7 @@ TEST(FolderLock, MissingFolder) {
 
 TEST(ReadFile, ContentPipesAndRefusals) {
   const ScratchFolder folder;
-  std::string content = "a\0b\n";
+  std::string content("a\0b\n", 4);
   content += std::string(300'000, 'x');
   write_atomic(folder / "a", content);
   EXPECT_EQ(read_file(folder / "a"), content);

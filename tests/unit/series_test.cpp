@@ -14,6 +14,7 @@
 #include "core/text.h"
 #include "model/data/csv.h"
 #include "model/data/readers.h"
+#include "tests/shared_data.h"
 
 namespace samformer::model {
 namespace {
@@ -86,9 +87,8 @@ TEST(Splits, ReproduceThePapersWindows) {
 }
 
 TEST(Splits, WindowsCsvOfThePaper) {
-  const std::string path = std::string(SAMFORMER_SHARED) + "/paper/windows.csv";
-  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no table at " << path;
-  const Series table = read_series(path, {.drop = {"dataset"}, .no_date = true});
+  SAMFORMER_REQUIRE_SHARED_DATA("paper/windows.csv");
+  const Series table = read_series(shared_data("paper/windows.csv"), {.drop = {"dataset"}, .no_date = true});
   ASSERT_EQ(table.rows, 8);
   ASSERT_EQ(table.width(), 16);
   for (std::size_t i = 0; i < 8; ++i) {

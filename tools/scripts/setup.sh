@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what samformer is built with on Debian 12 or Ubuntu 24.04 (and newer), and only what is missing.
-# Quiet unless something fails. Needs root or sudo where something is missing, nothing otherwise.
+# Installs what samformer is built with on Debian 12 or Ubuntu 24.04 (and newer), and the packages that its arguments
+# name; only what is missing. Quiet unless something fails. Needs root or sudo where something is missing, nothing
+# otherwise.
 set -eu
 
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libcli11-dev nlohmann-json3-dev
-libtomlplusplus-dev libeigen3-dev libfmt-dev libssl-dev libcurl4-openssl-dev libgtest-dev"
+libtomlplusplus-dev libeigen3-dev libfmt-dev libssl-dev libcurl4-openssl-dev libgtest-dev $*"
 
 fail() {
   echo "setup: $1" >&2
