@@ -1,8 +1,9 @@
-// Owners of what kernels/gpu.h creates on a device: memory, streams, events, captured graphs, the library of products.
+// Owners of what kernels/device.h creates on a device: memory, streams, events, captured graphs, the library of
+// products.
 //
 // All move and none copies; destruction gives back. Sizes are in elements. Failures throw GpuError, whose message names
 // the call, and the kernel with its launch shape or the bytes asked for and free; on_device turns it into what the
-// program reports (exit code 4). The same source serves the GPU and the emulator (SAMFORMER_EMULATED).
+// program reports (exit code 4).
 #pragma once
 
 #include <cstdint>
@@ -10,11 +11,9 @@
 #include <utility>
 
 #include "core/error.h"
-#include "kernels/gpu.h"
+#include "kernels/device.h"
 
 namespace samformer {
-inline namespace SAMFORMER_GPU_BACKEND {
-
 // A handle that `destroy` gives back.
 template <class Handle, void (*destroy)(Handle)>
 class DeviceHandle {
@@ -36,22 +35,25 @@ class DeviceHandle {
   Handle handle_ = nullptr;
 };
 
-using DeviceStream = DeviceHandle<kernels::gpu::Stream, kernels::gpu::stream_destroy>;
-using DeviceEvent = DeviceHandle<kernels::gpu::Event, kernels::gpu::event_destroy>;
-using DeviceGraph = DeviceHandle<kernels::gpu::Graph, kernels::gpu::graph_destroy>;
-using DeviceBlas = DeviceHandle<kernels::gpu::Blas, kernels::gpu::blas_destroy>;
+using DeviceStream = DeviceHandle<kernels::Stream, kernels::stream_destroy>;
+using DeviceEvent = DeviceHandle<kernels::Event, kernels::event_destroy>;
+using DeviceGraph = DeviceHandle<kernels::Graph, kernels::graph_destroy>;
+using DeviceBlas = DeviceHandle<kernels::Blas, kernels::blas_destroy>;
 
 // What `work` puts on the stream, as one graph.
 template <class Work>
-DeviceGraph captured(const DeviceStream& stream, const Work& work) {
-  kernels::gpu::capture_begin(stream.get());
+DeviceGraph captured(kernels::Stream stream, const Work& work) {
+  kernels::capture_begin(stream);
   try {
     work();
   } catch (...) {
-    DeviceGraph(kernels::gpu::capture_end(stream.get()));  // the stream must leave its capture
+    try {  // the stream must leave its capture, which what went wrong may have ended
+      DeviceGraph(kernels::capture_end(stream));
+    } catch (const kernels::GpuError&) {
+    }
     throw;
   }
-  return DeviceGraph(kernels::gpu::capture_end(stream.get()));
+  return DeviceGraph(kernels::capture_end(stream));
 }
 
 template <class T>
@@ -59,20 +61,17 @@ class DeviceArray {
  public:
   DeviceArray() = default;
   DeviceArray(std::int64_t count, const char* name)
-      : count_(count), memory_(kernels::gpu::device_allocate(static_cast<std::size_t>(count) * sizeof(T), name)) {}
+      : count_(count), memory_(kernels::device_allocate(static_cast<std::size_t>(count) * sizeof(T), name)) {}
   T* data() const { return static_cast<T*>(memory_.get()); }
   std::int64_t count() const { return count_; }
-  void upload(std::span<const T> values, const DeviceStream& stream) const {
+  void upload(std::span<const T> values, kernels::Stream stream) const {
     check(values.size());
-    kernels::gpu::upload(memory_.get(), values.data(), values.size_bytes(), stream.get());
+    kernels::upload(memory_.get(), values.data(), values.size_bytes(), stream);
   }
   // The values are there once the stream was waited for.
-  void download(std::span<T> values, const DeviceStream& stream) const {
+  void download(std::span<T> values, kernels::Stream stream) const {
     check(values.size());
-    kernels::gpu::download(values.data(), memory_.get(), values.size_bytes(), stream.get());
-  }
-  void zero(const DeviceStream& stream) const {
-    kernels::gpu::device_zero(memory_.get(), static_cast<std::size_t>(count_) * sizeof(T), stream.get());
+    kernels::download(values.data(), memory_.get(), values.size_bytes(), stream);
   }
 
  private:
@@ -81,14 +80,14 @@ class DeviceArray {
                     count);
   }
   std::int64_t count_ = 0;
-  DeviceHandle<void*, kernels::gpu::device_free> memory_;
+  DeviceHandle<void*, kernels::device_free> memory_;
 };
 
 template <class Work>
 auto on_device(const Work& work) {
   try {
     return work();
-  } catch (const kernels::gpu::GpuError& e) {
+  } catch (const kernels::GpuError& e) {
     throw Error(Exit::device, e.what())
         .hint(
             "--device cpu computes without it; `samformer doctor` lists the devices; a smaller --batch needs less "
@@ -96,5 +95,4 @@ auto on_device(const Work& work) {
   }
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
 }  // namespace samformer

@@ -1,11 +1,14 @@
 // What operations cost, in the order in which they ran: name, begin and duration in seconds, operations, bytes (each
-// operand read once, each result written once). The tape (CPU) and a device's model fill one in while it is set.
+// operand read once, each result written once). A tape fills one in while it is set; on a device the times are those of
+// events, there after collect(). On a device every operation is a named range for profilers (NVTX) too.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "core/device_memory.h"
 
 namespace samformer {
 
@@ -32,25 +35,83 @@ struct Profile {
   std::vector<Entry> entries;
 };
 
-// Adds the time from its construction to its destruction; nothing without a profile.
+// Where the times of a tape's operations go.
+template <class On>
+struct Timer {
+  On on;
+  Profile* profile = nullptr;  // null: nowhere
+};
+template <>
+struct Timer<kernels::Cuda> {
+  kernels::Cuda on;
+  Profile* profile = nullptr;
+  struct Event {
+    std::string name;
+    Cost cost;
+    DeviceEvent begin, end;
+  };
+  std::vector<Event> events = {};
+
+  // The device must have been waited for.
+  void collect() {
+    for (std::size_t i = 0; profile && i < events.size(); ++i) {
+      const Event& e = events[i];
+      profile->entries.push_back({e.name, kernels::event_seconds(events.front().begin.get(), e.begin.get()),
+                                  kernels::event_seconds(e.begin.get(), e.end.get()), e.cost});
+    }
+    events.clear();
+  }
+};
+
+// Adds the time from its construction to its destruction.
+template <class On>
 class Stopwatch {
  public:
-  Stopwatch(Profile* profile, const char* name, Cost cost, const char* suffix = "")
-      : profile_(profile), name_(name), suffix_(suffix), cost_(cost), begin_(profile ? now() : 0) {}
+  Stopwatch(Timer<On>& timer, const char* name, Cost cost, const char* suffix = "")
+      : timer_(timer), name_(name), suffix_(suffix), cost_(cost), begin_(timer.profile ? now() : 0) {}
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
   ~Stopwatch() {
-    if (profile_) profile_->entries.push_back({std::string(name_) + suffix_, begin_, now() - begin_, cost_});
+    if (timer_.profile) {
+      timer_.profile->entries.push_back({std::string(name_) + suffix_, begin_, now() - begin_, cost_});
+    }
   }
 
  private:
   static double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   }
-  Profile* profile_;
+  Timer<On>& timer_;
   const char *name_, *suffix_;
   Cost cost_;
   double begin_;
+};
+template <>
+class Stopwatch<kernels::Cuda> {
+ public:
+  Stopwatch(Timer<kernels::Cuda>& timer, const char* name, Cost cost, const char* suffix = "") : timer_(timer) {
+    if (timer.profile) {
+      timer.events.push_back({std::string(name) + suffix, cost, DeviceEvent(kernels::event_create()),
+                              DeviceEvent(kernels::event_create())});
+      kernels::event_record(timer.events.back().begin.get(), timer.on.stream);
+    }
+    at_ = timer.events.size();
+    kernels::range_begin(name);
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() {
+    kernels::range_end();
+    if (!timer_.profile) return;
+    try {
+      kernels::event_record(timer_.events[at_ - 1].end.get(), timer_.on.stream);
+    } catch (const kernels::GpuError&) {  // the call that waits for the device reports what is wrong with it
+    }
+  }
+
+ private:
+  Timer<kernels::Cuda>& timer_;
+  std::size_t at_;
 };
 
 }  // namespace samformer

@@ -10,17 +10,43 @@
 // d. A sample is one block of work: the bits do not depend on the number of threads.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 
-#include "kernels/gemm.h"
+#include "kernels/projection.h"
 
 namespace samformer::kernels {
 
 struct AttentionShape {
   std::int64_t N, D, d_m, d_v;
 };
+
+// A device's kernels read q, k and v as columns of one matrix, v | q | k, and fold what they still lack while they
+// stage them. Which kernels, follows from the shape: fused ones, those on tensor cores (on.tf32, 64 channels and more),
+// or, for keys over 64 and for values over 16 of many channels, products with the D x D scores of each sample in
+// memory. Scalars saved for backward besides lse, and workspace of each pass.
+std::int64_t attention_saved(const Cuda& on, AttentionShape a);
+std::int64_t attention_scratch(const Cuda& on, AttentionShape a);
+std::int64_t attention_backward_scratch(const Cuda& on, AttentionShape a);
+
+// C [R][d_v] and lse [R].
+void attention(const Cuda& on, float* C, std::int64_t ldc, float* lse, const Projected<float>& q,
+               const Projected<float>& k, const Projected<float>& v, AttentionShape a, float* saved, float* scratch);
+// dq, dk [R][d_m], with one ld, and dv [R][d_v] (+)=; a device writes them, side by side as q, k and v are.
+// affine: of what it folded, two parts of row sums.
+void attention_backward(const Cuda& on, Sink<float> dq, Sink<float> dk, Sink<float> dv, AffineSink<float> affine,
+                        const float* dC, std::int64_t lddc, const float* C, std::int64_t ldc, const float* lse,
+                        const Projected<float>& q, const Projected<float>& k, const Projected<float>& v,
+                        AttentionShape a, const float* saved, float* scratch);
+
+}  // namespace samformer::kernels
+
+#ifndef __CUDACC__
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/gemm.h"
+
+namespace samformer::kernels {
 
 namespace detail {
 
@@ -53,20 +79,17 @@ inline void transpose_padded(T* to, const T* from, std::int64_t ld, std::int64_t
 
 }  // namespace detail
 
-// Scalars of workspace of the forward and of the backward pass.
-template <class T>
-constexpr std::int64_t attention_work(AttentionShape a) {
-  return a.N * a.d_m * detail::padded(a.D);
-}
-template <class T>
-constexpr std::int64_t attention_backward_work(AttentionShape a) {
+constexpr std::int64_t attention_saved(Cpu, AttentionShape) { return 0; }
+constexpr std::int64_t attention_scratch(Cpu, AttentionShape a) { return a.N * a.d_m * detail::padded(a.D); }
+constexpr std::int64_t attention_backward_scratch(Cpu, AttentionShape a) {
   return a.N * (a.d_m + a.d_v + 1) * detail::padded(a.D);
 }
 
-// C [R][d_v] and lse [R].
 template <class T>
-void attention(T* C, std::int64_t ldc, T* lse, const T* Q, const T* K, std::int64_t ld, const T* V, std::int64_t ldv,
-               AttentionShape a, T* work) {
+void attention(Cpu, T* C, std::int64_t ldc, T* lse, const Projected<T>& q, const Projected<T>& k, const Projected<T>& v,
+               AttentionShape a, T*, T* work) {
+  const T *const Q = q.p, *const K = k.p, *const V = v.p;
+  const std::int64_t ld = q.ld, ldv = v.ld;
   parallel_for<T>(a.N, [=](std::int64_t n, auto target) {
     using std::log;
     constexpr std::int64_t TI = detail::attention_queries, TJ = detail::attention_keys;
@@ -123,12 +146,19 @@ void attention(T* C, std::int64_t ldc, T* lse, const T* Q, const T* K, std::int6
   });
 }
 
-// Accumulates dQ, dK [R][d_m] (rows ldg apart) and dV [R][d_v] (ldgv).
 template <class T>
-void attention_backward(T* dQ, T* dK, std::int64_t ldg, T* dV, std::int64_t ldgv, const T* dC, std::int64_t lddc,
-                        const T* C, std::int64_t ldc, const T* lse, const T* Q, const T* K, std::int64_t ld, const T* V,
-                        std::int64_t ldv, AttentionShape a, T* work) {
+void attention_backward(Cpu, Sink<T> dq, Sink<T> dk, Sink<T> dv, AffineSink<T>, const T* dC, std::int64_t lddc,
+                        const T* C, std::int64_t ldc, const T* lse, const Projected<T>& q, const Projected<T>& k,
+                        const Projected<T>& v, AttentionShape a, const T*, T* work) {
+  const T *const Q = q.p, *const K = k.p, *const V = v.p;
+  T *const dQ = dq.data, *const dK = dk.data, *const dV = dv.data;
+  const std::int64_t ld = q.ld, ldv = v.ld, ldg = dq.ld, ldgv = dv.ld;
   parallel_for<T>(a.N, [=](std::int64_t n, auto target) {
+    for (std::int64_t r = n * a.D; r < (n + 1) * a.D; ++r) {  // what follows adds
+      if (!dq.add) std::fill_n(dQ + r * ldg, a.d_m, T{});
+      if (!dk.add) std::fill_n(dK + r * ldg, a.d_m, T{});
+      if (!dv.add) std::fill_n(dV + r * ldgv, a.d_v, T{});
+    }
     if (a.D == 1) {  // one channel: the probability is 1, Q and K have no gradient, not even rounding noise
       for (std::int64_t v = 0; v < a.d_v; ++v) dV[n * ldgv + v] += dC[n * lddc + v];
       return;
@@ -173,15 +203,5 @@ void attention_backward(T* dQ, T* dK, std::int64_t ldg, T* dV, std::int64_t ldgv
   });
 }
 
-// The probabilities themselves, A [N][D][D], from Q, K and the saved log-sum-exp: for pictures and tests.
-template <class T>
-void attention_probabilities(T* A, const T* lse, const T* Q, const T* K, std::int64_t ld, AttentionShape a) {
-  parallel_for<T>(a.N * a.D, [=](std::int64_t r) {
-    const T scale = static_cast<T>(1 / std::sqrt(double(a.d_m)));
-    for (std::int64_t j = 0; j < a.D; ++j) {
-      A[r * a.D + j] = exponential(dot(Q + r * ld, K + (r / a.D * a.D + j) * ld, a.d_m) * scale - lse[r]);
-    }
-  });
-}
-
 }  // namespace samformer::kernels
+#endif

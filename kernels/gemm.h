@@ -14,6 +14,7 @@
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/device.h"
 
 namespace samformer::kernels {
 
@@ -193,7 +194,7 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, st
   });
 }
 
-// C[M][N] += A' B for a long K: cut into parts, each thread reads whole rows of A and B, and the parts' products are
+// C[M][N] (+)= A' B for a long K: cut into parts, each thread reads whole rows of A and B, and the parts' products are
 // added up in order. `work`: gemm_parts_work scalars.
 template <class T>
 constexpr std::int64_t gemm_parts(std::int64_t K) {
@@ -205,10 +206,10 @@ constexpr std::int64_t gemm_parts_work(std::int64_t M, std::int64_t N, std::int6
 }
 template <class T, class Epilogue = NoEpilogue>
 void gemm_in_parts(std::int64_t M, std::int64_t N, std::int64_t K, const T* A, std::int64_t lda, const T* B,
-                   std::int64_t ldb, T* C, std::int64_t ldc, T* work, const Epilogue epilogue = {}) {
+                   std::int64_t ldb, Sink<T> C, T* work, const Epilogue epilogue = {}) {
   const std::int64_t parts = gemm_parts<T>(K), size = blocks_of(K, parts);
   if (parts == 1) {
-    gemm(true, false, M, N, K, A, lda, B, ldb, C, ldc, true, epilogue);
+    gemm(true, false, M, N, K, A, lda, B, ldb, C.data, C.ld, C.add, epilogue);
     return;
   }
   parallel_for<T>(parts, [=](std::int64_t part, auto target) {
@@ -219,14 +220,47 @@ void gemm_in_parts(std::int64_t M, std::int64_t N, std::int64_t K, const T* A, s
   parallel_for<T>(blocks_of(M, rows), [=](std::int64_t block) {
     const std::int64_t i = block * rows, m = std::min(rows, M - i);
     for (std::int64_t r = i; r < i + m; ++r) {
+      T* to = C.data + r * C.ld;
+      if (!C.add) std::fill_n(to, N, T{});
       for (std::int64_t part = 0; part < parts; ++part) {
         const T* from = work + (part * M + r) * N;
 #pragma omp simd
-        for (std::int64_t c = 0; c < N; ++c) C[r * ldc + c] += from[c];
+        for (std::int64_t c = 0; c < N; ++c) to[c] += from[c];
       }
     }
     epilogue(i, 0, m, N);
   });
+}
+
+// The same on either device. For dual numbers gemm is core/dual_gemm.h's, found by its arguments.
+template <class T, class Epilogue = NoEpilogue>
+void gemm(Cpu, bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K, const T* A,
+          std::int64_t lda, const T* B, std::int64_t ldb, T* C, std::int64_t ldc, bool accumulate,
+          const Epilogue epilogue = {}) {
+  gemm(transpose_a, transpose_b, M, N, K, A, lda, B, ldb, C, ldc, accumulate, epilogue);
+}
+inline void gemm(const Cuda& on, bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N, std::int64_t K,
+                 const float* A, std::int64_t lda, const float* B, std::int64_t ldb, float* C, std::int64_t ldc,
+                 bool accumulate) {
+  product(on, {transpose_a, transpose_b, M, N, K, A, lda, B, ldb, C, ldc, accumulate});
+}
+// C[M][N] (+)= A' B, K long.
+template <class T>
+void gemm_in_parts(Cpu, std::int64_t M, std::int64_t N, std::int64_t K, const T* A, std::int64_t lda, const T* B,
+                   std::int64_t ldb, Sink<T> C, T* work) {
+  gemm_in_parts(M, N, K, A, lda, B, ldb, C, work);
+}
+inline void gemm_in_parts(const Cuda& on, std::int64_t M, std::int64_t N, std::int64_t K, const float* A,
+                          std::int64_t lda, const float* B, std::int64_t ldb, Sink<float> C, float*) {
+  gemm(on, true, false, M, N, K, A, lda, B, ldb, C.data, C.ld, C.add);
+}
+template <class T>
+constexpr std::int64_t gemm_parts_work(Cpu, std::int64_t M, std::int64_t N, std::int64_t K) {
+  return gemm_parts_work<T>(M, N, K);
+}
+template <class T>
+constexpr std::int64_t gemm_parts_work(const Cuda&, std::int64_t, std::int64_t, std::int64_t) {
+  return 0;
 }
 
 }  // namespace samformer::kernels

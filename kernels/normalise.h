@@ -1,26 +1,58 @@
 // Batch and layer normalisation of samples [N][M], M = channels times steps (TSMixer, Chen et al. 2023: both normalise
 // over channels and time together):
 //
-//   y = (x - mean) rstd w + b,   rstd = 1 / sqrt(var + 1e-3)
-//   batch: mean and biased var of each of the M positions over the N samples; layer: of each sample over its M
-//   positions dx = rstd (g - avg(g) - xhat avg(g xhat)),  g = w dy,  averages over what was normalised;  dw = sum dy
-//   xhat, db = sum dy
+//   y = (x - mean) rstd w + b,   rstd = 1 / sqrt(var + 1e-3), var biased
+//   batch: mean and var of each of the M positions over the N samples
+//   layer: mean and var of each sample over its M positions
+//   dx = rstd (g - avg(g) - xhat avg(g xhat)),  g = w dy,  averages over what was normalised
+//   dw = sum dy xhat,  db = sum dy
 //
 // Outside training batch normalisation uses running averages, constants: dx = rstd w dy. A batch of one sample
 // normalises to b. Shapes: x, y [N][M]; w, b [M]; mean, rstd [M] (batch) or [N] (layer), saved for backward.
 #pragma once
 
+#include <cstdint>
+
+#include "kernels/device.h"
+
+namespace samformer::kernels {
+
+inline constexpr double norm_epsilon = 1e-3;   // Keras's
+inline constexpr double norm_momentum = 0.99;  // of the running averages
+
+// Normalises by this batch. Running averages (null: left alone) move by 1 - momentum towards it; one sample, or a
+// `progress` (null: none) with a bad pass, leaves them alone.
+void batch_norm(const Cuda& on, float* y, float* mean, float* rstd, float* running_mean, float* running_var,
+                const Progress* progress, const float* x, const float* w, const float* b, std::int64_t N,
+                std::int64_t M);
+// The same by running averages; rstd of them.
+void batch_norm_running(const Cuda& on, float* y, float* rstd, const float* running_mean, const float* running_var,
+                        const float* x, const float* w, const float* b, std::int64_t N, std::int64_t M);
+// `constant`: the statistics were running averages.
+void batch_norm_backward(const Cuda& on, Sink<float> dx, Sink<float> dw, Sink<float> db, const float* dy,
+                         const float* x, const float* mean, const float* rstd, const float* w, bool constant,
+                         std::int64_t N, std::int64_t M);
+
+// Scalars of workspace of both passes of layer norm.
+constexpr std::int64_t layer_norm_scratch(Cpu, std::int64_t, std::int64_t) { return 0; }
+std::int64_t layer_norm_scratch(const Cuda& on, std::int64_t N, std::int64_t M);
+void layer_norm(const Cuda& on, float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,
+                std::int64_t N, std::int64_t M, float* scratch);
+void layer_norm_backward(const Cuda& on, Sink<float> dx, Sink<float> dw, Sink<float> db, const float* dy,
+                         const float* x, const float* mean, const float* rstd, const float* w, std::int64_t N,
+                         std::int64_t M, float* scratch);
+
+}  // namespace samformer::kernels
+
+#ifndef __CUDACC__
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 
 namespace samformer::kernels {
 
-inline constexpr double norm_epsilon = 1e-3;    // Keras's
-inline constexpr double norm_momentum = 0.99;   // of the running averages
 inline constexpr std::int64_t norm_width = 64;  // positions of a block
 
 template <class T>
@@ -29,8 +61,8 @@ T reciprocal_root(T variance) {
   return static_cast<T>(1) / sqrt(variance + static_cast<T>(norm_epsilon));
 }
 
-// mean and rstd [M] over the samples. Running averages (null: left alone) move by 1 - momentum towards this batch; a
-// batch of one sample leaves them alone.
+namespace detail {
+
 template <class T>
 void batch_statistics(T* mean, T* rstd, T* running_mean, T* running_var, const T* x, std::int64_t N, std::int64_t M) {
   parallel_for<T>(blocks_of(M, norm_width), [=](std::int64_t block) {
@@ -61,20 +93,40 @@ void batch_statistics(T* mean, T* rstd, T* running_mean, T* running_var, const T
   });
 }
 
-// y from statistics of positions; y may be x.
 template <class T>
-void batch_norm(T* y, const T* x, const T* mean, const T* rstd, const T* w, const T* b, std::int64_t N,
-                std::int64_t M) {
+void normalise_positions(T* y, const T* x, const T* mean, const T* rstd, const T* w, const T* b, std::int64_t N,
+                         std::int64_t M) {
   parallel_for<T>(N, [=](std::int64_t i) {
 #pragma omp simd
     for (std::int64_t c = 0; c < M; ++c) y[i * M + c] = (x[i * M + c] - mean[c]) * (rstd[c] * w[c]) + b[c];
   });
 }
 
-// Accumulates dx [N][M], dw and db [M] (null: not wanted). `constant`: the statistics were running averages.
+// Sums over the samples of `total` = dy and `along` = dy xhat, to dw and db from position `first` on.
 template <class T>
-void batch_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* mean, const T* rstd, const T* w,
-                         bool constant, std::int64_t N, std::int64_t M) {
+void write_sums(Sink<T> dw, Sink<T> db, const T* along, const T* total, std::int64_t first, std::int64_t n) {
+  for (std::int64_t c = 0; db && c < n; ++c) db.data[first + c] = db.add ? db.data[first + c] + total[c] : total[c];
+  for (std::int64_t c = 0; dw && c < n; ++c) dw.data[first + c] = dw.add ? dw.data[first + c] + along[c] : along[c];
+}
+
+}  // namespace detail
+
+template <class T>
+void batch_norm(Cpu, T* y, T* mean, T* rstd, T* running_mean, T* running_var, const Progress*, const T* x, const T* w,
+                const T* b, std::int64_t N, std::int64_t M) {
+  detail::batch_statistics(mean, rstd, running_mean, running_var, x, N, M);
+  detail::normalise_positions(y, x, mean, rstd, w, b, N, M);
+}
+template <class T>
+void batch_norm_running(Cpu, T* y, T* rstd, const T* running_mean, const T* running_var, const T* x, const T* w,
+                        const T* b, std::int64_t N, std::int64_t M) {
+  for (std::int64_t i = 0; i < M; ++i) rstd[i] = reciprocal_root(running_var[i]);
+  detail::normalise_positions(y, x, running_mean, rstd, w, b, N, M);
+}
+
+template <class T>
+void batch_norm_backward(Cpu, Sink<T> dx, Sink<T> dw, Sink<T> db, const T* dy, const T* x, const T* mean, const T* rstd,
+                         const T* w, bool constant, std::int64_t N, std::int64_t M) {
   parallel_for<T>(blocks_of(M, norm_width), [=](std::int64_t block) {
     const std::int64_t first = block * norm_width, n = std::min(norm_width, M - first);
     const T share = static_cast<T>(constant ? 0.0 : 1.0 / static_cast<double>(N));
@@ -87,24 +139,22 @@ void batch_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* 
         along[c] += g[c] * ((row[c] - mean[first + c]) * rstd[first + c]);
       }
     }
-    for (std::int64_t c = 0; db && c < n; ++c) db[first + c] += total[c];
-    for (std::int64_t c = 0; dw && c < n; ++c) dw[first + c] += along[c];
+    detail::write_sums(dw, db, along, total, first, n);
     if (!dx) return;
     for (std::int64_t i = 0; i < N; ++i) {
       const T *g = dy + i * M + first, *row = x + i * M + first;
-      T* to = dx + i * M + first;
+      T* to = dx.data + i * M + first;
 #pragma omp simd
       for (std::int64_t c = 0; c < n; ++c) {
-        const T xhat = (row[c] - mean[first + c]) * rstd[first + c];
-        to[c] += rstd[first + c] * w[first + c] * (g[c] - share * (total[c] + xhat * along[c]));
+        const T xhat = (row[c] - mean[first + c]) * rstd[first + c], before = dx.add ? to[c] : T{};
+        to[c] = before + rstd[first + c] * w[first + c] * (g[c] - share * (total[c] + xhat * along[c]));
       }
     }
   });
 }
 
-// y, mean and rstd [N].
 template <class T>
-void layer_norm(T* y, T* mean, T* rstd, const T* x, const T* w, const T* b, std::int64_t N, std::int64_t M) {
+void layer_norm(Cpu, T* y, T* mean, T* rstd, const T* x, const T* w, const T* b, std::int64_t N, std::int64_t M, T*) {
   parallel_for<T>(N, [=](std::int64_t i) {
     const T* row = x + i * M;
     const T share = static_cast<T>(1.0 / static_cast<double>(M)), average = sum(row, M) * share;
@@ -119,10 +169,9 @@ void layer_norm(T* y, T* mean, T* rstd, const T* x, const T* w, const T* b, std:
   });
 }
 
-// Accumulates dx [N][M], dw and db [M] (null: not wanted).
 template <class T>
-void layer_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* mean, const T* rstd, const T* w,
-                         std::int64_t N, std::int64_t M) {
+void layer_norm_backward(Cpu, Sink<T> dx, Sink<T> dw, Sink<T> db, const T* dy, const T* x, const T* mean, const T* rstd,
+                         const T* w, std::int64_t N, std::int64_t M, T*) {
   if (dw || db) {
     parallel_for<T>(blocks_of(M, norm_width), [=](std::int64_t block) {
       const std::int64_t first = block * norm_width, n = std::min(norm_width, M - first);
@@ -135,23 +184,24 @@ void layer_norm_backward(T* dx, T* dw, T* db, const T* dy, const T* x, const T* 
           along[c] += g[c] * ((row[c] - mean[i]) * rstd[i]);
         }
       }
-      for (std::int64_t c = 0; db && c < n; ++c) db[first + c] += total[c];
-      for (std::int64_t c = 0; dw && c < n; ++c) dw[first + c] += along[c];
+      detail::write_sums(dw, db, along, total, first, n);
     });
   }
   if (!dx) return;
   parallel_for<T>(N, [=](std::int64_t i) {
     const T *g = dy + i * M, *row = x + i * M;
-    T* to = dx + i * M;
+    T* to = dx.data + i * M;
     const T average = mean[i], scale = rstd[i], share = static_cast<T>(1.0 / static_cast<double>(M));
     const T total = dot(g, w, M);
     T along{};
     for (std::int64_t c = 0; c < M; ++c) along += g[c] * w[c] * ((row[c] - average) * scale);
 #pragma omp simd
     for (std::int64_t c = 0; c < M; ++c) {
-      to[c] += scale * (g[c] * w[c] - share * (total + (row[c] - average) * scale * along));
+      const T before = dx.add ? to[c] : T{};
+      to[c] = before + scale * (g[c] * w[c] - share * (total + (row[c] - average) * scale * along));
     }
   });
 }
 
 }  // namespace samformer::kernels
+#endif

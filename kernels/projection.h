@@ -7,12 +7,74 @@
 // dP = gamma_d dZ (in place of dZ),  dW = dP' xhat + ds 1',  ds = sum beta_d dZ.
 //
 // Shapes: xhat [R][L], W [O][L], b and s [O], P, Z, dZ [R][O], gamma and beta [D] (null: none), row r = n D + d.
-// Saved for backward: xhat, s and, for dgamma, P.
+// Saved for backward: xhat, s and, for dgamma, P. On a device Z is never written: its consumers, the attention and the
+// loss, read P as Projected and leave their part of dgamma and dbeta.
 // With `halves` (float only) the two products take their operands rounded to bfloat16; the rest stays float.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
+
+#include "kernels/device.h"
+#include "kernels/revin.h"
+
+namespace samformer::kernels {
+
+// Columns of a product as their consumers read them: value[r][o] = gamma_d p[r ld + o] + beta_d s[o] + b[o]. On the CPU
+// p has it all and the rest is null; on a device gamma, beta and s are null where there is no scale and shift, and b is
+// null where p has the bias.
+template <class T>
+struct Projected {
+  const T* p = nullptr;
+  std::int64_t ld = 0;
+  const T* gamma = nullptr;  // [D]
+  const T* beta = nullptr;
+  const T* s = nullptr;
+  const T* b = nullptr;
+
+  Projected columns(std::int64_t first) const {
+    return {p + first, ld, gamma, beta, s ? s + first : nullptr, b ? b + first : nullptr};
+  }
+};
+
+// ---- a device's projection, in pieces between which cuBLAS multiplies ----------------------------------------------
+
+// Wcat [O][L] in one piece or two: `values` rows (folded weights, whose bias is there already), then `rest` ones. A
+// bias [L] may be folded into the head, the columns from `head` on: b += W bias, a rank-one term r bias' of the
+// gradient, where r is the bias gradient of the same column (output bias), or of the value column of the same step
+// (value bias).
+enum class FoldedBias { none, output, value };
+struct ProjectionWeights {
+  const float *value_weight = nullptr, *value_bias = nullptr;
+  const float *weight = nullptr, *bias = nullptr;
+  std::int64_t values = 0, rest = 0, L = 0;
+  std::int64_t head = 0;                      // the first of the forecast's columns
+  std::int64_t skip_begin = 0, skip_end = 0;  // columns whose bias has no gradient
+  FoldedBias folded = FoldedBias::none;
+  const float* folded_bias = nullptr;
+  std::int64_t columns() const { return values + rest; }
+};
+// s [O] = row sums, b [O] = biases, W bias of an output bias included.
+void weight_sums(const Cuda& on, float* s, float* b, const ProjectionWeights& w);
+// dp [R][ld] = gamma_d dz; parts [projection_parts]: by chunks of rows sum dz, sum beta_d dz.
+std::int64_t projection_parts(const Cuda& on, std::int64_t R, std::int64_t O);
+void projection_backward(const Cuda& on, float* dp, float* parts, const float* dz, std::int64_t ld, const float* gamma,
+                         const float* beta, std::int64_t N, std::int64_t D, std::int64_t O);
+// What the products leave to be done, in one launch: bias gradients; onto the pieces of dWcat, which hold dP' xhat, the
+// rank-one terms; dgamma and dbeta (null: not now) from their row sums (kernels/revin.h).
+struct ProjectionGradients {
+  float *value_weight = nullptr, *value_bias = nullptr, *weight = nullptr, *bias = nullptr;
+  float* head_bias = nullptr;  // of the folded bias's own part of b: the head's bias gradient once more
+  float *gamma = nullptr, *beta = nullptr;
+  const float* row_sums = nullptr;
+  int row_sum_parts = 0;
+};
+void finish_gradients(const Cuda& on, const ProjectionGradients& gradients, const ProjectionWeights& w,
+                      const float* parts, bool affine, std::int64_t N, std::int64_t D);
+
+}  // namespace samformer::kernels
+
+#ifndef __CUDACC__
+#include <algorithm>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
@@ -22,8 +84,8 @@ namespace samformer::kernels {
 // Z, P and s. Where gamma has no gradient, P is not needed: pass P = Z. `work`: O L scalars, for W'. `words`: with
 // halves, bf16_panel_words(O, L).
 template <class T>
-void projection(T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta, std::int64_t R,
-                std::int64_t D, std::int64_t O, std::int64_t L, T* work, Bf16Windows halves = {},
+void projection(Cpu, T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta,
+                std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L, T* work, Bf16Windows halves = {},
                 std::uint32_t* words = nullptr) {
   constexpr std::int64_t rows = 16;
   parallel_for<T>(blocks_of(O, rows), [=](std::int64_t block, auto target) {
@@ -68,11 +130,11 @@ constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O, 
   return 2 * R + 2 * O * blocks_of(R, projection_backward_rows) + O + gemm_parts_work<T>(O, L, R);
 }
 
-// Accumulates dW [O][L], db [O], dgamma and dbeta [D], each null where not wanted; scales dZ in place. Columns
-// [skip_begin, skip_end) of db stay untouched: the key bias has no gradient, a softmax row is blind to it. `words`:
-// with halves, bf16_pairs(R) O.
+// dW [O][L] and db [O] (+)=, dgamma and dbeta [D] +=, each null where not wanted; scales dZ in place. Columns
+// [skip_begin, skip_end) of db get nothing: the key bias has no gradient, a softmax row is blind to it. `words`: with
+// halves, bf16_pairs(R) O.
 template <class T>
-void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat, const T* P, const T* s,
+void projection_backward(Cpu, Sink<T> dW, Sink<T> db, T* dgamma, T* dbeta, T* dZ, const T* xhat, const T* P, const T* s,
                          const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L,
                          std::int64_t skip_begin, std::int64_t skip_end, T* work, Bf16Windows halves = {},
                          std::uint32_t* words = nullptr) {
@@ -104,10 +166,11 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
     }
   });
   std::fill(ds, ds + O, T{});
+  if (db && !db.add) std::fill(db.data, db.data + O, T{});
   for (std::int64_t block = 0; block < blocks; ++block) {
     if (db) {
-      for (std::int64_t o = 0; o < skip_begin; ++o) db[o] += bias_part[block * O + o];
-      for (std::int64_t o = skip_end; o < O; ++o) db[o] += bias_part[block * O + o];
+      for (std::int64_t o = 0; o < skip_begin; ++o) db.data[o] += bias_part[block * O + o];
+      for (std::int64_t o = skip_end; o < O; ++o) db.data[o] += bias_part[block * O + o];
     }
     for (std::int64_t o = 0; o < O; ++o) ds[o] += sum_part[block * O + o];
   }
@@ -122,17 +185,18 @@ void projection_backward(T* dW, T* db, T* dgamma, T* dbeta, T* dZ, const T* xhat
     for (std::int64_t o = i; o < i + m; ++o) {
       const T extra = ds[o];
 #pragma omp simd
-      for (std::int64_t t = j; t < j + n; ++t) dW[o * L + t] += extra;
+      for (std::int64_t t = j; t < j + n; ++t) dW.data[o * L + t] += extra;
     }
   };
   if constexpr (std::is_same_v<T, float>) {
     if (halves.rows) {
       bf16_row_pairs(words, dZ, O, R, O, O, 1);
-      bf16_gemm(O, L, R, {words, 1, O}, halves.panels, dW, L, true, finish);
+      bf16_gemm(O, L, R, {words, 1, O}, halves.panels, dW.data, L, dW.add, finish);
       return;
     }
   }
-  gemm_in_parts(O, L, R, dZ, O, xhat, L, dW, L, ds + O, finish);
+  gemm_in_parts(O, L, R, dZ, O, xhat, L, dW, ds + O, finish);
 }
 
 }  // namespace samformer::kernels
+#endif

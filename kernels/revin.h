@@ -5,20 +5,20 @@
 //
 // SAMformer applies the scale and shift after its projection (projection.h), so that xhat is a constant of the whole
 // SAM step; revin_affine is for the models that need u itself. level and sigma are constants of differentiation: their
-// tangents are dropped (`detach`). Shapes: xhat [R][L], level and sigma [R], R = N D rows, row r = n D + d; y, z
-// [R][H].
+// tangents are dropped (`detach`). Shapes: xhat [R][L], R = N D rows, row r = n D + d; y, z [R][H]. `stats`: on the CPU
+// level [R], then sigma [R]; on a device [N][channel_stride(D)][2] of level, sigma.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
-#include "kernels/cpu/parallel.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/device.h"
 
 namespace samformer::kernels {
 
 // N windows of D channels inside a channel-major series, never copied: row (n, d) starts at
-// base + d * channel_stride + starts[n]. A plain array [N][D][L] has channel_stride L and starts n D L.
+// base + d * channel_stride + starts[n]. A plain array [N][D][L] has channel_stride L and starts n D L. On a device the
+// arrays are there, and where there is a `progress` the windows are those of its batch: starts[batch * stride + n].
 template <class T>
 struct Windows {
   const T* base;
@@ -26,6 +26,8 @@ struct Windows {
   const std::int32_t* starts;
   std::int64_t N;
   std::int64_t D;
+  const Progress* progress = nullptr;
+  std::int64_t batch_stride = 0;
 
   const T* row(std::int64_t n, std::int64_t d) const { return base + d * channel_stride + starts[n]; }
 };
@@ -35,11 +37,68 @@ enum class Center { mean, last, none };
 
 inline constexpr double revin_epsilon = 1e-5;
 
-// xhat [R][L] (null: not wanted), level [R], sigma [R] from windows of length L.
+constexpr std::int64_t stats_size(Cpu, std::int64_t N, std::int64_t D) { return 2 * N * D; }
+constexpr std::int64_t stats_size(const Cuda&, std::int64_t N, std::int64_t D) {
+  return 2 * N * kernels::channel_stride(D);
+}
+
+// xhat [R][L] (the CPU's may be null: not wanted) and stats of windows of length L.
+void revin_normalise(const Cuda& on, float* xhat, float* stats, const Windows<float>& x, std::int64_t L, Center center);
+
+// The batch's means of sigma, sigma^2, level, level^2, sigma level, for statistics mixing (kernels/loss.h): on the CPU
+// [D][5], in double for float; on a device [5][channel_stride(D)].
+template <class T, class On>
+using Moment = std::conditional_t<std::is_same_v<T, float> && std::is_same_v<On, Cpu>, double, T>;
+constexpr std::int64_t moments_size(Cpu, std::int64_t D) { return 5 * D; }
+constexpr std::int64_t moments_size(const Cuda&, std::int64_t D) { return 5 * kernels::channel_stride(D); }
+void revin_moments(const Cuda& on, float* moments, const float* stats, std::int64_t N, std::int64_t D);
+
+// RevIN's learned scale and shift, [D] each; null: 1 and 0.
 template <class T>
-void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, Center center) {
+struct Affine {
+  const T* gamma = nullptr;
+  const T* beta = nullptr;
+  double guard = 0;  // added to the scale in the inverse: eps^2 in the authors' PyTorch model
+
+  T scale(std::int64_t d) const { return gamma ? gamma[d] + static_cast<T>(guard) : static_cast<T>(1); }
+  T shift(std::int64_t d) const { return beta ? beta[d] : static_cast<T>(0); }
+};
+
+// Where dgamma and dbeta go (all null: not wanted). On the CPU they are added. A device's kernels write the part of
+// each row, before the sum over n, to row_sums [2][N][channel_stride(D)]: of gamma_d, of beta_d. Several parts lie one
+// behind the other; affine_gradients adds them up.
+template <class T>
+struct AffineSink {
+  T* gamma = nullptr;
+  T* beta = nullptr;
+  T* row_sums = nullptr;
+  explicit operator bool() const { return gamma || beta || row_sums; }
+};
+constexpr std::int64_t row_sums_size(std::int64_t N, std::int64_t D) { return 2 * N * kernels::channel_stride(D); }
+void affine_gradients(const Cuda& on, float* dgamma, float* dbeta, const float* row_sums, int parts, std::int64_t N,
+                      std::int64_t D);
+
+// u [R][L] = gamma_d xhat + beta_d, and its backward for constant xhat. scratch: on the CPU 2 R scalars.
+void revin_affine(const Cuda& on, float* u, const float* xhat, const float* gamma, const float* beta, std::int64_t N,
+                  std::int64_t D, std::int64_t L);
+void revin_affine_backward(const Cuda& on, AffineSink<float> affine, const float* du, const float* xhat, std::int64_t N,
+                           std::int64_t D, std::int64_t L, float* scratch);
+
+}  // namespace samformer::kernels
+
+#ifndef __CUDACC__
+#include <algorithm>
+
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
+
+namespace samformer::kernels {
+
+template <class T>
+void revin_normalise(Cpu, T* xhat, T* stats, const Windows<T>& x, std::int64_t L, Center center) {
   constexpr std::int64_t rows = 16;
   const std::int64_t R = x.N * x.D;
+  T *const level = stats, *const sigma = stats + R;
   parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       using std::sqrt;
@@ -65,24 +124,31 @@ void revin_normalise(T* xhat, T* level, T* sigma, Windows<T> x, std::int64_t L, 
   });
 }
 
-// The backward of revin_normalise for an input that needs a gradient: dx += dxhat / sigma (level and sigma constant).
-// dx is [R][L], as xhat.
+// Adds sigma, sigma^2, level, level^2 and sigma level of N windows to totals [D][5].
 template <class T>
-void revin_normalise_backward(T* dx, const T* dxhat, const T* sigma, std::int64_t R, std::int64_t L) {
-  constexpr std::int64_t rows = 16;
-  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
-    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
-      const T scale = static_cast<T>(1) / sigma[r];
-#pragma omp simd
-      for (std::int64_t t = 0; t < L; ++t) dx[r * L + t] += dxhat[r * L + t] * scale;
+void add_moments(Moment<T, Cpu>* totals, const T* stats, std::int64_t N, std::int64_t D) {
+  const T *const level = stats, *const sigma = stats + N * D;
+  parallel_for<T>(D, [=](std::int64_t d) {
+    Moment<T, Cpu>* total = totals + d * 5;
+    for (std::int64_t n = 0; n < N; ++n) {
+      const Moment<T, Cpu> s = sigma[n * D + d], m = level[n * D + d];
+      const Moment<T, Cpu> own[5] = {s, s * s, m, m * m, s * m};
+      for (int k = 0; k < 5; ++k) total[k] += own[k];
     }
   });
 }
-
-// u [R][L] = gamma_d xhat + beta_d.
 template <class T>
-void revin_affine(T* u, const T* xhat, const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t L) {
+void revin_moments(Cpu, Moment<T, Cpu>* moments, const T* stats, std::int64_t N, std::int64_t D) {
+  std::fill(moments, moments + 5 * D, Moment<T, Cpu>{});
+  add_moments(moments, stats, N, D);
+  for (std::int64_t k = 0; k < 5 * D; ++k) moments[k] /= static_cast<Moment<T, Cpu>>(N);
+}
+
+template <class T>
+void revin_affine(Cpu, T* u, const T* xhat, const T* gamma, const T* beta, std::int64_t N, std::int64_t D,
+                  std::int64_t L) {
   constexpr std::int64_t rows = 16;
+  const std::int64_t R = N * D;
   parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       const T scale = gamma[r % D], shift = beta[r % D];
@@ -92,12 +158,11 @@ void revin_affine(T* u, const T* xhat, const T* gamma, const T* beta, std::int64
   });
 }
 
-// Backward of revin_affine for constant xhat: dgamma and dbeta [D] (each null where not wanted) accumulate. `work`: 2 R
-// scalars.
 template <class T>
-void revin_affine_backward(T* dgamma, T* dbeta, const T* du, const T* xhat, std::int64_t R, std::int64_t D,
+void revin_affine_backward(Cpu, AffineSink<T> affine, const T* du, const T* xhat, std::int64_t N, std::int64_t D,
                            std::int64_t L, T* work) {
   constexpr std::int64_t rows = 16;
+  const std::int64_t R = N * D;
   parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
     for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
       work[r] = dot(du + r * L, xhat + r * L, L);
@@ -105,61 +170,10 @@ void revin_affine_backward(T* dgamma, T* dbeta, const T* du, const T* xhat, std:
     }
   });
   for (std::int64_t r = 0; r < R; ++r) {
-    if (dgamma) dgamma[r % D] += work[r];
-    if (dbeta) dbeta[r % D] += work[R + r];
-  }
-}
-
-// RevIN's learned scale and shift, [D] each, as the inverse uses them; null pointers: none.
-template <class T>
-struct Affine {
-  const T* gamma = nullptr;
-  const T* beta = nullptr;
-  double guard = 0;  // added to the scale in the inverse: eps^2 in the authors' PyTorch model
-
-  T scale(std::int64_t d) const { return gamma ? gamma[d] + static_cast<T>(guard) : static_cast<T>(1); }
-  T shift(std::int64_t d) const { return beta ? beta[d] : static_cast<T>(0); }
-};
-
-// y[r][h] = (z[r][h] - beta) / (gamma + guard) sigma[r] + level[r]; z and y may have wider rows (ldz, ldy).
-template <class T>
-void revin_inverse(T* y, std::int64_t ldy, const T* z, std::int64_t ldz, const T* level, const T* sigma,
-                   Affine<T> affine, std::int64_t R, std::int64_t D, std::int64_t H) {
-  constexpr std::int64_t rows = 16;
-  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
-    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
-      const T factor = sigma[r] / affine.scale(r % D), shift = affine.shift(r % D), base = level[r];
-#pragma omp simd
-      for (std::int64_t h = 0; h < H; ++h) y[r * ldy + h] = (z[r * ldz + h] - shift) * factor + base;
-    }
-  });
-}
-
-// Backward of revin_inverse: dz += dy sigma / scale; dgamma and dbeta [D] (each null where not wanted) accumulate.
-// `work`: 2 R scalars.
-template <class T>
-void revin_inverse_backward(T* dz, std::int64_t lddz, T* dgamma, T* dbeta, const T* dy, std::int64_t ldy, const T* z,
-                            std::int64_t ldz, const T* sigma, Affine<T> affine, std::int64_t R, std::int64_t D,
-                            std::int64_t H, T* work) {
-  constexpr std::int64_t rows = 16;
-  parallel_for<T>(blocks_of(R, rows), [=](std::int64_t block) {
-    for (std::int64_t r = block * rows; r < std::min(R, (block + 1) * rows); ++r) {
-      const T scale = affine.scale(r % D), shift = affine.shift(r % D), factor = sigma[r] / scale;
-      T total{}, weighted{};
-      for (std::int64_t h = 0; h < H; ++h) {
-        const T g = dy[r * ldy + h] * factor;
-        dz[r * lddz + h] += g;
-        total += g;
-        weighted += g * (z[r * ldz + h] - shift);
-      }
-      work[r] = total;
-      work[R + r] = weighted / scale;
-    }
-  });
-  for (std::int64_t r = 0; r < R; ++r) {
-    if (dbeta) dbeta[r % D] -= work[r];
-    if (dgamma) dgamma[r % D] -= work[R + r];
+    if (affine.gamma) affine.gamma[r % D] += work[r];
+    if (affine.beta) affine.beta[r % D] += work[R + r];
   }
 }
 
 }  // namespace samformer::kernels
+#endif

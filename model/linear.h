@@ -32,13 +32,15 @@ class Linear {
     if (head == HeadInit::as_init) draw_dense(weights, table_, "linear_forecaster", seed, init);
     affine_.initialise(weights);
   }
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass&) const {
-    check_windows("linear", input, shape_.D, shape_.L);
-    const SlabVars<T> slab(tape, table_, weights, gradients);
-    const AffineVars<T> affine = affine_.vars(tape, slab);
-    const Var<T> weight = slab(head_.weight, Shape{head_.out, head_.in}), bias = slab(head_.bias, Shape{head_.out});
-    return {project(input, weight, bias, affine), affine};
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        const Pass&) const {
+    const std::int64_t N = check_windows("linear", input, shape_.D, shape_.L);
+    const SlabVars<T, On> slab(tape, table_, weights, gradients);
+    const AffineVars<T, On> affine = affine_.vars(slab, N);
+    ProjectionInput<T, On> w;
+    w.weight = slab.weight(head_), w.bias = slab.bias(head_);
+    return {project(input, w, affine).rest, affine};
   }
 
  private:

@@ -2,10 +2,11 @@
 // their initial weights. A network has
 //
 //   shape() with D, L, H     parameters()     has_revin()     initialise(weights, seed, init, head)
-//   forward(tape, weights, gradients, input, pass) for float, double and Dual<double>
+//   forward(tape, weights, gradients, input, pass) for every tape (SAMFORMER_FOR_EACH_TAPE)
 //
 // and is one of the alternatives of model/registry.h. `weights` and `gradients` are slabs; without gradients nothing is
-// differentiated. A training pass may write to the slab's tensors that are not trained (running averages).
+// differentiated. A training pass may write to the slab's tensors that are not trained (running averages). Slabs lie
+// where the tape computes.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +27,16 @@ struct Pass {
   std::uint64_t seed = 0;
   std::int64_t step = 0;
   int number = 0;
+  const kernels::Progress* progress = nullptr;  // on a device: whose step is taken instead
 };
 
-// What the forecast's loss and inverse need besides z.
-template <class T>
+// What the forecast's loss and inverse need.
+template <class T, class On = Cpu>
 struct Output {
-  Var<T> z;  // [R, H], before RevIN's inverse
-  AffineVars<T> affine;
-  Var<T> q = {}, k = {};  // [R, d_m]; of no tape where there is no channel attention
-  Tensor<T> lse = {};     // [R]: with q and k, the attention map
+  Projected<T, On> z;  // [R, H], before RevIN's inverse
+  AffineVars<T, On> affine;
+  Projected<T, On> q = {}, k = {};  // [R, d_m]; of no tape where there is no channel attention
+  Tensor<T> lse = {};               // [R]: with q and k, the attention map
 };
 
 // A linear layer's tensors `name`.weight [out, in] and `name`.bias [out].
@@ -60,31 +62,35 @@ void draw_dense(float* weights, const ParameterTable& table, std::string_view na
 double keras_attention_limit(std::int64_t in, std::int64_t out);
 
 // A slab as values of a tape: leaves where gradients are wanted and the tensor is trained, else constants.
-template <class T>
+template <class T, class On>
 class SlabVars {
  public:
-  SlabVars(Tape<T>& tape, const ParameterTable& table, T* weights, T* gradients)
+  SlabVars(Tape<T, On>& tape, const ParameterTable& table, T* weights, T* gradients)
       : tape_(&tape), weights_(weights), gradients_(gradients), trained_(table.trained_size()) {}
 
-  Var<T> operator()(std::int64_t offset, Shape shape) const {
-    const Tensor<T> w = tensor(offset, shape);
-    if (!gradients_ || offset >= trained_) return tape_->constant(w);
-    return tape_->leaf(w, Tensor<T>(gradients_ + offset, shape));
+  Var<T, On> operator()(std::int64_t offset, Shape shape) const {
+    if (!gradients_ || offset >= trained_) return constant(offset, shape);
+    return tape_->leaf(tensor(offset, shape), Tensor<T>(gradients_ + offset, shape));
   }
+  Var<T, On> constant(std::int64_t offset, Shape shape) const { return tape_->constant(tensor(offset, shape)); }
   Tensor<T> tensor(std::int64_t offset, Shape shape) const { return {weights_ + offset, shape}; }
-  // x W' + b.
-  Var<T> apply(const Dense& layer, Var<T> x) const {
-    return linear(x, (*this)(layer.weight, Shape{layer.out, layer.in}), (*this)(layer.bias, Shape{layer.out}));
+  Var<T, On> weight(const Dense& layer) const { return (*this)(layer.weight, Shape{layer.out, layer.in}); }
+  Var<T, On> bias(const Dense& layer) const { return (*this)(layer.bias, Shape{layer.out}); }
+  // As layers() wants it. A key's bias has no gradient, a softmax row is blind to it: its slot stays zero.
+  Layer<T, On> layer(const Dense& dense, std::int64_t column = 0, bool key = false) const {
+    return {weight(dense), key ? constant(dense.bias, Shape{dense.out}) : bias(dense), column};
   }
+  // x W' + b, its bias left to the loss where a device does so.
+  Projected<T, On> head(const Dense& dense, Var<T, On> x) const { return layers(x, {layer(dense)}); }
 
  private:
-  Tape<T>* tape_;
+  Tape<T, On>* tape_;
   T* weights_;
   T* gradients_;
   std::int64_t trained_;
 };
 
-// RevIN's scale and shift [D] in a slab. Without RevIN the network is the same with constants 1 and 0.
+// RevIN's scale and shift [D] in a slab; `learned` false: there is no RevIN.
 struct RevinAffine {
   bool learned = true;
   std::int64_t D = 0;
@@ -93,29 +99,31 @@ struct RevinAffine {
   RevinAffine() = default;
   RevinAffine(ParameterTable& table, std::int64_t D, bool learned);
   void initialise(float* weights) const;
-  template <class T>
-  AffineVars<T> vars(Tape<T>& tape, const SlabVars<T>& slab) const {
-    if (learned) return {slab(gamma, Shape{D}), slab(beta, Shape{D})};
-    const Tensor<T> one = tape.arena().template tensor<T>(Shape{D}), zero = tape.arena().template tensor<T>(Shape{D});
-    one.fill(static_cast<T>(1));
-    zero.fill(T{});
-    return {tape.constant(one), tape.constant(zero)};
+  template <class T, class On>
+  AffineVars<T, On> vars(const SlabVars<T, On>& slab, std::int64_t N) const {
+    if (!learned) return {};
+    return affine_vars(slab(gamma, Shape{D}), slab(beta, Shape{D}), 0, N);
   }
   // The windows [R, L] with scale and shift.
-  template <class T>
-  Var<T> apply(const Normalised<T>& input, AffineVars<T> affine) const {
-    const Var<T> u = learned ? revin_affine(input.xhat, affine) : input.xhat;
-    return rows(u, 0, u.value().rows());
+  template <class T, class On>
+  Var<T, On> apply(const Normalised<T, On>& input, const AffineVars<T, On>& affine) const {
+    const Var<T, On> u = learned ? revin_affine(input.xhat, affine) : input.xhat;
+    return u.tape->part(u, Tape<T, On>::Axis::rows, 0, u.value().rows(),
+                        Tensor<T>(u.value().data, Shape{u.value().rows(), u.value().cols()}));
   }
 };
 
 // Throws unless the windows are [N, D, L]; returns N.
-template <class T>
-std::int64_t check_windows(const char* network, const Normalised<T>& input, std::int64_t D, std::int64_t L) {
+template <class T, class On>
+std::int64_t check_windows(const char* network, const Normalised<T, On>& input, std::int64_t D, std::int64_t L) {
   const Shape shape = input.xhat.value().shape;
   SAMFORMER_CHECK(shape.rank() == 3 && shape[1] == D && shape[2] == L, "{}: windows [N, {}, {}] expected, found {}",
                   network, D, L, shape.to_string());
   return shape[0];
 }
+
+// Explicit instantiations of a network's forward for every tape.
+#define SAMFORMER_INSTANTIATE_FORWARD(Network, T, On) \
+  template Output<T, On> Network::forward(Tape<T, On>&, T*, T*, const Normalised<T, On>&, const Pass&) const;
 
 }  // namespace samformer::model

@@ -4,6 +4,7 @@
 // Errors: Exit::usage for an unknown name, naming the nearest.
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <span>
@@ -47,13 +48,19 @@ class Model {
   bool only_projects() const {
     return std::holds_alternative<Samformer>(network_) || std::holds_alternative<Linear>(network_);
   }
+  // Rows of the widest matrices for each window: those of the steps, where it mixes channels.
+  std::int64_t rows_per_window() const {
+    const bool by_steps = std::holds_alternative<Temporal>(network_) || std::holds_alternative<TsMixer>(network_);
+    return by_steps ? std::max(shape().D, shape().L) : shape().D;
+  }
   // How the network's windows are normalised, `center` being what was asked for.
   kernels::Center center(kernels::Center center) const { return has_revin() ? center : kernels::Center::none; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
     std::visit([&](const auto& n) { n.initialise(weights, seed, init, head); }, network_);
   }
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass& pass) const {
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        const Pass& pass) const {
     return std::visit([&](const auto& n) { return n.forward(tape, weights, gradients, input, pass); }, network_);
   }
 

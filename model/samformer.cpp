@@ -9,13 +9,15 @@
 namespace samformer::model {
 namespace {
 
+constexpr double authors_guard = 1e-10;  // eps^2, which the authors' PyTorch module adds to RevIN's scale
+
 // One channel: attention is the identity, so z is linear in gamma, beta and the biases of V, O and F together, and the
 // forecast (z - beta) / gamma does not change when all of them are scaled. Euler's identity gives gamma's gradient from
 // the others'; the direct sums of projection and inverse cancel to less than float can hold. Called before any of them
-// is used, so that its backward comes last.
-void one_channel_scale(AffineVars<float> affine, std::array<Var<float>, 3> biases, std::size_t count) {
+// is used, so that its backward comes last. On a device the sums stay as they are.
+void one_channel_scale(const AffineVars<float>& affine, std::array<Var<float>, 3> biases, std::size_t count) {
   if (!affine.gamma.needs_gradient()) return;
-  affine.gamma.tape->record(affine.gamma.value(), {affine.gamma}, [=](Var<float>) {
+  affine.gamma.tape->at_the_end({affine.gamma}, [=](Backward<float, Cpu>& g) {
     const auto along = [](Var<float> v) {
       double total = 0;
       for (std::int64_t i = 0; i < v.value().count(); ++i) {
@@ -25,7 +27,8 @@ void one_channel_scale(AffineVars<float> affine, std::array<Var<float>, 3> biase
     };
     double total = along(affine.beta);
     for (std::size_t i = 0; i < count; ++i) total += along(biases[i]);
-    affine.gamma.gradient().data[0] = static_cast<float>(-total / static_cast<double>(affine.gamma.value().data[0]));
+    const float scale = affine.gamma.value().data[0];
+    *g.onto(affine.gamma) = static_cast<float>(-total / static_cast<double>(scale));
   });
 }
 
@@ -73,67 +76,56 @@ Association Samformer::association(std::int64_t R) const {
   return folded <= direct ? Association::folded : Association::direct;
 }
 
-template <class T>
-Output<T> Samformer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input,
-                             Association order) const {
+template <class T, class On>
+Output<T, On> Samformer::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                                 Association order) const {
   const auto [value, D, L, H, d_m] = shape_;
-  const Tensor<T> x = input.xhat.value();
-  SAMFORMER_CHECK(x.shape.rank() == 3 && x.shape[1] == D && x.shape[2] == L,
-                  "samformer: windows [N, {}, {}] expected, found {}", D, L, x.shape.to_string());
-  const auto parameter = [&](std::int64_t offset, Shape shape) {
-    const Tensor<T> w(weights + offset, shape);
-    return gradients ? tape.leaf(w, Tensor<T>(gradients + offset, shape)) : tape.constant(w);
-  };
-  const bool low_rank = value == Value::low_rank;
+  const std::int64_t N = check_windows("samformer", input, D, L);
+  const SlabVars<T, On> slab(tape, table_, weights, gradients);
+  const bool low_rank = value == Value::low_rank, folded = order == Association::folded;
   const std::int64_t d_v = low_rank ? d_m : L;
-  const Var<T> all_weights = parameter(weights_, Shape{d_v + 2 * d_m + H, L});
-  const Var<T> all_biases = parameter(biases_, Shape{1, d_v + 2 * d_m + H});
-  const AffineVars<T> affine{parameter(gamma_, Shape{D}), parameter(beta_, Shape{D}), low_rank ? 0 : 1e-10};
-  const Var<T> head = rows(all_weights, d_v + 2 * d_m, H);
-  const Var<T> value_bias = columns(all_biases, 0, d_v);
-  Var<T> output_weight, output_bias;
-  if (low_rank) {
-    output_weight = parameter(output_weight_, Shape{L, d_m});
-    output_bias = parameter(output_bias_, Shape{1, L});
-  }
-  if constexpr (std::is_same_v<T, float>) {
+  const Var<T, On> all_weights = slab(weights_, Shape{d_v + 2 * d_m + H, L});
+  const Var<T, On> all_biases = slab(biases_, Shape{1, d_v + 2 * d_m + H});
+  const AffineVars<T, On> affine =
+      affine_vars(slab(gamma_, Shape{D}), slab(beta_, Shape{D}), low_rank ? 0 : authors_guard, N);
+  const Var<T, On> head = rows(all_weights, d_v + 2 * d_m, H);
+  const Var<T, On> value_bias = columns(all_biases, 0, d_v);
+  Var<T, On> output_weight, output_bias;
+  if (low_rank) output_weight = slab(output_weight_, Shape{L, d_m}), output_bias = slab(output_bias_, Shape{1, L});
+  if constexpr (std::is_same_v<T, float> && std::is_same_v<On, Cpu>) {
     const Var<T> head_bias = columns(all_biases, d_v + 2 * d_m, H);
     if (D == 1)
       one_channel_scale(affine, {value_bias, head_bias, low_rank ? output_bias : value_bias}, low_rank ? 3 : 2);
   }
-  const bool folded = order == Association::folded;
 
-  // z = [V | Q | K | F], without V where the value weights are folded into the head first.
-  const bool separate_values = !low_rank && folded;
-  const std::int64_t first = separate_values ? d_v : 0, at = d_v - first;  // columns left out, column of Q
-  const Var<T> bias_used = columns(all_biases, first, 2 * d_m + H + at);
-  Composed<T> composed;
-  if (folded) {
-    composed = compose(head, low_rank ? output_weight : rows(all_weights, 0, L), low_rank ? output_bias : value_bias);
-  }
-  const Var<T> bias =
-      low_rank ? add_at(bias_used, folded ? composed.bias : linear(output_bias, head), at + 2 * d_m) : bias_used;
-  const Var<T> z = project(input, rows(all_weights, first, 2 * d_m + H + at), bias, affine, at + d_m, at + 2 * d_m);
-  Output<T> out{columns(z, at + 2 * d_m, H), affine, columns(z, at, d_m), columns(z, at + d_m, d_m), {}};
-  const Var<T> v = separate_values ? project(input, composed.weight, composed.bias, affine) : columns(z, 0, d_v);
-  const Var<T> context = channel_attention(out.q, out.k, v, D, &out.lse);
-  if (separate_values) {
-    out.z = add_in_place(out.z, context);
-  } else if (low_rank && folded) {
-    out.z = add_linear(out.z, context, composed.weight);
+  // z = [V | Q | K | F]; where the value weights are folded into the head first, V comes from those.
+  const bool fold_values = !low_rank && folded;
+  const std::int64_t first = fold_values ? d_v : 0, at = d_v - first;  // columns left out, column of Q
+  ProjectionInput<T, On> w;
+  if (fold_values) w.values = compose(head, rows(all_weights, 0, L), value_bias, true);
+  if (low_rank && folded) w.head_bias = compose(head, output_weight, output_bias, false);
+  if (low_rank && !folded) w.head_bias.bias = linear(output_bias, head);
+  w.weight = rows(all_weights, first, 2 * d_m + H + at), w.bias = columns(all_biases, first, 2 * d_m + H + at);
+  w.head = at + 2 * d_m, w.skip_begin = at + d_m, w.skip_end = at + 2 * d_m;
+  const Projection<T, On> p = project(input, w, affine);
+  const Projected<T, On>& z = p.rest;
+  Output<T, On> out{z.columns(at + 2 * d_m, H), affine, z.columns(at, d_m), z.columns(at + d_m, d_m), {}};
+  const Var<T, On> context = channel_attention(out.q, out.k, fold_values ? p.values : z.columns(0, d_v), D, &out.lse);
+  if (fold_values) {
+    out.z = add_term(out.z, context);
   } else if (low_rank) {
-    out.z = add_linear(out.z, linear(context, output_weight), head);
+    out.z = folded ? add_linear(out.z, context, w.head_bias.weight)
+                   : add_linear(out.z, linear(context, output_weight), head);
   } else {
     out.z = add_linear(out.z, context, head);
   }
   return out;
 }
 
-template Output<float> Samformer::forward(Tape<float>&, float*, float*, const Normalised<float>&, Association) const;
-template Output<double> Samformer::forward(Tape<double>&, double*, double*, const Normalised<double>&,
-                                           Association) const;
-template Output<Dual<double>> Samformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
-                                                 const Normalised<Dual<double>>&, Association) const;
+#define INSTANTIATE(T, On) \
+  template Output<T, On> Samformer::forward(Tape<T, On>&, T*, T*, const Normalised<T, On>&, Association) const;
+SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
+#undef INSTANTIATE
 
 ModelRow samformer_row() {
   return {.name = "samformer",

@@ -43,16 +43,19 @@ class Samformer {
   // Fills a slab (gaps zero). keras: sqrt(6 / (L + L d_m)) for W_Q, W_K, W_V, what the authors' TensorFlow code gets.
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
 
-  // The order with fewer multiplications for R rows, forward and backward.
+  // The order with fewer multiplications for R rows, forward and backward. A device has the folded one alone.
   Association association(std::int64_t R) const;
 
-  // T: float, double, Dual<double>. `gradients` null: nothing is differentiated. Both slabs have
-  // parameters().slab_size() elements.
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, Association order) const;
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass&) const {
-    return forward(tape, weights, gradients, input, association(input.xhat.value().rows()));
+  // `gradients` null: nothing is differentiated. Both slabs have parameters().slab_size() elements.
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        Association order) const;
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        const Pass&) const {
+    const bool device = std::is_same_v<On, Cuda>;
+    return forward(tape, weights, gradients, input,
+                   device ? Association::folded : association(input.xhat.value().rows()));
   }
 
  private:

@@ -28,25 +28,24 @@ void Temporal::initialise(float* weights, std::uint64_t seed, Init init, HeadIni
   affine_.initialise(weights);
 }
 
-template <class T>
-Output<T> Temporal::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass&) const {
-  const std::int64_t N = check_windows("temporal", input, shape_.D, shape_.L);
-  const SlabVars<T> slab(tape, table_, weights, gradients);
-  const AffineVars<T> affine = affine_.vars(tape, slab);
-  const Var<T> u = affine_.apply(input, affine), steps = transpose(u, N);  // [N D, L], [N L, D]
-  const Var<T> q = slab.apply(layers_.queries, steps);
-  // The key bias has no gradient, a softmax row is blind to it: its slot, a leaf's, stays zero.
-  const Var<T> k = linear(steps, slab(layers_.keys.weight, Shape{layers_.keys.out, layers_.keys.in}),
-                          tape.constant(slab(layers_.keys.bias, Shape{layers_.keys.out}).value()));
-  const Var<T> context = channel_attention(q, k, slab.apply(layers_.values, steps), shape_.L);
-  return {slab.apply(head_, u + transpose(slab.apply(output_, context), N)), affine};
+template <class T, class On>
+Output<T, On> Temporal::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                                const Pass&) const {
+  const std::int64_t N = check_windows("temporal", input, shape_.D, shape_.L), d_m = shape_.d_m;
+  const SlabVars<T, On> slab(tape, table_, weights, gradients);
+  const AffineVars<T, On> affine = affine_.vars(slab, N);
+  const Var<T, On> u = affine_.apply(input, affine), steps = transpose(u, N);  // [N D, L], [N L, D]
+  const Projected<T, On> p = layers(
+      steps, {slab.layer(layers_.queries, d_m), slab.layer(layers_.keys, 2 * d_m, true), slab.layer(layers_.values)});
+  const Var<T, On> context =
+      channel_attention(p.columns(d_m, d_m), p.columns(2 * d_m, d_m), p.columns(0, d_m), shape_.L);
+  const Var<T, On> o = linear(context, slab.weight(output_), slab.bias(output_));
+  return {slab.head(head_, transpose(o, N, u)), affine};
 }
 
-template Output<float> Temporal::forward(Tape<float>&, float*, float*, const Normalised<float>&, const Pass&) const;
-template Output<double> Temporal::forward(Tape<double>&, double*, double*, const Normalised<double>&,
-                                          const Pass&) const;
-template Output<Dual<double>> Temporal::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
-                                                const Normalised<Dual<double>>&, const Pass&) const;
+#define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(Temporal, T, On)
+SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
+#undef INSTANTIATE
 
 ModelRow temporal_row() {
   return {.name = "temporal",

@@ -1,9 +1,9 @@
 // Temporal attention: SAMformer's network with its attention over the L steps instead of the D channels,
 //
-//   f(X) = [X + (A(X) X' W_V W_O)'] W,   A(X) = softmax(X' W_Q W_K' X / sqrt(d_m)) in R^{L x L},   biases on every
+//   f(X) = [X + (A(X) X' W_V W_O)'] W,   A(X) = softmax(X' W_Q W_K' X / sqrt(d_m)) in R^{L x L}
 //
-// product, inside RevIN. Shapes: W_Q, W_K, W_V [d_m, D], W_O [D, d_m], W [H, L]; tensors are named as SAMformer's.
-// Trained parameters: 4 d_m D + 3 d_m + 3 D + (L + 1) H.
+// with biases on every product, inside RevIN. Shapes: W_Q, W_K, W_V [d_m, D], W_O [D, d_m], W [H, L]; tensors are named
+// as SAMformer's. Trained parameters: 4 d_m D + 3 d_m + 3 D + (L + 1) H.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,9 @@ class Temporal {
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass& pass) const;
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        const Pass& pass) const;
 
  private:
   TemporalShape shape_;

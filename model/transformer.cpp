@@ -47,36 +47,37 @@ void Transformer::initialise(float* weights, std::uint64_t seed, Init init, Head
   }
 }
 
-template <class T>
-Output<T> Transformer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass&) const {
-  const auto [D, L, H, d_m, attention, revin] = shape_;
-  check_windows("transformer", input, D, L);
-  const SlabVars<T> slab(tape, table_, weights, gradients);
-  const AffineVars<T> affine = affine_.vars(tape, slab);
-  const Var<T> u = affine_.apply(input, affine);
-  const auto weight = [&](const Dense& layer, std::size_t gain) {
-    const Var<T> w = slab(layer.weight, Shape{layer.out, layer.in});
-    return shape_.attention == Attention::sigma_reparam ? spectral_reparam(w, slab(gains_[gain], Shape{1})) : w;
-  };
-  const auto bias = [&](const Dense& layer) { return slab(layer.bias, Shape{layer.out}); };
-
-  Output<T> out{{}, affine};
-  Var<T> context = linear(u, weight(layers_.values, 2), bias(layers_.values));
-  if (attention != Attention::identity) {
-    out.q = linear(u, weight(layers_.queries, 0), bias(layers_.queries));
-    // The key bias has no gradient, a softmax row is blind to it: its slot, a leaf's, stays zero.
-    out.k = linear(u, weight(layers_.keys, 1), tape.constant(bias(layers_.keys).value()));
-    context = channel_attention(out.q, out.k, context, D, &out.lse);
+template <class T, class On>
+Output<T, On> Transformer::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                                   const Pass&) const {
+  const std::int64_t D = shape_.D, d_m = shape_.d_m, N = check_windows("transformer", input, D, shape_.L);
+  const SlabVars<T, On> slab(tape, table_, weights, gradients);
+  const AffineVars<T, On> affine = affine_.vars(slab, N);
+  const Var<T, On> u = affine_.apply(input, affine);
+  Layer<T, On> values = slab.layer(layers_.values), output = slab.layer(output_);
+  Output<T, On> out{{}, affine};
+  Var<T, On> context;
+  if (shape_.attention == Attention::identity) {
+    context = linear(u, values.weight, values.bias);
+  } else {
+    Layer<T, On> queries = slab.layer(layers_.queries, d_m), keys = slab.layer(layers_.keys, 2 * d_m, true);
+    if (shape_.attention == Attention::sigma_reparam) {
+      const auto gain = [&](std::size_t i) { return slab(gains_[i], Shape{1}); };
+      const auto scaled = spectral_reparam<T, On>(
+          {{values.weight, gain(2)}, {queries.weight, gain(0)}, {keys.weight, gain(1)}, {output.weight, gain(3)}});
+      values.weight = scaled[0], queries.weight = scaled[1], keys.weight = scaled[2], output.weight = scaled[3];
+    }
+    const Projected<T, On> p = layers(u, {values, queries, keys});
+    out.q = p.columns(d_m, d_m), out.k = p.columns(2 * d_m, d_m);
+    context = channel_attention(out.q, out.k, p.columns(0, d_m), D, &out.lse);
   }
-  out.z = slab.apply(head_, u + linear(context, weight(output_, 3), bias(output_)));
+  out.z = slab.head(head_, bias_activation(linear(context, output.weight), output.bias, Activation::none, u));
   return out;
 }
 
-template Output<float> Transformer::forward(Tape<float>&, float*, float*, const Normalised<float>&, const Pass&) const;
-template Output<double> Transformer::forward(Tape<double>&, double*, double*, const Normalised<double>&,
-                                             const Pass&) const;
-template Output<Dual<double>> Transformer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
-                                                   const Normalised<Dual<double>>&, const Pass&) const;
+#define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(Transformer, T, On)
+SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
+#undef INSTANTIATE
 
 namespace {
 

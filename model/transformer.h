@@ -8,8 +8,9 @@
 //   sigma_reparam  each of W_Q, W_K, W_V, W_O becomes g W / |W|_2 with g learned from 1 (Zhai et al. 2023)
 //
 // inside RevIN, or without it. Tensors are named as SAMformer's, g is `compute_queries.gamma` and so on.
-// Trained parameters at L = 512, d_m = 16, with a = 3 (L d_m + d_m) + L d_m + L = 33328: learned a + 513 H, frozen 513
-// H, identity 16912 + 513 H, sigma_reparam a + 4 + 513 H, and 2 D with RevIN.
+// Trained parameters at L = 512, d_m = 16, and 2 D more with RevIN:
+//
+//   learned 33328 + 513 H      frozen 513 H      identity 16912 + 513 H      sigma_reparam 33332 + 513 H
 #pragma once
 
 #include <array>
@@ -39,8 +40,9 @@ class Transformer {
   const ParameterTable& parameters() const { return table_; }
   bool has_revin() const { return shape_.revin; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass& pass) const;
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        const Pass& pass) const;
 
  private:
   TransformerShape shape_;

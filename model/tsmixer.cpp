@@ -57,42 +57,44 @@ void TsMixer::initialise(float* weights, std::uint64_t seed, Init init, HeadInit
   }
 }
 
-template <class T>
-Output<T> TsMixer::forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input,
-                           const Pass& pass) const {
+template <class T, class On>
+Output<T, On> TsMixer::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                               const Pass& pass) const {
   const std::int64_t D = shape_.D, L = shape_.L, N = check_windows("tsmixer", input, D, L);
-  const SlabVars<T> slab(tape, table_, weights, gradients);
-  const AffineVars<T> affine = affine_.vars(tape, slab);
-  const auto normalised = [&](const NormLayer& norm, Var<T> x) {
+  const SlabVars<T, On> slab(tape, table_, weights, gradients);
+  const AffineVars<T, On> affine = affine_.vars(slab, N);
+  const auto normalised = [&](const NormLayer& norm, Var<T, On> x) {
     const Shape positions{D, L};
-    const Var<T> weight = slab(norm.weight, positions), bias = slab(norm.bias, positions);
+    const Var<T, On> weight = slab(norm.weight, positions), bias = slab(norm.bias, positions);
     if (shape_.norm == Norm::layer) return layer_norm(x, weight, bias);
     return batch_norm(x, weight, bias,
                       Running<T>{slab.tensor(norm.running_mean, positions), slab.tensor(norm.running_var, positions),
-                                 pass.training, pass.training && pass.number == 0});
+                                 pass.training, pass.training && pass.number == 0, pass.progress});
   };
   int site = 0;
-  const auto dropped = [&](Var<T> x) {
-    if (!pass.training || shape_.dropout == 0) return x;
-    return dropout(x, shape_.dropout, DropoutAddress{pass.seed, pass.step, pass.number, site++});
+  const auto dropout = [&]() -> Dropout {
+    if (!pass.training || shape_.dropout == 0) return {};
+    return {shape_.dropout, pass.seed, pass.step, pass.number, site++, pass.progress};
   };
-  const auto activated = [&](Var<T> x) { return shape_.activation == Activation::gelu ? gelu(x) : relu(x); };
+  // residual + dropout(act(x W' + b))
+  const auto layer = [&](const Dense& dense, Var<T, On> x, Activation activation, Var<T, On> residual = {}) {
+    return bias_activation(linear(x, slab.weight(dense)), slab.bias(dense), activation, residual, dropout());
+  };
 
-  Var<T> h = affine_.apply(input, affine);  // [N D, L]
+  Var<T, On> h = affine_.apply(input, affine);  // [N D, L]
   for (std::int64_t b = 0; b < shape_.blocks; ++b) {
     const Block& block = blocks_[static_cast<std::size_t>(shape_.shared ? 0 : b)];
-    h = h + dropped(activated(slab.apply(block.time, normalised(block.time_norm, h))));
-    const Var<T> steps = transpose(normalised(block.feature_norm, h), N);  // [N L, D]
-    const Var<T> hidden = dropped(activated(slab.apply(block.feature_in, steps)));
-    h = h + transpose(dropped(slab.apply(block.feature_out, hidden)), N);
+    h = layer(block.time, normalised(block.time_norm, h), shape_.activation, h);
+    const Var<T, On> steps = transpose(normalised(block.feature_norm, h), N);  // [N L, D]
+    const Var<T, On> hidden = layer(block.feature_in, steps, shape_.activation);
+    h = transpose(layer(block.feature_out, hidden, Activation::none), N, h);
   }
-  return {slab.apply(head_, h), affine};
+  return {slab.head(head_, h), affine};
 }
 
-template Output<float> TsMixer::forward(Tape<float>&, float*, float*, const Normalised<float>&, const Pass&) const;
-template Output<double> TsMixer::forward(Tape<double>&, double*, double*, const Normalised<double>&, const Pass&) const;
-template Output<Dual<double>> TsMixer::forward(Tape<Dual<double>>&, Dual<double>*, Dual<double>*,
-                                               const Normalised<Dual<double>>&, const Pass&) const;
+#define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(TsMixer, T, On)
+SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
+#undef INSTANTIATE
 
 // Defaults by series: the table of TSMixer's hyper-parameters in SAMformer's paper; ETT's are the others.
 ModelRow tsmixer_row() {

@@ -4,8 +4,8 @@
 //   h += dropout(dropout(act(norm(h)' W_1 + b_1)) W_2 + b_2)'                     W_1 [ff, D], W_2 [D, ff], on channels
 //   f = h W + b                                                                   W [H, L]
 //
-// norm: batch norm per (channel, step) over the batch, or layer norm over a sample's channels and steps; weights [D,
-// L]. Published: each block has its own layers, `blocks.B.time_norm`, `.time`, `.feature_norm`, `.feature_in`,
+// norm: batch norm per (channel, step) over the batch, or layer norm over a sample's channels and steps, weights
+// [D, L]. Published: each block has its own layers, `blocks.B.time_norm`, `.time`, `.feature_norm`, `.feature_in`,
 // `.feature_out`; `shared`, as in SAMformer's official repository: all blocks use one `norm`, `time`, `feature_in`,
 // `feature_out`. Running averages (not trained) move at every use in SAM's first pass, never in its second; dropout
 // draws new masks in each pass. Trained parameters: with m = L^2 + L + 2 ff D + ff + D, shared m + 2 D L + 513 H + 2 D
@@ -21,7 +21,6 @@
 namespace samformer::model {
 
 enum class Norm { batch, layer };
-enum class Activation { relu, gelu };
 
 struct TsMixerShape {
   std::int64_t D = 7;
@@ -43,8 +42,9 @@ class TsMixer {
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
-  template <class T>
-  Output<T> forward(Tape<T>& tape, T* weights, T* gradients, const Normalised<T>& input, const Pass& pass) const;
+  template <class T, class On>
+  Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
+                        const Pass& pass) const;
 
  private:
   struct NormLayer {

@@ -1,10 +1,11 @@
 // Where a model computes other than on the CPU. The trainer and the evaluator know this interface alone; what is behind
-// it is decided at link time: optim/gpu_*.cpp on CUDA or on the SIMT emulator, or optim/no_gpu.cpp.
+// it is decided at link time: optim/device.cpp on CUDA or on the SIMT emulator, or optim/no_device.cpp.
 //
-// On a device a step, its both passes included, is one graph that is captured once and launched once a step (a last
-// short batch has its own); the host neither waits nor allocates before the epoch's end. Non-finite gradients are found
-// by the device: later steps then change nothing, and train() throws at the end. The host's slabs (Training) are the
-// state between epochs, so checkpoints and resume are the CPU's. Every failure of a device throws Error(Exit::device).
+// On a device a step, its both passes included, is one graph that is recorded from the tape once (a last short batch
+// has its own) and launched once a step; the host neither waits nor allocates before the epoch's end. Non-finite
+// gradients are found by the device: later steps then change nothing, and train() throws at the end. The host's slabs
+// (Training) are the state between epochs, so checkpoints and resume are the CPU's. Every failure of a device throws
+// Error(Exit::device).
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,6 @@
 #include <vector>
 
 #include "core/profile.h"
-#include "kernels/gpu_backend.h"
 #include "optim/evaluator.h"
 #include "optim/step.h"
 
@@ -31,14 +31,17 @@ class DeviceModel {
   virtual double mixed_loss(std::span<const float> weights, std::span<const std::int32_t> starts, kernels::StatsMix mix,
                             std::int64_t batch) = 0;
   virtual std::vector<float> forecast(std::span<const float> weights, std::span<const std::int32_t> starts) = 0;
+  virtual void attention(std::span<const float> weights, std::span<const std::int32_t> starts,
+                         const Evaluation<Cpu>::Maps& body) = 0;
 
   // Takes the steps first_step, first_step + 1, ... of an epoch over the windows `order` in batches of `batch`, from
   // and into the slabs of `training`; calls `queued(steps)` after each launch. Returns the sum over the windows of the
   // first passes' losses. Throws Error(Exit::diverged) as Training::step does, with the weights from before that step.
+  // The first call records the steps: later ones have the same training, number of windows and batch.
   virtual double train(Training<float>& training, std::span<const std::int32_t> order, std::int64_t first_step,
                        std::int64_t batch, double lr, const std::function<void(std::int64_t)>& queued) = 0;
   // From now on the device's times are added here: of each step, or, with `operations`, of each operation, the steps
-  // then being queued operation by operation and not as graphs. Null: no more.
+  // then being queued operation by operation and not as graphs. Pass null to stop.
   virtual void set_profile(Profile* profile, bool operations) = 0;
 };
 
@@ -53,8 +56,6 @@ class Device {
                                             kernels::Center center) = 0;
 };
 
-inline namespace SAMFORMER_GPU_BACKEND {
-
 struct Gpu {
   std::string description;
   std::string why_not;  // it cannot be used; empty: it can
@@ -64,5 +65,4 @@ std::vector<Gpu> list_gpus(std::string& why_none);
 // Throws Error(Exit::device) where there is no such device, or it cannot be used, or (tf32) has no such products.
 std::unique_ptr<Device> open_gpu(int index, bool tf32);
 
-}  // namespace SAMFORMER_GPU_BACKEND
 }  // namespace samformer::optim

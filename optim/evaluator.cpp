@@ -9,8 +9,10 @@
 namespace samformer::optim {
 namespace {
 
-// Rows (windows times channels) evaluated at once: 4 MiB of normalised windows at L = 512 stay near the cores.
-constexpr std::int64_t evaluation_rows = 2048;
+// Rows (windows times channels) evaluated at once: on the CPU 4 MiB of normalised windows at L = 512 stay near the
+// cores; on a device, of a model's widest matrices.
+constexpr std::int64_t evaluation_rows(Cpu) { return 2048; }
+constexpr std::int64_t evaluation_rows(const Cuda&) { return 16384; }
 // Consecutive windows are never normalised; the more of them, the better their transforms pay. Of z and y at most:
 constexpr std::int64_t sliding_floats = std::int64_t{12} << 20;
 
@@ -25,74 +27,116 @@ double ErrorSums::mean(const std::vector<double>& sums, std::int64_t t0, std::in
   return total / static_cast<double>(windows * (t1 - t0) * (h1 - h0));
 }
 
-bool Evaluator::slides(std::int64_t together, std::span<const std::int32_t> starts) const {
-  return model_.only_projects() && kernels::correlation_pays(together, model_.shape().L) &&
+template <class On>
+bool Evaluation<On>::slides(std::int64_t together, std::span<const std::int32_t> starts) const {
+  return std::is_same_v<On, Cpu> && model_.only_projects() && kernels::correlation_pays(together, model_.shape().L) &&
          std::adjacent_find(starts.begin(), starts.end(), [](auto a, auto b) { return b != a + 1; }) == starts.end();
 }
 
-Evaluator::Forward Evaluator::forward(std::span<const float> weights, const Problem& problem,
-                                      std::span<const std::int32_t> starts) {
+template <class On>
+typename Evaluation<On>::Forward Evaluation<On>::forward(const Resident& at, std::int64_t first,
+                                                         std::span<const std::int32_t> starts, bool slide,
+                                                         bool mixing) {
   arena_.rewind({});
   tape_.clear();
-  const std::int64_t L = model_.shape().L;
-  const kernels::Windows<float> windows = problem.windows(starts);
-  const Normalised<float> input =
-      slides(windows.N, starts) ? revin_sliding(tape_, windows, L, center_) : revin(tape_, windows, L, center_);
-  // Outside training and without gradients the model only reads its weights.
-  float* slab = const_cast<float*>(weights.data());
-  return {model_.forward<float>(tape_, slab, nullptr, input, model::Pass{}), input};
+  const std::int64_t L = model_.shape().L, N = static_cast<std::int64_t>(starts.size());
+  const kernels::Windows<float> windows = at.windows(first, N);
+  Normalised<float, On> input;
+  if constexpr (std::is_same_v<On, Cpu>) {
+    if (slide && slides(N, starts)) input = revin_sliding(tape_, windows, L, center_);
+  }
+  if (!input.xhat) input = revin(tape_, windows, L, center_, mixing);
+  return {model_.forward(tape_, at.weights, static_cast<float*>(nullptr), input, model::Pass{}), input};
 }
 
+template <class On>
 template <class Body>
-void Evaluator::for_batches(std::span<const float> weights, const Problem& problem,
-                            std::span<const std::int32_t> starts, const Body& body) {
+void Evaluation<On>::for_batches(const Resident& at, std::span<const std::int32_t> starts, const Body& body) {
   const auto [D, L, H] = model_.shape();
   const std::int64_t together = std::min(kernels::correlation_windows(L), sliding_floats / (2 * D * H));
-  const auto most =
-      static_cast<std::size_t>(slides(together, starts) ? together : std::max<std::int64_t>(1, evaluation_rows / D));
+  const std::int64_t rows = std::is_same_v<On, Cpu> ? D : model_.rows_per_window();
+  const auto most = static_cast<std::size_t>(
+      slides(together, starts) ? together : std::max<std::int64_t>(1, evaluation_rows(tape_.on()) / rows));
   for (std::size_t first = 0; first < starts.size(); first += most) {
     const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
-    const Forward f = forward(weights, problem, batch);
-    body(batch, revin_inverse(f.output.z, f.output.affine, f.input.level, f.input.sigma).value());
+    const Forward f = forward(at, static_cast<std::int64_t>(first), batch, true, false);
+    body(static_cast<std::int64_t>(first), static_cast<std::int64_t>(batch.size()),
+         revin_inverse(f.output.z, f.output.affine, f.input));
   }
 }
 
-ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& problem,
-                            std::span<const std::int32_t> starts) {
-  if (device_) return device_->errors(weights, starts);
-  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), model_.shape().H);
+template <class On>
+const float* Evaluation<On>::fetch(const float* from, std::int64_t count) {
+  if constexpr (std::is_same_v<On, Cpu>) {
+    return from;
+  } else {
+    fetched_.resize(static_cast<std::size_t>(count));
+    kernels::download(fetched_.data(), from, fetched_.size() * sizeof(float), tape_.on().stream);
+    kernels::synchronise(tape_.on().stream);
+    return fetched_.data();
+  }
+}
+
+template <class On>
+ErrorSums Evaluation<On>::errors(const Resident& at, std::span<const std::int32_t> starts) {
+  const auto [D, L, H] = model_.shape();
+  ErrorSums sums(at.target_count, H);
   sums.windows = static_cast<std::int64_t>(starts.size());
-  for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {
-    kernels::error_sums(sums.squared.data(), sums.absolute.data(), y.data, y.stride,
-                        problem.windows(batch, model_.shape().L), sums.H, problem.targets.data(), sums.targets);
+  double *squared = sums.squared.data(), *absolute = sums.absolute.data();
+  std::conditional_t<std::is_same_v<On, Cuda>, DeviceArray<double>, int> sums_there{};
+  const auto n = static_cast<std::int64_t>(sums.squared.size());
+  if constexpr (std::is_same_v<On, Cuda>) {
+    sums_there = {2 * n, "error sums"};
+    sums_there.upload(std::vector<double>(static_cast<std::size_t>(2 * n)), tape_.on().stream);
+    kernels::synchronise(tape_.on().stream);
+    squared = sums_there.data(), absolute = squared + n;
+  }
+  for_batches(at, starts, [&, L = L, H = H](std::int64_t first, std::int64_t N, Tensor<float> y) {
+    kernels::error_sums(tape_.on(), squared, absolute, static_cast<const float*>(y.data), at.windows(first, N, L), H,
+                        at.targets, at.target_count);
   });
+  if constexpr (std::is_same_v<On, Cuda>) {
+    kernels::download(sums.squared.data(), squared, sums.squared.size() * sizeof(double), tape_.on().stream);
+    kernels::download(sums.absolute.data(), absolute, sums.absolute.size() * sizeof(double), tape_.on().stream);
+    kernels::synchronise(tape_.on().stream);
+  }
   return sums;
 }
 
-double Evaluator::mixed_loss(std::span<const float> weights, const Problem& problem,
-                             std::span<const std::int32_t> starts, kernels::StatsMix mix, std::int64_t batch) {
-  if (device_) return device_->mixed_loss(weights, starts, mix, batch);
+template <class On>
+double Evaluation<On>::mixed_loss(const Resident& at, std::span<const std::int32_t> starts, kernels::StatsMix mix,
+                                  std::int64_t batch) {
+  const std::int64_t all = static_cast<std::int64_t>(starts.size());
   double total = 0;
-  for (std::size_t first = 0; first < starts.size(); first += static_cast<std::size_t>(batch)) {
-    const auto part = starts.subspan(first, std::min(static_cast<std::size_t>(batch), starts.size() - first));
-    const Forward f = forward(weights, problem, part);
-    const Var<float> loss = forecast_loss(f.output.z, f.output.affine, f.input.level, f.input.sigma,
-                                          problem.truth(part, model_.shape().L), mix);
-    total += static_cast<double>(loss.value().data[0]) * static_cast<double>(part.size());
+  for (std::int64_t first = 0; first < all; first += batch) {
+    const std::int64_t N = std::min(batch, all - first);
+    const Forward f = forward(at, first, starts.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(N)),
+                              false, mix.any());
+    const Truth<float> truth{at.windows(first, N, model_.shape().L), at.targets, at.target_count, at.channel_weight};
+    const Var<float, On> loss = forecast_loss(f.output.z, f.output.affine, f.input, truth, mix);
+    const std::int64_t parts = kernels::loss_size(tape_.on(), N * at.D);
+    const float* const values = fetch(loss.value().data, parts);
+    for (std::int64_t i = 0; i < parts; i += 2) total += static_cast<double>(values[i]) * static_cast<double>(N);
   }
-  return total / static_cast<double>(starts.size());
+  return total / static_cast<double>(all);
 }
 
-std::vector<float> Evaluator::forecast(std::span<const float> weights, const Problem& problem,
-                                       std::span<const std::int32_t> starts) {
-  if (device_) return device_->forecast(weights, starts);
+template <class On>
+std::vector<float> Evaluation<On>::forecast(const Resident& at, std::span<const std::int32_t> starts) {
   const std::int64_t H = model_.shape().H;
+  std::vector<std::int32_t> targets(static_cast<std::size_t>(at.target_count));
+  if constexpr (std::is_same_v<On, Cpu>) {
+    std::copy_n(at.targets, targets.size(), targets.begin());
+  } else {
+    kernels::download(targets.data(), at.targets, targets.size() * sizeof(std::int32_t), tape_.on().stream);
+  }
   std::vector<float> all;
-  all.reserve(starts.size() * problem.targets.size() * static_cast<std::size_t>(H));
-  for_batches(weights, problem, starts, [&](std::span<const std::int32_t> batch, Tensor<float> y) {
-    for (std::int64_t n = 0; n < static_cast<std::int64_t>(batch.size()); ++n) {
-      for (const std::int32_t d : problem.targets) {
-        const float* row = y.row(n * problem.D + d);
+  all.reserve(starts.size() * targets.size() * static_cast<std::size_t>(H));
+  for_batches(at, starts, [&](std::int64_t, std::int64_t N, Tensor<float> y) {
+    const float* const values = fetch(y.data, y.count());
+    for (std::int64_t n = 0; n < N; ++n) {
+      for (const std::int32_t d : targets) {
+        const float* row = values + (n * at.D + d) * H;
         all.insert(all.end(), row, row + H);
       }
     }
@@ -100,68 +144,83 @@ std::vector<float> Evaluator::forecast(std::span<const float> weights, const Pro
   return all;
 }
 
+template <class On>
+void Evaluation<On>::attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body) {
+  const std::int64_t D = at.D, all = static_cast<std::int64_t>(starts.size());
+  const std::int64_t most = std::max<std::int64_t>(1, evaluation_rows(Cpu{}) / D);
+  for (std::int64_t first = 0; first < all; first += most) {
+    const std::int64_t N = std::min(most, all - first), R = N * D;
+    const Forward f =
+        forward(at, first, starts.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(N)), false, false);
+    const Projected<float, On>&q = f.output.q, &k = f.output.k;
+    if constexpr (std::is_same_v<On, Cpu>) {
+      const auto seen = [](Tensor<float> t) { return Tensor<const float>(t.data, t.shape, t.stride); };
+      body(first, N, seen(q.z.value()), seen(k.z.value()), f.output.lse.data);
+    } else {
+      // What the kernels fold while they read, here on the host: gamma_d p + (beta_d s + b).
+      const auto complete = [&](const Projected<float, On>& x) {
+        const Tensor<float> p = x.z.value();
+        const auto copy = [&](const float* from, std::int64_t n, float otherwise) {
+          if (!from) return std::vector<float>(static_cast<std::size_t>(n), otherwise);
+          const float* const v = fetch(from, n);
+          return std::vector<float>(v, v + n);
+        };
+        const std::int64_t columns = p.cols();
+        const std::vector<float> gamma = copy(x.pending.gamma, D, 1), beta = copy(x.pending.beta, D, 0);
+        const std::vector<float> s = copy(x.pending.s, columns, 0), b = copy(x.pending.b, columns, 0);
+        std::vector<float> out(static_cast<std::size_t>(R * columns));
+        const float* const rows = fetch(p.data, (R - 1) * p.stride + columns);
+        for (std::int64_t r = 0; r < R; ++r) {
+          for (std::int64_t c = 0; c < columns; ++c) {
+            const auto d = static_cast<std::size_t>(r % D), i = static_cast<std::size_t>(c);
+            out[static_cast<std::size_t>(r * columns + c)] =
+                gamma[d] * rows[r * p.stride + c] + (beta[d] * s[i] + b[i]);
+          }
+        }
+        return out;
+      };
+      const std::vector<float> Q = complete(q), K = complete(k);
+      const Shape shape{R, q.z.value().cols()};
+      body(first, N, Tensor<const float>(Q.data(), shape), Tensor<const float>(K.data(), shape),
+           fetch(f.output.lse.data, R));
+    }
+  }
+}
+
+template class Evaluation<Cpu>;
+#ifndef SAMFORMER_NO_DEVICE
+template class Evaluation<Cuda>;
+#endif
+
 namespace {
 
-// Errors of a forecast that repeats the look-back's last `period` values.
-ErrorSums repeated_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
-                          std::int64_t H, std::int64_t period) {
-  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
-  sums.windows = static_cast<std::int64_t>(starts.size());
-  kernels::parallel_for<float>(sums.targets, [&](std::int64_t t) {
-    const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
-    for (const std::int32_t start : starts) {
-      const float* end = channel + start + lookback;
-      for (std::int64_t h = 0; h < H; ++h) {
-        const double e = static_cast<double>(end[h % period - period]) - static_cast<double>(end[h]);
-        sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
-        sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
-      }
-    }
-  });
-  return sums;
+// Without gradients and outside training the weights are only read.
+Resident on_the_host(std::span<const float> weights, const Problem& p, std::span<const std::int32_t> starts) {
+  return {const_cast<float*>(weights.data()),          p.values.data(), p.rows,       p.D, p.targets.data(),
+          static_cast<std::int64_t>(p.targets.size()), nullptr,         starts.data()};
 }
 
 }  // namespace
 
-ErrorSums mean_forecast_errors(std::span<const Member> members, const Problem& problem,
-                               std::span<const std::int32_t> starts, std::int64_t lookback, std::int64_t H) {
-  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
-  sums.windows = static_cast<std::int64_t>(starts.size());
-  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, sliding_floats / (2 * problem.D * H)));
-  std::vector<double> mean;
-  for (std::size_t first = 0; first < starts.size(); first += most) {
-    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
-    mean.assign(batch.size() * static_cast<std::size_t>(sums.targets * H), 0);
-    for (const Member& member : members) {
-      const std::vector<float> one = member.evaluator->forecast(member.weights, problem, batch);
-      for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += one[i] / static_cast<double>(members.size());
-    }
-    kernels::parallel_for<float>(sums.targets, [&](std::int64_t t) {
-      const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
-      for (std::size_t n = 0; n < batch.size(); ++n) {
-        const float* truth = channel + batch[n] + lookback;
-        const double* forecast = mean.data() + (static_cast<std::int64_t>(n) * sums.targets + t) * H;
-        for (std::int64_t h = 0; h < H; ++h) {
-          const double e = forecast[h] - static_cast<double>(truth[h]);
-          sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
-          sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
-        }
-      }
-    });
-  }
-  return sums;
+ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& problem,
+                            std::span<const std::int32_t> starts) {
+  if (device_) return device_->errors(weights, starts);
+  return evaluation_.errors(on_the_host(weights, problem, starts), starts);
 }
-
-ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
-                       std::int64_t H) {
-  return repeated_errors(problem, starts, lookback, H, 1);
+double Evaluator::mixed_loss(std::span<const float> weights, const Problem& problem,
+                             std::span<const std::int32_t> starts, kernels::StatsMix mix, std::int64_t batch) {
+  if (device_) return device_->mixed_loss(weights, starts, mix, batch);
+  return evaluation_.mixed_loss(on_the_host(weights, problem, starts), starts, mix, batch);
 }
-
-ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
-                                std::int64_t H, std::int64_t season) {
-  SAMFORMER_CHECK(season > 0 && season <= lookback, "seasonal naive: a season of 1..{} steps expected, found {}",
-                  lookback, season);
-  return repeated_errors(problem, starts, lookback, H, season);
+std::vector<float> Evaluator::forecast(std::span<const float> weights, const Problem& problem,
+                                       std::span<const std::int32_t> starts) {
+  if (device_) return device_->forecast(weights, starts);
+  return evaluation_.forecast(on_the_host(weights, problem, starts), starts);
+}
+void Evaluator::attention(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
+                          const Evaluation<Cpu>::Maps& body) {
+  if (device_) return device_->attention(weights, starts, body);
+  evaluation_.attention(on_the_host(weights, problem, starts), starts, body);
 }
 
 }  // namespace samformer::optim

@@ -1,30 +1,20 @@
 // The test protocol: errors over every window, channel and step of a split, nothing dropped, each window de-normalised
-// with its own statistics. Errors are in standardised units; sums in double, in window order.
+// with its own statistics. Errors are in standardised units; sums in double, in a fixed order. One evaluation serves
+// the CPU and a device.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
+#include "core/device_memory.h"
+#include "model/data/problem.h"
 #include "model/registry.h"
 
 namespace samformer::optim {
 
-// A standardised series as the engine reads it: values[d * rows + t], resident; the channels that are forecast.
-struct Problem {
-  std::span<const float> values;  // [D][rows]
-  std::int64_t rows = 0;
-  std::int64_t D = 0;
-  std::span<const std::int32_t> targets;
-
-  // Windows of the look-back (or, `offset` = look-back, of the truth) that start at `starts`.
-  kernels::Windows<float> windows(std::span<const std::int32_t> starts, std::int64_t offset = 0) const {
-    return {values.data() + offset, rows, starts.data(), static_cast<std::int64_t>(starts.size()), D};
-  }
-  Truth<float> truth(std::span<const std::int32_t> starts, std::int64_t lookback) const {
-    return {windows(starts, lookback), targets.data(), static_cast<std::int64_t>(targets.size())};
-  }
-};
+using model::Problem;
 
 struct ErrorSums {
   std::int64_t windows = 0;
@@ -48,14 +38,70 @@ struct ErrorSums {
               std::int64_t h1) const;
 };
 
+// What an evaluation reads, where it computes: the weights, a series and the starts of windows in it.
+struct Resident {
+  float* weights = nullptr;
+  const float* values = nullptr;
+  std::int64_t rows = 0, D = 0;
+  const std::int32_t* targets = nullptr;
+  std::int64_t target_count = 0;
+  const float* channel_weight = nullptr;  // of Truth
+  const std::int32_t* starts = nullptr;
+
+  kernels::Windows<float> windows(std::int64_t first, std::int64_t N, std::int64_t offset = 0) const {
+    return {values + offset, rows, starts + first, N, D};
+  }
+};
+
+// A model's forecasts for many windows, in batches; without gradients it only reads its weights.
+template <class On>
+class Evaluation {
+ public:
+  Evaluation(const model::Model& model, kernels::Center center, On on = {})
+      : model_(model), center_(model.center(center)), tape_(arena_, on) {}
+
+  // `starts`: the host's copy of those in `at`.
+  ErrorSums errors(const Resident& at, std::span<const std::int32_t> starts);
+  double mixed_loss(const Resident& at, std::span<const std::int32_t> starts, kernels::StatsMix mix,
+                    std::int64_t batch);
+  std::vector<float> forecast(const Resident& at, std::span<const std::int32_t> starts);
+  // Calls body(first, N, q, k [N D][d_m], lse [N D]) with what the attention maps of N windows from number `first` on
+  // are made of: complete, on the host. For models with attention between channels.
+  using Maps = std::function<void(std::int64_t, std::int64_t, Tensor<const float>, Tensor<const float>, const float*)>;
+  void attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body);
+
+ private:
+  struct Forward {
+    model::Output<float, On> output;
+    Normalised<float, On> input;
+  };
+  // Whether `together` windows at a time are projected by correlation: they start one step apart and it pays.
+  bool slides(std::int64_t together, std::span<const std::int32_t> starts) const;
+  // `slide`: windows that start one step apart may be projected by correlation.
+  Forward forward(const Resident& at, std::int64_t first, std::span<const std::int32_t> starts, bool slide,
+                  bool mixing);
+  // Calls body(number of the first window, how many, their forecasts [N D][H]).
+  template <class Body>
+  void for_batches(const Resident& at, std::span<const std::int32_t> starts, const Body& body);
+  // `count` numbers of the tape's, on the host until the next call.
+  const float* fetch(const float* from, std::int64_t count);
+
+  model::Model model_;
+  kernels::Center center_;
+  Arena<On> arena_;
+  Tape<float, On> tape_;
+  std::vector<float> fetched_;
+};
+
 class DeviceModel;
 
+// An Evaluation on the CPU, or a device's.
 class Evaluator {
  public:
   // `device`: where it is computed instead of on the CPU; the problem must then be the one that the device was loaded
   // with.
   Evaluator(const model::Model& model, kernels::Center center, DeviceModel* device = nullptr)
-      : model_(model), center_(model.center(center)), device_(device) {}
+      : evaluation_(model, center), device_(device) {}
 
   // `weights`: a slab of the model.
   ErrorSums errors(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
@@ -65,41 +111,12 @@ class Evaluator {
   // Forecasts [windows][targets][H] of the windows that start at `starts`, standardised.
   std::vector<float> forecast(std::span<const float> weights, const Problem& problem,
                               std::span<const std::int32_t> starts);
+  void attention(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
+                 const Evaluation<Cpu>::Maps& body);
 
  private:
-  struct Forward {
-    model::Output<float> output;
-    Normalised<float> input;
-  };
-  // Whether `together` windows at a time are projected by correlation: they start one step apart and it pays.
-  bool slides(std::int64_t together, std::span<const std::int32_t> starts) const;
-  Forward forward(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts);
-  // Calls body(starts of a batch, its forecasts [N D][H]).
-  template <class Body>
-  void for_batches(std::span<const float> weights, const Problem& problem, std::span<const std::int32_t> starts,
-                   const Body& body);
-
-  model::Model model_;
-  kernels::Center center_;
+  Evaluation<Cpu> evaluation_;
   DeviceModel* device_;
-  Arena arena_;
-  Tape<float> tape_{arena_};
 };
-
-// One of several trained models whose forecasts are averaged.
-struct Member {
-  Evaluator* evaluator;
-  std::span<const float> weights;
-};
-// Errors of the members' mean forecast (an ensemble of initialisations: Lakshminarayanan et al., NeurIPS 2017).
-ErrorSums mean_forecast_errors(std::span<const Member> members, const Problem& problem,
-                               std::span<const std::int32_t> starts, std::int64_t lookback, std::int64_t H);
-
-// Repeats the last value of the look-back.
-ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
-                       std::int64_t H);
-// Repeats the last season of the look-back (season <= lookback).
-ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
-                                std::int64_t H, std::int64_t season);
 
 }  // namespace samformer::optim

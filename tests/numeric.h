@@ -124,6 +124,21 @@ inline Attention attention(const std::vector<double>& Q, const std::vector<doubl
   return out;
 }
 
+// The probabilities [N][D][D] that q and k (rows ld apart) and the row log-sum-exp of a kernel say.
+template <class T>
+std::vector<T> attention_probabilities(const T* q, const T* k, std::int64_t ld, const T* lse, std::int64_t N,
+                                       std::int64_t D, std::int64_t d_m) {
+  std::vector<T> out;
+  for (std::int64_t r = 0; r < N * D; ++r) {
+    for (std::int64_t j = r / D * D; j < (r / D + 1) * D; ++j) {
+      T score = 0;
+      for (std::int64_t c = 0; c < d_m; ++c) score += q[r * ld + c] * k[j * ld + c];
+      out.push_back(std::exp(score / std::sqrt(static_cast<T>(d_m)) - lse[r]));
+    }
+  }
+  return out;
+}
+
 // One window of RevIN: level, sigma and xhat.
 struct Revin {
   double level = 0;

@@ -1,5 +1,5 @@
 // Naive references of the GPU kernels: plain loops, one formula each, in T (double: the truth; float: the noise that a
-// straightforward float program has). Shapes as in kernels/gpu.h, per-row scalars [N][D] without padding.
+// straightforward float program has). Shapes as in the headers of kernels/, per-row scalars [N][D] without padding.
 #pragma once
 
 #include <algorithm>

@@ -1,257 +1,221 @@
-#include <cmath>
-#include <numbers>
-
 #include "core/dual.h"
 #include "core/dual_gemm.h"
 #include "core/ops/ops.h"
-#include "kernels/elementwise.h"
 
 namespace samformer {
-namespace {
 
-template <class T>
-Tensor<T> same_shape(const char* op, Var<T> a, Var<T> b) {
-  SAMFORMER_CHECK(a.value().shape == b.value().shape, "{}: equal shapes expected, found {} and {}", op,
-                  a.value().shape.to_string(), b.value().shape.to_string());
-  return a.tape->arena().template tensor<T>(a.value().shape);
-}
-
-// to += factor(r, c) * from over all elements.
-template <class T, class Factor>
-void add_scaled(Tensor<T> to, Tensor<T> from, const Factor factor) {
-  kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += factor(r, c) * from(r, c);
-  });
-}
-
-// y = f(x) element by element; slope(x, y) is dy/dx.
-template <class T, class Function, class Slope>
-Var<T> elementwise(const char* op, Var<T> x, const Function f, const Slope slope) {
-  const std::int64_t n = x.value().count();
-  const Operation<T> operation(*x.tape, op, float_cost(n, 2 * n), float_cost(2 * n, 4 * n));
-  const Tensor<T> in = x.value(), out = x.tape->arena().template tensor<T>(in.shape);
-  kernels::for_rows<T>(in.rows(), in.cols(), [=](std::int64_t r) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < in.cols(); ++c) out(r, c) = f(in(r, c));
-  });
-  return x.tape->record(out, {x}, [=](Var<T> self) {
-    add_scaled(x.gradient(), self.gradient(),
-               [=](std::int64_t r, std::int64_t c) { return slope(in(r, c), out(r, c)); });
-  });
-}
-
-}  // namespace
-
-template <class T>
-Var<T> operator+(Var<T> a, Var<T> b) {
-  const std::int64_t n = a.value().count();
-  const Operation<T> operation(*a.tape, "add", float_cost(n, 3 * n), float_cost(4 * n, 6 * n));
-  const Tensor<T> out = same_shape("add", a, b), x = a.value(), y = b.value();
-  kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) + y(r, c);
-  });
-  return a.tape->record(out, {a, b}, [=](Var<T> self) {
-    const auto one = [](std::int64_t, std::int64_t) { return static_cast<T>(1); };
-    if (a.needs_gradient()) add_scaled(a.gradient(), self.gradient(), one);
-    if (b.needs_gradient()) add_scaled(b.gradient(), self.gradient(), one);
-  });
-}
-
-template <class T>
-Var<T> operator-(Var<T> a, Var<T> b) {
-  const std::int64_t n = a.value().count();
-  const Operation<T> operation(*a.tape, "subtract", float_cost(n, 3 * n), float_cost(4 * n, 6 * n));
-  const Tensor<T> out = same_shape("subtract", a, b), x = a.value(), y = b.value();
-  kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) - y(r, c);
-  });
-  return a.tape->record(out, {a, b}, [=](Var<T> self) {
-    const auto sign = [](double s) { return [s](std::int64_t, std::int64_t) { return static_cast<T>(s); }; };
-    if (a.needs_gradient()) add_scaled(a.gradient(), self.gradient(), sign(1));
-    if (b.needs_gradient()) add_scaled(b.gradient(), self.gradient(), sign(-1));
-  });
-}
-
-template <class T>
-Var<T> operator*(Var<T> a, Var<T> b) {
-  const std::int64_t n = a.value().count();
-  const Operation<T> operation(*a.tape, "multiply", float_cost(n, 3 * n), float_cost(4 * n, 8 * n));
-  const Tensor<T> out = same_shape("multiply", a, b), x = a.value(), y = b.value();
-  kernels::for_rows<T>(out.rows(), out.cols(), [=](std::int64_t r) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < out.cols(); ++c) out(r, c) = x(r, c) * y(r, c);
-  });
-  return a.tape->record(out, {a, b}, [=](Var<T> self) {
-    const auto times = [](Tensor<T> f) { return [f](std::int64_t r, std::int64_t c) { return f(r, c); }; };
-    if (a.needs_gradient()) add_scaled(a.gradient(), self.gradient(), times(y));
-    if (b.needs_gradient()) add_scaled(b.gradient(), self.gradient(), times(x));
-  });
-}
-
-template <class T>
-Var<T> relu(Var<T> x) {
-  return elementwise(
-      "relu", x, [](T v) { return v > static_cast<T>(0) ? v : static_cast<T>(0); },
-      [](T v, T) { return static_cast<T>(v > static_cast<T>(0) ? 1 : 0); });
-}
-
-template <class T>
-Var<T> tanh(Var<T> x) {
-  return elementwise(
-      "tanh", x,
-      [](T v) {
-        using std::tanh;
-        return tanh(v);
-      },
-      [](T, T y) { return static_cast<T>(1) - y * y; });
-}
-
-template <class T>
-Var<T> gelu(Var<T> x) {
-  const auto distribution = [](T v) {
-    using std::erf;
-    return static_cast<T>(0.5) * (static_cast<T>(1) + erf(v * static_cast<T>(std::numbers::sqrt2 / 2)));
-  };
-  return elementwise(
-      "gelu", x, [=](T v) { return v * distribution(v); },
-      [=](T v, T) {
-        using kernels::exponential;
-        const T density = static_cast<T>(std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2) *
-                          exponential(static_cast<T>(-0.5) * v * v);
-        return distribution(v) + v * density;
-      });
-}
-
-template <class T>
-Var<T> matmul(Var<T> a, Var<T> b) {
-  const Tensor<T> A = a.value(), B = b.value();
-  SAMFORMER_CHECK(A.cols() == B.rows(), "matmul: [M, K] [K, N] expected, found {} and {}", A.shape.to_string(),
-                  B.shape.to_string());
-  const Cost once = product_cost(A.rows(), B.cols(), A.cols());
-  const Operation<T> operation(*a.tape, "matmul", once, {2 * once.flops, 2 * once.bytes});
-  const Tensor<T> C = a.tape->arena().template tensor<T>(Shape{A.rows(), B.cols()});
-  gemm(false, false, C.rows(), C.cols(), A.cols(), A.data, A.stride, B.data, B.stride, C.data, C.stride, false);
-  return a.tape->record(C, {a, b}, [=](Var<T> self) {
-    const Tensor<T> g = self.gradient();
-    if (a.needs_gradient()) {
-      const Tensor<T> to = a.gradient();
-      gemm(false, true, A.rows(), A.cols(), B.cols(), g.data, g.stride, B.data, B.stride, to.data, to.stride, true);
+template <class T, class On>
+Var<T, On> bias_activation(Var<T, On> a, Var<T, On> bias, Activation activation, Var<T, On> residual,
+                           const Dropout& dropout) {
+  const Tensor<T> A = a.value();
+  const std::int64_t n = A.count(), rows = A.rows(), cols = A.cols();
+  SAMFORMER_CHECK(A.contiguous() && (!bias || bias.value().count() == cols) &&
+                      (!residual || (residual.value().contiguous() && residual.value().count() == n)),
+                  "bias_activation: a [R, C], bias [C] and residual [R, C] expected, found {}, {}, {}",
+                  A.shape.to_string(), bias ? bias.value().shape.to_string() : "none",
+                  residual ? residual.value().shape.to_string() : "none");
+  SAMFORMER_CHECK(dropout.rate >= 0 && dropout.rate < 1, "dropout: a rate of at least 0 and below 1, not {}",
+                  dropout.rate);
+  Operation<T, On> op(*a.tape,
+                      bias       ? "bias_activation"
+                      : residual ? "add"
+                                 : "activation",
+                      float_cost(4 * n, (2 + (residual ? 1 : 0)) * n), float_cost(4 * n, 3 * n));
+  const Tensor<T> Y = op.output(A.shape);
+  T* const mask = op.saved(kernels::dropout_saved(op.on(), n, dropout));
+  const T* const b = bias ? bias.value().data : nullptr;
+  kernels::bias_activation(op.on(), Y.data, mask, A.data, b, residual ? residual.value().data : nullptr, rows, cols,
+                           activation, dropout);
+  return a.tape->record(Y, {a, bias, residual}, [=](Backward<T, On>& g) {
+    const bool passes = activation == Activation::none && dropout.rate == 0;
+    const Tensor<T> dy = passes ? g.self() : g.self_dense();
+    const T* da = dy.data;
+    std::int64_t ld = dy.stride;
+    if (passes) {
+      g.pass(a);
+    } else if (a.needs_gradient() || bias.needs_gradient()) {
+      const Sink<T> to = g.write(a, rows, cols);
+      kernels::bias_activation_backward(g.on(), to, dy.data, mask, A.data, b, rows, cols, activation, dropout);
+      da = to.data, ld = to.ld;
     }
-    if (b.needs_gradient()) {
-      const Tensor<T> to = b.gradient();
-      gemm(true, false, B.rows(), B.cols(), A.rows(), A.data, A.stride, g.data, g.stride, to.data, to.stride, true);
+    if (const Sink<T> db = g.into(bias)) {
+      kernels::add_column_sums(g.on(), db, da, ld, rows, cols, g.scratch(kernels::column_sums_scratch(g.on(), cols)));
     }
+    g.pass(residual);
   });
 }
 
-template <class T>
-Var<T> linear(Var<T> x, Var<T> weight) {
-  const Tensor<T> X = x.value(), W = weight.value();
-  SAMFORMER_CHECK(X.cols() == W.cols(), "linear: x [rows, in] and weight [out, in] expected, found {} and {}",
-                  X.shape.to_string(), W.shape.to_string());
-  const Cost once = product_cost(X.rows(), W.rows(), X.cols());
-  const Operation<T> operation(*x.tape, "linear", once, {2 * once.flops, 2 * once.bytes});
-  const Tensor<T> Y = x.tape->arena().template tensor<T>(Shape{X.rows(), W.rows()});
-  gemm(false, true, Y.rows(), Y.cols(), X.cols(), X.data, X.stride, W.data, W.stride, Y.data, Y.stride, false);
-  return x.tape->record(Y, {x, weight}, [=](Var<T> self) {
-    const Tensor<T> g = self.gradient();
-    if (x.needs_gradient()) {
-      const Tensor<T> to = x.gradient();
-      gemm(false, false, X.rows(), X.cols(), W.rows(), g.data, g.stride, W.data, W.stride, to.data, to.stride, true);
+template <class T, class On>
+Var<T, On> linear(Var<T, On> x, Var<T, On> weight) {
+  return layers(x, {Layer<T, On>{weight, {}}}).z;
+}
+
+template <class T, class On>
+Var<T, On> transpose(Var<T, On> x, std::int64_t N, Var<T, On> add) {
+  const Tensor<T> X = x.value();
+  SAMFORMER_CHECK(N > 0 && X.rows() % N == 0 && X.contiguous() && (!add || add.value().count() == X.count()),
+                  "transpose: {} samples of whole rows expected, found {}", N, X.shape.to_string());
+  const std::int64_t A = X.rows() / N, B = X.cols();
+  Operation<T, On> op(*x.tape, "transpose", float_cost(add ? X.count() : 0, (add ? 3 : 2) * X.count()),
+                      float_cost(X.count(), 3 * X.count()));
+  const Tensor<T> Y = op.output(Shape{N * B, A});
+  kernels::transpose(op.on(), Y.data, X.data, add ? static_cast<const T*>(add.value().data) : nullptr, N, A, B);
+  return x.tape->record(Y, {x, add}, [=](Backward<T, On>& g) {
+    const Tensor<T> dy = g.self_dense();
+    if (const Sink<T> dx = g.into(x)) {
+      kernels::transpose(g.on(), dx.data, static_cast<const T*>(dy.data),
+                         dx.add ? static_cast<const T*>(dx.data) : nullptr, N, B, A);
     }
-    if (weight.needs_gradient()) {
-      const Tensor<T> to = weight.gradient();
-      gemm(true, false, W.rows(), W.cols(), X.rows(), g.data, g.stride, X.data, X.stride, to.data, to.stride, true);
-    }
+    g.pass(add);
   });
 }
 
-template <class T>
-Var<T> add_bias(Var<T> x, Var<T> bias) {
-  const Tensor<T> X = x.value(), b = bias.value();
-  SAMFORMER_CHECK(b.count() == X.cols(), "add_bias: a bias of {} expected, found {}", X.cols(), b.shape.to_string());
-  const std::int64_t n = X.count();
-  const Operation<T> operation(*x.tape, "add_bias", float_cost(n, 2 * n), float_cost(n, n));
-  kernels::for_rows<T>(X.rows(), X.cols(), [=](std::int64_t r) {
-#pragma omp simd
-    for (std::int64_t c = 0; c < X.cols(); ++c) X(r, c) += b.data[c];
+template <class T, class On>
+Var<T, On> mse(Var<T, On> prediction, Var<T, On> target) {
+  const Tensor<T> x = prediction.value(), y = target.value();
+  SAMFORMER_CHECK(x.shape == y.shape && x.count() > 0 && x.contiguous() && y.contiguous(),
+                  "mse: equal, non-empty shapes expected, found {} and {}", x.shape.to_string(), y.shape.to_string());
+  Operation<T, On> op(*prediction.tape, "mse", float_cost(3 * x.count(), 2 * x.count()),
+                      float_cost(3 * x.count(), 3 * x.count()));
+  const Tensor<T> out = op.output(Shape{});
+  kernels::mean_squares(op.on(), out.data, x.data, y.data, x.rows(), x.cols(), op.scratch(x.rows()));
+  return prediction.tape->record(out, {prediction, target}, [=](Backward<T, On>& g) {
+    const T* const seed = g.self().data;
+    const Sink<T> dx = g.into(prediction), dy = g.into(target);
+    kernels::mean_squares_backward(g.on(), dx, dy, seed, x.data, y.data, x.rows(), x.cols());
   });
-  return x.tape->record_in_place(x, {bias}, [=](Var<T> self) {
-    if (!bias.needs_gradient()) return;
-    const Tensor<T> g = self.gradient();
-    kernels::add_column_sums(bias.gradient().data, g.data, g.stride, g.rows(), g.cols());
-  });
-}
-
-template <class T>
-Var<T> linear(Var<T> x, Var<T> weight, Var<T> bias) {
-  return add_bias(linear(x, weight), bias);
 }
 
 namespace {
 
-template <class T, class Measure, class Slope>
-Var<T> mean_difference(const char* op, Var<T> a, Var<T> b, const Measure measure, const Slope slope) {
-  const Tensor<T> x = a.value(), y = b.value();
-  SAMFORMER_CHECK(x.shape == y.shape && x.count() > 0, "{}: equal, non-empty shapes expected, found {} and {}", op,
-                  x.shape.to_string(), y.shape.to_string());
-  Arena& arena = a.tape->arena();
-  const Tensor<T> out = arena.tensor<T>(Shape{});
-  out.data[0] = kernels::mean_difference(x.data, x.stride, y.data, y.stride, x.rows(), x.cols(), measure,
-                                         arena.allocate<T>(x.rows()));
-  return a.tape->record(out, {a, b}, [=](Var<T> self) {
-    const T scale = self.gradient().data[0] / static_cast<T>(static_cast<double>(x.count()));
-    for (const double sign : {1.0, -1.0}) {
-      const Var<T> input = sign > 0 ? a : b;
-      if (!input.needs_gradient()) continue;
-      const Tensor<T> to = input.gradient();
-      const T factor = scale * static_cast<T>(sign);
-      kernels::for_rows<T>(to.rows(), to.cols(), [=](std::int64_t r) {
-        for (std::int64_t c = 0; c < to.cols(); ++c) to(r, c) += factor * slope(x(r, c) - y(r, c));
-      });
-    }
-  });
+// Neighbours in memory, so that one kernel serves both.
+template <class T, class On>
+bool follows(const Layer<T, On>& a, const Layer<T, On>& b) {
+  const Tensor<T> A = a.weight.value(), B = b.weight.value();
+  return B.data == A.data + A.count() && b.column == a.column + A.rows() &&
+         static_cast<bool>(a.bias) == static_cast<bool>(b.bias) &&
+         (!a.bias || b.bias.value().data == a.bias.value().data + A.rows());
 }
+
+constexpr int most_layers = 4;
 
 }  // namespace
 
-template <class T>
-Var<T> mse(Var<T> prediction, Var<T> target) {
-  return mean_difference(
-      "mse", prediction, target, [](T e) { return e * e; }, [](T e) { return static_cast<T>(2) * e; });
-}
-
-template <class T>
-Var<T> mae(Var<T> prediction, Var<T> target) {
-  const T zero = static_cast<T>(0);
-  return mean_difference(
-      "mae", prediction, target, [=](T e) { return e < zero ? zero - e : e; },
-      [=](T e) {
-        return static_cast<T>(e > zero ? 1 : e < zero ? -1 : 0);
+template <class T, class On>
+Projected<T, On> layers(Var<T, On> x, std::initializer_list<Layer<T, On>> all) {
+  const Tensor<T> X = x.value();
+  const std::int64_t R = X.rows(), in = X.cols();
+  std::array<Layer<T, On>, most_layers> list{};
+  const int count = static_cast<int>(all.size());
+  SAMFORMER_CHECK(count >= 1 && count <= most_layers, "linear: 1 to {} layers side by side, not {}", most_layers,
+                  count);
+  std::copy(all.begin(), all.end(), list.begin());
+  if constexpr (std::is_same_v<On, Cuda>) {  // in the order of their columns
+    for (int i = 0; i < count; ++i) {
+      for (int j = i + 1; j < count; ++j) {
+        if (list[j].column < list[i].column) std::swap(list[i], list[j]);
+      }
+    }
+  }
+  std::int64_t O = 0;
+  Cost forward{}, backward{};
+  bool joined = true;  // the layers are one, in the order of their columns
+  for (int i = 0; i < count; ++i) {
+    const Tensor<T> W = list[i].weight.value();
+    SAMFORMER_CHECK(W.cols() == in && W.contiguous() && (!list[i].bias || list[i].bias.value().count() == W.rows()),
+                    "linear: x [rows, in], weight [out, in] and bias [out] expected, found {}, {}, {}",
+                    X.shape.to_string(), W.shape.to_string(),
+                    list[i].bias ? list[i].bias.value().shape.to_string() : "none");
+    O += W.rows();
+    const Cost once = product_cost(R, W.rows(), in);
+    forward = {forward.flops + once.flops, forward.bytes + once.bytes};
+    backward = {backward.flops + 2 * once.flops, backward.bytes + 2 * once.bytes};
+    joined &= i == 0 || follows(list[i - 1], list[i]);
+  }
+  Tape<T, On>& tape = *x.tape;
+  Operation<T, On> op(tape, "linear", forward, backward);
+  const Tensor<T> Y = op.output(Shape{R, O});
+  constexpr bool leaves_bias = std::is_same_v<On, Cuda>;
+  if constexpr (leaves_bias) {
+    SAMFORMER_CHECK(joined, "linear: layers one behind another in memory expected");
+    kernels::gemm(op.on(), false, true, R, O, in, X.data, X.stride, list[0].weight.value().data, in, Y.data, O, false);
+  } else {
+    for (int i = 0; i < count; ++i) {
+      const Tensor<T> W = list[i].weight.value();
+      T* const y = Y.data + list[i].column;
+      gemm(op.on(), false, true, R, W.rows(), in, X.data, X.stride, W.data, in, y, O, false);
+      if (!list[i].bias) continue;
+      const T* const b = list[i].bias.value().data;
+      const std::int64_t out = W.rows();
+      kernels::for_rows<T>(R, out, [=](std::int64_t r) {
+#pragma omp simd
+        for (std::int64_t c = 0; c < out; ++c) y[r * O + c] += b[c];
       });
+    }
+  }
+  // Up to four layers and x: inputs of no tape are none.
+  const auto input = [&](int i) { return i < count ? list[i].weight : Var<T, On>{}; };
+  const auto bias = [&](int i) { return i < count ? list[i].bias : Var<T, On>{}; };
+  Projected<T, On> out(tape.record(
+      Y, {x, input(0), input(1), input(2), input(3), bias(0), bias(1), bias(2), bias(3)}, [=](Backward<T, On>& g) {
+        const Tensor<T> dy = g.self();
+        Sink<T> dx = g.into(x);
+        if constexpr (std::is_same_v<On, Cuda>) {
+          // One product and one sum for neighbours whose gradients are neighbours too.
+          std::array<Sink<T>, most_layers> dw{}, db{};
+          for (int i = 0; i < count; ++i) dw[i] = g.into(list[i].weight);
+          for (int i = 0; i < count; ++i) db[i] = g.into(list[i].bias);
+          const auto for_runs = [&](const auto& sinks, std::int64_t width, const auto& body) {
+            for (int i = 0; i < count;) {
+              std::int64_t out_rows = list[i].weight.value().rows();
+              const Sink<T> to = sinks[i];
+              const std::int64_t column = list[i].column;
+              for (++i; i < count && to && sinks[i].data == to.data + out_rows * width && sinks[i].add == to.add; ++i) {
+                out_rows += list[i].weight.value().rows();
+              }
+              if (to) body(to, column, out_rows);
+            }
+          };
+          for_runs(db, 1, [&](Sink<T> to, std::int64_t column, std::int64_t n) {
+            kernels::add_column_sums(g.on(), to, dy.data + column, dy.stride, R, n,
+                                     g.scratch(kernels::column_sums_scratch(g.on(), n)));
+          });
+          for_runs(dw, in, [&](Sink<T> to, std::int64_t column, std::int64_t n) {
+            kernels::gemm(g.on(), true, false, n, in, R, dy.data + column, dy.stride, X.data, X.stride, to.data, in,
+                          to.add);
+          });
+          if (dx) {
+            kernels::gemm(g.on(), false, false, R, in, O, dy.data, dy.stride, list[0].weight.value().data, in, dx.data,
+                          dx.ld, dx.add);
+          }
+        } else {
+          for (int i = count; i-- > 0;) {
+            const Tensor<T> W = list[i].weight.value();
+            const T* const own = dy.data + list[i].column;
+            if (const Sink<T> db = g.into(list[i].bias)) {
+              kernels::add_column_sums(g.on(), db, own, dy.stride, R, W.rows(), static_cast<T*>(nullptr));
+            }
+            if (dx) {
+              gemm(g.on(), false, false, R, in, W.rows(), own, dy.stride, W.data, in, dx.data, dx.ld, dx.add);
+              dx.add = true;
+            }
+            if (const Sink<T> dw = g.into(list[i].weight)) {
+              gemm(g.on(), true, false, W.rows(), in, R, own, dy.stride, X.data, X.stride, dw.data, in, dw.add);
+            }
+          }
+        }
+      }));
+  if constexpr (leaves_bias) out.pending.b = list[0].bias ? list[0].bias.value().data : nullptr;
+  return out;
 }
 
-// The three scalars of the engine.
-#define INSTANTIATE(T)                                          \
-  template Var<T> operator+(Var<T> a, Var<T> b);                \
-  template Var<T> operator-(Var<T> a, Var<T> b);                \
-  template Var<T> operator*(Var<T> a, Var<T> b);                \
-  template Var<T> relu(Var<T> x);                               \
-  template Var<T> tanh(Var<T> x);                               \
-  template Var<T> gelu(Var<T> x);                               \
-  template Var<T> matmul(Var<T> a, Var<T> b);                   \
-  template Var<T> linear(Var<T> x, Var<T> weight);              \
-  template Var<T> add_bias(Var<T> x, Var<T> bias);              \
-  template Var<T> linear(Var<T> x, Var<T> weight, Var<T> bias); \
-  template Var<T> mse(Var<T> prediction, Var<T> target);        \
-  template Var<T> mae(Var<T> prediction, Var<T> target);
-
-INSTANTIATE(float)
-INSTANTIATE(double)
-INSTANTIATE(Dual<double>)
+#define INSTANTIATE(T, On)                                                                             \
+  template Var<T, On> bias_activation(Var<T, On>, Var<T, On>, Activation, Var<T, On>, const Dropout&); \
+  template Var<T, On> linear(Var<T, On>, Var<T, On>);                                                  \
+  template Var<T, On> transpose(Var<T, On>, std::int64_t, Var<T, On>);                                 \
+  template Var<T, On> mse(Var<T, On>, Var<T, On>);                                                     \
+  template Projected<T, On> layers(Var<T, On>, std::initializer_list<Layer<T, On>>);
+SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 
 }  // namespace samformer

@@ -1,4 +1,4 @@
-// Channel attention on the GPU, forward and backward, float32; kernels/gpu.h has the formulas.
+// Channel attention on the GPU, forward and backward, float32; kernels/attention.h has the formulas.
 //
 // A warp has an item: 4 R / G rows of one sample (queries; or keys, for their gradients). Its lanes are 8 slots x G
 // column groups x 4 / G rows: a slot takes every eighth row of the other side, a group its share of the columns. So a
@@ -12,10 +12,9 @@
 // in chunks of columns: dS is linear in dC, so a chunk adds its own part to dQ and dK.
 #include "kernels/cuda/attention_blocks.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
-using namespace attention;
+using namespace attention_kernels;
 
 // A lane's share of its own row: W columns from group * W on. Each slot fetches an eighth, and all get all.
 template <int W>
@@ -193,7 +192,7 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
   const int first_sample = static_cast<int>(blockIdx.x) * a.samples_per_block;
   const Source value = projected(a, 0, a.value), query = projected(a, a.value, a.key);
   const Source key = projected(a, a.value + a.key, a.key);
-  const Source gradient{b.dc, b.ldc, 0, a.value, false};
+  const Source gradient{b.dc, b.lddc, 0, a.value, false};
   const Source own_first = keys ? key : query, other_first = keys ? query : key;
   const Source own_second = keys ? value : gradient;
   const int items = a.samples_per_block * a.items_per_part;
@@ -303,7 +302,7 @@ SIMT_DEVICE void attention_backward_role(const AttentionArguments& a, const Back
       if (valid_row && slot == 0 && group == 0) {
         const int stride = channel_stride(a.channels);
         const std::int64_t plane = static_cast<std::int64_t>(a.batch) * stride;
-        const std::int64_t at = (keys ? 4 : 2) * plane + static_cast<std::int64_t>(item.n) * stride + d;
+        const std::int64_t at = (keys ? 2 : 0) * plane + static_cast<std::int64_t>(item.n) * stride + d;
         b.row_sums[at] = sum_gamma;
         b.row_sums[at + plane] = sum_beta;
       }
@@ -328,42 +327,89 @@ struct Shape {
   static constexpr int key = KW, value = VW, groups = G;
 };
 
+constexpr std::int64_t widest_key = 64;     // of the fused kernels
+constexpr std::int64_t many_channels = 64;  // fewer do not fill the tensor cores' tiles, nor batched products
+
+enum class Variant { fused, tf32, products };
+Variant variant_of(const Cuda& on, AttentionShape a) {
+  if (on.tf32 && a.D >= many_channels && a.d_m <= 32 && a.d_v <= 32) return Variant::tf32;
+  if (a.d_m > widest_key || (a.d_v > 16 && a.D >= many_channels)) return Variant::products;
+  return Variant::fused;
+}
+
 // Calls `f` with the narrowest kernel that holds the widths; wider values are walked in chunks.
 template <class F>
-void with_shape(Widths widths, F f) {
-  if (widths.key <= 8 && widths.value <= 8) return f(Shape<8, 8, 1>{});
-  if (widths.key <= 16 && widths.value <= 16) return f(Shape<16, 16, 1>{});
-  if (widths.key <= 16) return f(Shape<4, 16, 4>{});
-  if (widths.key <= 32) return f(Shape<16, 16, 2>{});
-  if (widths.key <= attention_widest_key) return f(Shape<16, 16, 4>{});
-  throw GpuError("attention: keys of more than 64 columns are not supported on the GPU");
+void with_shape(AttentionShape a, F f) {
+  if (a.d_m <= 8 && a.d_v <= 8) return f(Shape<8, 8, 1>{});
+  if (a.d_m <= 16 && a.d_v <= 16) return f(Shape<16, 16, 1>{});
+  if (a.d_m <= 16) return f(Shape<4, 16, 4>{});
+  if (a.d_m <= 32) return f(Shape<16, 16, 2>{});
+  f(Shape<16, 16, 4>{});
+}
+
+void forward_fused(const Cuda& on, float* c, std::int64_t ldc, float* lse, const Projected<float>& in,
+                   AttentionShape a) {
+  with_shape(a, [&](auto shape) {
+    constexpr int kw = shape.key, vw = shape.value, g = shape.groups, r = g == 1 ? 2 : 1;
+    const Plan plan = plan_of(in, a, 4 / g * r, row_stride(kw * g) + row_stride(vw * g), 1, 3);
+    const int chunks = (plan.arguments.value + vw * g - 1) / (vw * g);
+    launch("attention_forward", attention_forward_kernel<kw, vw, g, r>,
+           dim3{plan.sample_blocks, plan.parts, static_cast<unsigned>(chunks)}, dim3{plan.threads, 1, 1},
+           plan.shared_bytes, static_cast<simt::Stream>(on.stream), c, ldc, lse, plan.arguments);
+  });
+}
+void backward_fused(const Cuda& on, const BackwardPointers& b, const Projected<float>& in, AttentionShape a) {
+  with_shape(a, [&](auto shape) {
+    constexpr int kw = shape.key, vw = shape.value, g = shape.groups;
+    const Plan plan = plan_of(in, a, 4 / g, row_stride(kw * g) + row_stride(vw * g) + 2, 2, 2);
+    launch("attention_backward", attention_backward_kernel<kw, vw, g>, dim3{plan.sample_blocks, plan.parts, 2},
+           dim3{plan.threads, 1, 1}, plan.shared_bytes, static_cast<simt::Stream>(on.stream), plan.arguments,
+           arguments_of(b));
+  });
+}
+
+void check_columns(bool side_by_side) {
+  if (!side_by_side) throw GpuError("attention: v, q and k side by side in one matrix expected");
 }
 
 }  // namespace
 
-void attention_forward(float* c, std::int64_t ldc, float* lse, const Projected& in, int batch, int channels,
-                       Widths widths, Stream stream) {
-  with_shape(widths, [&](auto shape) {
-    constexpr int kw = shape.key, vw = shape.value, g = shape.groups, r = g == 1 ? 2 : 1;
-    const Plan plan = plan_of(in, batch, channels, widths, 4 / g * r, row_stride(kw * g) + row_stride(vw * g), 1, 3);
-    const int chunks = (widths.value + vw * g - 1) / (vw * g);
-    launch("attention_forward", attention_forward_kernel<kw, vw, g, r>,
-           dim3{plan.sample_blocks, plan.parts, static_cast<unsigned>(chunks)}, dim3{plan.threads, 1, 1},
-           plan.shared_bytes, static_cast<simt::Stream>(stream), c, ldc, lse, plan.arguments);
-  });
+std::int64_t attention_saved(const Cuda& on, AttentionShape a) {
+  return variant_of(on, a) == Variant::products ? operands_size(a) + probabilities_size(a) : 0;
+}
+std::int64_t attention_scratch(const Cuda&, AttentionShape) { return 0; }
+std::int64_t attention_backward_scratch(const Cuda& on, AttentionShape a) {
+  return variant_of(on, a) == Variant::products ? probabilities_size(a) : 0;
 }
 
-void attention_backward(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc, const float* lse,
-                        const Projected& in, int batch, int channels, Widths widths, Stream stream) {
-  with_shape(widths, [&](auto shape) {
-    constexpr int kw = shape.key, vw = shape.value, g = shape.groups;
-    const Plan plan = plan_of(in, batch, channels, widths, 4 / g, row_stride(kw * g) + row_stride(vw * g) + 2, 2, 2);
-    BackwardArguments b;
-    b.dz = dz, b.row_sums = row_sums, b.dc = dc, b.c = c, b.lse = lse, b.ldc = ldc;
-    launch("attention_backward", attention_backward_kernel<kw, vw, g>, dim3{plan.sample_blocks, plan.parts, 2},
-           dim3{plan.threads, 1, 1}, plan.shared_bytes, static_cast<simt::Stream>(stream), plan.arguments, b);
-  });
+void attention(const Cuda& on, float* C, std::int64_t ldc, float* lse, const Projected<float>& q,
+               const Projected<float>& k, const Projected<float>& v, AttentionShape a, float* saved, float*) {
+  check_columns(q.p == v.p + a.d_v && k.p == q.p + a.d_m && q.ld == v.ld && k.ld == v.ld);
+  switch (variant_of(on, a)) {
+    case Variant::fused:
+      return forward_fused(on, C, ldc, lse, v, a);
+    case Variant::tf32:
+      return forward_tf32(on, C, ldc, lse, v, a);
+    case Variant::products:
+      return forward_by_products(on, C, ldc, lse, v, a, saved);
+  }
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+void attention_backward(const Cuda& on, Sink<float> dq, Sink<float> dk, Sink<float> dv, AffineSink<float> affine,
+                        const float* dC, std::int64_t lddc, const float* C, std::int64_t ldc, const float* lse,
+                        const Projected<float>&, const Projected<float>&, const Projected<float>& v, AttentionShape a,
+                        const float* saved, float* scratch) {
+  check_columns(dq.data == dv.data + a.d_v && dk.data == dq.data + a.d_m && dq.ld == v.ld && dk.ld == v.ld &&
+                dv.ld == v.ld && !dq.add && !dk.add && !dv.add);
+  const BackwardPointers b{dv.data, affine.row_sums, dC, lddc, C, ldc, lse};
+  switch (variant_of(on, a)) {
+    case Variant::fused:
+      return backward_fused(on, b, v, a);
+    case Variant::tf32:
+      return backward_tf32(on, b, v, a);
+    case Variant::products:
+      return backward_by_products(on, b, v, a, saved, scratch);
+  }
+}
+
+}  // namespace samformer::kernels

@@ -4,12 +4,11 @@
 // other side of each sample is staged whole where it fits, else tile by tile. Internal to kernels/attention*.cu.
 #pragma once
 
+#include "kernels/attention.h"
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
-namespace attention {
+namespace samformer::kernels {
+namespace attention_kernels {
 using namespace simt;
 
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
@@ -44,7 +43,7 @@ struct Coefficients {
   SIMT_DEVICE Coefficients(const Source& from, const AttentionArguments& a, int column)
       : affine(from.affine && static_cast<bool>(a.gamma)) {
     if (affine) load_slice(s, a.s + (from.column + column), from.width - column);
-    if (from.affine) load_slice(b, a.b + (from.column + column), from.width - column);
+    if (from.affine && a.b) load_slice(b, a.b + (from.column + column), from.width - column);
   }
 };
 template <int E>
@@ -123,7 +122,7 @@ SIMT_DEVICE void stage(Pointer<float> shared, const Source& from, const Attentio
 struct BackwardArguments {
   Out<float> dz, row_sums;
   In<float> dc, c, lse;
-  std::int64_t ldc;
+  std::int64_t lddc, ldc;
 };
 
 // For the keys' role: shared = dC as stage() does, with lse (base 2) and delta = the chunk's sum of dC C of the same
@@ -141,9 +140,8 @@ SIMT_DEVICE void stage_gradients(Pointer<float> shared, Pointer<float> lse, Poin
     for (int block = 0; block < W; block += 16) {
       const int c = walk.column + block;
       float dc[4], values[4];
-      const std::int64_t from = at.r * b.ldc + column + c;
-      load_slice(dc, b.dc + from, at.valid ? a.value - column - c : 0);
-      load_slice(values, b.c + from, at.valid ? a.value - column - c : 0);
+      load_slice(dc, b.dc + (at.r * b.lddc + column + c), at.valid ? a.value - column - c : 0);
+      load_slice(values, b.c + (at.r * b.ldc + column + c), at.valid ? a.value - column - c : 0);
       sum += dot(dc, values);
       if (row < walk.end) store4_shared(shared + (row * row_stride(W) + c), make_float4(dc[0], dc[1], dc[2], dc[3]));
     }
@@ -164,15 +162,17 @@ struct Plan {
 
 // `floats_per_row`: shared memory of a staged row. A block has up to eight warps; a sample is cut into at most
 // `most_parts` blocks, each of which reads the whole other side, or more where the batch alone cannot fill a GPU.
-inline Plan plan_of(const Projected& in, int batch, int channels, Widths widths, int rows_per_item, int floats_per_row,
-                    int roles, int most_parts) {
+inline Plan plan_of(const Projected<float>& in, AttentionShape shape, int rows_per_item, int floats_per_row, int roles,
+                    int most_parts) {
+  const int batch = static_cast<int>(shape.N), channels = static_cast<int>(shape.D);
   const int items = (channels + rows_per_item - 1) / rows_per_item, padded = (channels + 7) & ~7;
   const int largest = (shared_limit() / (floats_per_row * 4)) & ~7;
   Plan plan;
   AttentionArguments& a = plan.arguments;
   a.p = in.p, a.gamma = in.gamma, a.beta = in.beta, a.s = in.s, a.b = in.b, a.ld = in.ld;
-  a.batch = batch, a.channels = channels, a.key = widths.key, a.value = widths.value;
-  a.scale = 1.0f / sqrtf(static_cast<float>(widths.key));
+  a.batch = batch, a.channels = channels;
+  a.key = static_cast<int>(shape.d_m), a.value = static_cast<int>(shape.d_v);
+  a.scale = 1.0f / sqrtf(static_cast<float>(shape.d_m));
   a.tile = padded < largest ? padded : largest;
   a.tiles = (padded + a.tile - 1) / a.tile;
   a.samples_per_block = items >= 4 ? 1 : 4 / items;
@@ -192,6 +192,31 @@ inline Plan plan_of(const Projected& in, int batch, int channels, Widths widths,
   return plan;
 }
 
-}  // namespace attention
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+// Variants of attention.cu, on tensor cores and by products.  `in`: columns v | q | k.
+struct BackwardPointers {
+  float* dz;        // [R][ld of in]: columns v | q | k
+  float* row_sums;  // two parts, or null
+  const float* dc;
+  std::int64_t lddc;
+  const float* c;
+  std::int64_t ldc;
+  const float* lse;
+};
+void forward_tf32(const Cuda& on, float* c, std::int64_t ldc, float* lse, const Projected<float>& in, AttentionShape a);
+void backward_tf32(const Cuda& on, const BackwardPointers& b, const Projected<float>& in, AttentionShape a);
+std::int64_t operands_size(AttentionShape a);
+std::int64_t probabilities_size(AttentionShape a);
+void forward_by_products(const Cuda& on, float* c, std::int64_t ldc, float* lse, const Projected<float>& in,
+                         AttentionShape a, float* saved);
+void backward_by_products(const Cuda& on, const BackwardPointers& b, const Projected<float>& in, AttentionShape a,
+                          const float* saved, float* scratch);
+
+inline BackwardArguments arguments_of(const BackwardPointers& from) {
+  BackwardArguments b;
+  b.dz = from.dz, b.row_sums = from.row_sums, b.dc = from.dc, b.c = from.c, b.lse = from.lse, b.lddc = from.lddc;
+  b.ldc = from.ldc;
+  return b;
+}
+
+}  // namespace attention_kernels
+}  // namespace samformer::kernels

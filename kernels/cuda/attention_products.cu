@@ -1,5 +1,5 @@
 // Channel attention by products, for values too wide or keys too wide for attention.cu: the D x D scores of each sample
-// in memory, softmax between two batched products. kernels/gpu.h has the formulas.
+// in memory, softmax between two batched products. kernels/attention.h has the formulas.
 //
 //   forward    S = Q K';  A = softmax(S / sqrt(key)) in its place;  C = A V
 //   backward   dV = A' dC;  dA = dC V';  dS = A (dA - sum_j A dA) / sqrt(key) in its place;  dQ = dS K;  dK = dS' Q
@@ -7,15 +7,12 @@
 // A row of scores is a warp's, read twice: from the first-level cache the second time.
 #include <cmath>
 
-#include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/cuda/attention_blocks.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
-using namespace simt;
+using namespace attention_kernels;
 
-constexpr float log2_e = 1.4426950408889634f;
 constexpr int rows_per_block = 8;
 
 // operands [R][stride] = gamma_d p + (beta_d s + b); four columns a thread.
@@ -26,10 +23,10 @@ __global__ void __launch_bounds__(256)
   const int quads = stride / 4, column = static_cast<int>(i % quads) * 4, valid = columns - column;
   const std::int64_t r = i / quads;
   if (r >= rows) return;
-  const int d = static_cast<int>(r % channels);
-  float x[4], shift[4], sums[4] = {};
+  const std::int64_t d = r % channels;
+  float x[4], shift[4] = {}, sums[4] = {};
   load_slice(x, p + (r * ld + column), valid);
-  load_slice(shift, b + column, valid);
+  if (b) load_slice(shift, b + column, valid);
   const float scale = gamma ? static_cast<float>(gamma[d]) : 1.0f;
   if (gamma) load_slice(sums, s + column, valid);
   const float level = gamma ? static_cast<float>(beta[d]) : 0.0f;
@@ -45,9 +42,9 @@ SIMT_DEVICE float highest_of(const float (&x)[4], int valid) {
   return highest;
 }
 
-// Softmax of scale a over each row, in place.
+// Softmax of scale a over each row, in place, and its log-sum-exp.
 __global__ void __launch_bounds__(256)
-    attention_softmax_kernel(Out<float> a, std::int64_t rows, int columns, int stride, float scale) {
+    attention_softmax_kernel(Out<float> a, Out<float> lse, std::int64_t rows, int columns, int stride, float scale) {
   const int lane = threadIdx.x & 31;
   const std::int64_t r = static_cast<std::int64_t>(blockIdx.x) * rows_per_block + (threadIdx.x >> 5);
   if (r >= rows) return;
@@ -67,7 +64,8 @@ __global__ void __launch_bounds__(256)
   float highest = maximum;
 #pragma unroll
   for (int step = 16; step > 0; step >>= 1) highest = fmaxf(highest, __shfl_xor_sync(all_lanes, highest, step));
-  const float inverse = 1.0f / warp_sum(total * power_of_two(maximum - highest));
+  const float sum = warp_sum(total * power_of_two(maximum - highest)), inverse = 1.0f / sum;
+  if (lane == 0) lse[r] = ln_2 * (highest + log2f(sum));
   for (int j = 4 * lane; j < columns; j += 128) {
     float x[4];
     load_slice(x, row + j, columns - j);
@@ -104,7 +102,7 @@ __global__ void __launch_bounds__(256) attention_softmax_backward_kernel(Out<flo
   }
 }
 
-// Row sums of dz p and of dz s: slot 1 over the queries, slot 2 over the keys and values.
+// Row sums of dz p and of dz s: a part over the queries, one over the keys and values.
 __global__ void __launch_bounds__(256)
     attention_row_sums_kernel(Out<float> row_sums, In<float> dz, In<float> p, In<float> s, std::int64_t ld,
                               std::int64_t rows, int channels, int value, int key) {
@@ -132,7 +130,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
     const float of_queries = warp_sum(queries[k]), of_others = warp_sum(others[k]);
-    if (lane == 0) row_sums[(2 + k) * plane + at] = of_queries, row_sums[(4 + k) * plane + at] = of_others;
+    if (lane == 0) row_sums[k * plane + at] = of_queries, row_sums[(2 + k) * plane + at] = of_others;
   }
 }
 
@@ -145,18 +143,18 @@ struct Samples {
   float scale;
   const float *V, *Q, *K;
 
-  Samples(const AttentionMemory& m, int batch, int channels, Widths widths)
-      : N(batch),
-        D(channels),
-        value(widths.value),
-        key(widths.key),
-        stride(in_quads(widths.first_head())),
-        scores(in_quads(channels)),
-        scale(1.0f / std::sqrt(static_cast<float>(widths.key))),
-        V(m.operands),
-        Q(m.operands + widths.first_query()),
-        K(m.operands + widths.first_key()) {}
-  // C (+)= op(A) op(B) of every sample; strides of rows, each sample has D of them.
+  Samples(const float* operands, AttentionShape a)
+      : N(static_cast<int>(a.N)),
+        D(static_cast<int>(a.D)),
+        value(static_cast<int>(a.d_v)),
+        key(static_cast<int>(a.d_m)),
+        stride(in_quads(value + 2 * key)),
+        scores(in_quads(D)),
+        scale(1.0f / std::sqrt(static_cast<float>(key))),
+        V(operands),
+        Q(operands + value),
+        K(operands + value + key) {}
+  // C = op(A) op(B) of every sample; strides of rows, each sample has D of them.
   Product product(bool transpose_a, bool transpose_b, int columns, int inner, const float* A, std::int64_t lda,
                   const float* B, std::int64_t ldb, float* C, std::int64_t ldc) const {
     Product p{transpose_a, transpose_b, D, columns, inner, A, lda, B, ldb, C, ldc};
@@ -164,44 +162,43 @@ struct Samples {
     return p;
   }
   std::int64_t rows() const { return static_cast<std::int64_t>(N) * D; }
-  dim3 blocks() const { return {static_cast<unsigned>((rows() + rows_per_block - 1) / rows_per_block), 1, 1}; }
+  dim3 blocks() const { return grid_of(rows(), rows_per_block); }
 };
 
 }  // namespace
 
-AttentionMemory::Floats AttentionMemory::floats(std::int64_t batch, std::int64_t channels, Widths widths) {
-  const std::int64_t rows = batch * channels;
-  return {rows * in_quads(widths.first_head()), rows * in_quads(static_cast<int>(channels))};
+namespace attention_kernels {
+
+std::int64_t operands_size(AttentionShape a) { return a.N * a.D * in_quads(static_cast<int>(a.d_v + 2 * a.d_m)); }
+std::int64_t probabilities_size(AttentionShape a) { return a.N * a.D * in_quads(static_cast<int>(a.D)); }
+
+void forward_by_products(const Cuda& on, float* c, std::int64_t ldc, float* lse, const Projected<float>& in,
+                         AttentionShape a, float* saved) {
+  float *const operands = saved, *const probabilities = saved + operands_size(a);
+  const Samples z(operands, a);
+  launch(on, "attention_operands", attention_operands_kernel, grid_of(z.rows() * (z.stride / 4), 256), operands, in.p,
+         in.gamma, in.beta, in.s, in.b, in.ld, z.rows(), z.D, z.value + 2 * z.key, z.stride);
+  product(on, z.product(false, true, z.D, z.key, z.Q, z.stride, z.K, z.stride, probabilities, z.scores));
+  launch(on, "attention_softmax", attention_softmax_kernel, z.blocks(), probabilities, lse, z.rows(), z.D, z.scores,
+         z.scale);
+  product(on, z.product(false, false, z.value, z.D, probabilities, z.scores, z.V, z.stride, c, ldc));
 }
 
-void attention_forward_products(Blas blas, const AttentionMemory& memory, float* c, std::int64_t ldc,
-                                const Projected& in, int batch, int channels, Widths widths, Stream stream) {
-  const Samples z(memory, batch, channels, widths);
-  const std::int64_t threads = z.rows() * (z.stride / 4);
-  launch("attention_operands", attention_operands_kernel, dim3{static_cast<unsigned>((threads + 255) / 256), 1, 1},
-         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), memory.operands, in.p, in.gamma, in.beta, in.s, in.b,
-         in.ld, z.rows(), channels, widths.first_head(), z.stride);
-  product(blas, z.product(false, true, z.D, z.key, z.Q, z.stride, z.K, z.stride, memory.probabilities, z.scores));
-  launch("attention_softmax", attention_softmax_kernel, z.blocks(), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), memory.probabilities, z.rows(), z.D, z.scores, z.scale);
-  product(blas, z.product(false, false, z.value, z.D, memory.probabilities, z.scores, z.V, z.stride, c, ldc));
+void backward_by_products(const Cuda& on, const BackwardPointers& b, const Projected<float>& in, AttentionShape a,
+                          const float* saved, float* scratch) {
+  const float* const probabilities = saved + operands_size(a);
+  const Samples z(saved, a);
+  float *const dq = b.dz + z.value, *const dk = dq + z.key, *const ds = scratch;
+  product(on, z.product(true, false, z.value, z.D, probabilities, z.scores, b.dc, b.lddc, b.dz, in.ld));
+  product(on, z.product(false, true, z.D, z.value, b.dc, b.lddc, z.V, z.stride, ds, z.scores));
+  launch(on, "attention_softmax_backward", attention_softmax_backward_kernel, z.blocks(), ds, probabilities, z.rows(),
+         z.D, z.scores, z.scale);
+  product(on, z.product(false, false, z.key, z.D, ds, z.scores, z.K, z.stride, dq, in.ld));
+  product(on, z.product(true, false, z.key, z.D, ds, z.scores, z.Q, z.stride, dk, in.ld));
+  if (b.row_sums == nullptr) return;
+  launch(on, "attention_row_sums", attention_row_sums_kernel, z.blocks(), b.row_sums, b.dz, in.p, in.s, in.ld, z.rows(),
+         z.D, z.value, z.key);
 }
 
-void attention_backward_products(Blas blas, const AttentionMemory& memory, float* dz, float* row_sums, const float* dc,
-                                 std::int64_t ldc, const Projected& in, int batch, int channels, Widths widths,
-                                 Stream stream) {
-  const Samples z(memory, batch, channels, widths);
-  float *const dq = dz + widths.first_query(), *const dk = dz + widths.first_key(), *const ds = memory.gradients;
-  product(blas, z.product(true, false, z.value, z.D, memory.probabilities, z.scores, dc, ldc, dz, in.ld));
-  product(blas, z.product(false, true, z.D, z.value, dc, ldc, z.V, z.stride, ds, z.scores));
-  launch("attention_softmax_backward", attention_softmax_backward_kernel, z.blocks(), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), ds, memory.probabilities, z.rows(), z.D, z.scores, z.scale);
-  product(blas, z.product(false, false, z.key, z.D, ds, z.scores, z.K, z.stride, dq, in.ld));
-  product(blas, z.product(true, false, z.key, z.D, ds, z.scores, z.Q, z.stride, dk, in.ld));
-  if (row_sums == nullptr) return;
-  launch("attention_row_sums", attention_row_sums_kernel, z.blocks(), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), row_sums, dz, in.p, in.s, in.ld, z.rows(), channels, z.value, z.key);
-}
-
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace attention_kernels
+}  // namespace samformer::kernels

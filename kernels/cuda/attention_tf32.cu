@@ -8,10 +8,9 @@
 // attention.cu.
 #include "kernels/cuda/attention_blocks.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
-using namespace attention;
+using namespace attention_kernels;
 
 constexpr int own_rows = 16;
 
@@ -186,7 +185,7 @@ SIMT_DEVICE void attention_backward_tf32_role(const AttentionArguments& a, const
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = static_cast<int>(blockDim.x >> 5), t = lane & 3;
   const int first_sample = static_cast<int>(blockIdx.x) * a.samples_per_block;
   const Source value = projected(a, 0, a.value), query = projected(a, a.value, a.key);
-  const Source key = projected(a, a.value + a.key, a.key), gradient{b.dc, b.ldc, 0, a.value, false};
+  const Source key = projected(a, a.value + a.key, a.key), gradient{b.dc, b.lddc, 0, a.value, false};
   const int items = a.samples_per_block * a.items_per_part;
   for (int round = 0; round < items; round += warps) {
     const Rows rows(a, round + warp, lane);
@@ -205,7 +204,7 @@ SIMT_DEVICE void attention_backward_tf32_role(const AttentionArguments& a, const
           for (int k = 0; k < V / 8; ++k) {
             float dc[2], c[2];
             const int column = 8 * k + 2 * t, left = d < a.channels ? a.value - column : 0;
-            load_slice(dc, b.dc + (row * b.ldc + column), left);
+            load_slice(dc, b.dc + (row * b.lddc + column), left);
             load_slice(c, b.c + (row * b.ldc + column), left);
             sum += dot(dc, c);
           }
@@ -257,7 +256,7 @@ SIMT_DEVICE void attention_backward_tf32_role(const AttentionArguments& a, const
         const int d = rows.first + 8 * r;
         const float gamma = sum_of_four(sum_gamma[r]), beta = sum_of_four(sum_beta[r]);
         if (t == 0 && d < a.channels) {
-          const std::int64_t at = (keys ? 4 : 2) * plane + static_cast<std::int64_t>(rows.n) * stride + d;
+          const std::int64_t at = (keys ? 2 : 0) * plane + static_cast<std::int64_t>(rows.n) * stride + d;
           b.row_sums[at] = gamma;
           b.row_sums[at + plane] = beta;
         }
@@ -281,37 +280,35 @@ struct Shape {
   static constexpr int width = W;
 };
 template <class F>
-void with_shape(Widths widths, F f) {
-  if (widths.key <= 16 && widths.value <= 16) return f(Shape<16>{});
+void with_shape(AttentionShape a, F f) {
+  if (a.d_m <= 16 && a.d_v <= 16) return f(Shape<16>{});
   f(Shape<32>{});
 }
 
 }  // namespace
 
-bool attention_tf32_supports(Widths widths) { return widths.key <= 32 && widths.value <= 32; }
+namespace attention_kernels {
 
-void attention_forward_tf32(float* c, std::int64_t ldc, float* lse, const Projected& in, int batch, int channels,
-                            Widths widths, Stream stream) {
-  with_shape(widths, [&](auto shape) {
+void forward_tf32(const Cuda& on, float* c, std::int64_t ldc, float* lse, const Projected<float>& in,
+                  AttentionShape a) {
+  with_shape(a, [&](auto shape) {
     constexpr int w = shape.width;
-    const Plan plan = plan_of(in, batch, channels, widths, own_rows, 2 * row_stride(w), 1, 3);
+    const Plan plan = plan_of(in, a, own_rows, 2 * row_stride(w), 1, 3);
     launch("attention_forward_tf32", attention_forward_tf32_kernel<w, w>, dim3{plan.sample_blocks, plan.parts, 1},
-           dim3{plan.threads, 1, 1}, plan.shared_bytes, static_cast<simt::Stream>(stream), c, ldc, lse, plan.arguments);
+           dim3{plan.threads, 1, 1}, plan.shared_bytes, static_cast<simt::Stream>(on.stream), c, ldc, lse,
+           plan.arguments);
   });
 }
 
-void attention_backward_tf32(float* dz, float* row_sums, const float* dc, const float* c, std::int64_t ldc,
-                             const float* lse, const Projected& in, int batch, int channels, Widths widths,
-                             Stream stream) {
-  with_shape(widths, [&](auto shape) {
+void backward_tf32(const Cuda& on, const BackwardPointers& b, const Projected<float>& in, AttentionShape a) {
+  with_shape(a, [&](auto shape) {
     constexpr int w = shape.width;
-    const Plan plan = plan_of(in, batch, channels, widths, own_rows, 2 * row_stride(w) + 2, 2, 2);
-    BackwardArguments b;
-    b.dz = dz, b.row_sums = row_sums, b.dc = dc, b.c = c, b.lse = lse, b.ldc = ldc;
+    const Plan plan = plan_of(in, a, own_rows, 2 * row_stride(w) + 2, 2, 2);
     launch("attention_backward_tf32", attention_backward_tf32_kernel<w, w>, dim3{plan.sample_blocks, plan.parts, 2},
-           dim3{plan.threads, 1, 1}, plan.shared_bytes, static_cast<simt::Stream>(stream), plan.arguments, b);
+           dim3{plan.threads, 1, 1}, plan.shared_bytes, static_cast<simt::Stream>(on.stream), plan.arguments,
+           arguments_of(b));
   });
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace attention_kernels
+}  // namespace samformer::kernels

@@ -5,6 +5,7 @@
 
 #include <type_traits>
 
+#include "kernels/device.h"
 #include "kernels/simt/simt.h"
 
 namespace samformer::kernels::simt {
@@ -118,6 +119,17 @@ SIMT_DEVICE float power_of_two(float x) {
 #else
   return std::exp2(x);
 #endif
+}
+
+// A grid of so many blocks for `count` items, `size` a block.
+inline dim3 grid_of(std::int64_t count, std::int64_t size) {
+  return {static_cast<unsigned>((count + size - 1) / size), 1, 1};
+}
+
+// Of 256 threads a block, without dynamic shared memory.
+template <class... P, class... A>
+void launch(const Cuda& on, const char* name, void (*kernel)(P...), dim3 blocks, A... arguments) {
+  launch(name, kernel, blocks, dim3{256, 1, 1}, 0, static_cast<Stream>(on.stream), arguments...);
 }
 
 SIMT_DEVICE bool finite(float x) { return x - x == 0.0f; }

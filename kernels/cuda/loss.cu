@@ -1,12 +1,11 @@
-// The loss fused with RevIN's inverse; kernels/gpu.h has the formulas, paper/facts.md the closed form of the mixing.
+// The loss fused with RevIN's inverse; kernels/loss.h has the formulas.
 //
 // A block has 16 rows, a warp two of them, lanes along the horizon. The rows' scalars and the columns' sums and biases
 // are fetched once a block into shared memory.
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/loss.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
 using namespace simt;
 
@@ -17,7 +16,7 @@ struct LossArguments {
   In<std::int32_t> starts;
   const Progress* progress;
   std::int64_t ld, mixed_ld, series_length;
-  int rows, batch_stride, channels, look_back, horizon, first_column;
+  int rows, batch_stride, channels, horizon;
   float share, rise, guard, scale;
 };
 
@@ -50,7 +49,7 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<int> target, const Los
   scalar[row_sigma * rows_per_block + i] = sigma;
   scalar[row_weight * rows_per_block + i] =
       a.scale * (a.channel_weight ? static_cast<float>(a.channel_weight[d]) : 1.0f);
-  if (a.share > 0) {
+  if (a.moments) {
     const auto moment = [&](int k) { return static_cast<float>(a.moments[k * channel_stride(a.channels) + d]); };
     scalar[row_d1 * rows_per_block + i] = moment(0) - sigma;
     scalar[row_d2 * rows_per_block + i] = moment(1) - sigma * sigma;
@@ -59,7 +58,7 @@ SIMT_DEVICE void fetch_row(Pointer<float> scalar, Pointer<int> target, const Los
     scalar[row_sm * rows_per_block + i] = moment(4) - level * moment(0);
   }
   const std::int64_t batch = a.progress ? a.progress->batch : 0;
-  target[i] = a.starts[batch * a.batch_stride + n] + a.look_back;
+  target[i] = a.starts ? static_cast<int>(a.starts[batch * a.batch_stride + n]) : 0;
 }
 
 // parts [blocks][2]; dz null: no gradient; row_sums null: no affine. With `forecast`, writes that and nothing else.
@@ -75,8 +74,8 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
   const int first = static_cast<int>(blockIdx.x) * rows_per_block;
   const bool folding = a.gamma && a.s;  // scale and shift are still to be applied to p
   for (int h = threadIdx.x; h < a.horizon; h += 256) {
-    columns[h] = a.b[a.first_column + h];
-    if (folding) columns[a.horizon + h] = a.s[a.first_column + h];
+    columns[h] = a.b ? static_cast<float>(a.b[h]) : 0.0f;
+    if (folding) columns[a.horizon + h] = a.s[h];
   }
   if (threadIdx.x < rows_per_block && first + static_cast<int>(threadIdx.x) < a.rows)
     fetch_row(scalar, target, a, first + threadIdx.x);
@@ -88,13 +87,13 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
     const auto value = [&](Scalar k) { return static_cast<float>(scalar[k * rows_per_block + i]); };
     const float gamma = value(row_gamma), beta = value(row_beta), inverse = value(row_inverse);
     const float level = value(row_level), sigma = value(row_sigma), weight = value(row_weight);
-    const bool mixing = a.share > 0;
+    const bool mixing = static_cast<bool>(a.moments);
     const float d1 = mixing ? value(row_d1) : 0, d2 = mixing ? value(row_d2) : 0, m1 = mixing ? value(row_m1) : 0;
     const float m2 = mixing ? value(row_m2) : 0, sm = mixing ? value(row_sm) : 0;
     const std::int64_t first_target = r % a.channels * a.series_length + target[i];
     float row_squared = 0, row_absolute = 0, sum_gamma = 0, sum_beta = 0;
     for (int h = lane; h < a.horizon; h += 32) {
-      const float p = a.p[r * a.ld + a.first_column + h];
+      const float p = a.p[r * a.ld + h];
       const float s = folding ? static_cast<float>(columns[a.horizon + h]) : 0.0f;
       float z = (folding ? gamma : 1.0f) * p + (beta * s + columns[h]);
       if (a.mixed) z += a.mixed[r * a.mixed_ld + h];
@@ -146,16 +145,16 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
 
 // A block has 32 steps of one target, a step a lane; its warps share the windows.
 __global__ void __launch_bounds__(256)
-    error_sums_kernel(Out<double> sums, In<float> forecast, In<float> series, In<std::int32_t> starts,
-                      In<std::int32_t> targets, int target_count, int batch, int channels, std::int64_t series_length,
-                      int look_back, int horizon) {
+    error_sums_kernel(Out<double> squared_sums, Out<double> absolute_sums, In<float> forecast, In<float> series,
+                      In<std::int32_t> starts, In<std::int32_t> targets, int batch, int channels,
+                      std::int64_t series_length, int horizon) {
   SIMT_SHARED(double, part, 2 * 256);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, across = (horizon + 31) / 32;
   const int target = static_cast<int>(blockIdx.x) / across;
   const int h = static_cast<int>(blockIdx.x) % across * 32 + lane;
   double squared = 0, absolute = 0;
   if (h < horizon) {
-    const std::int64_t d = targets[target], first = d * series_length + look_back + h;
+    const std::int64_t d = targets[target], first = d * series_length + h;
     for (int n = warp; n < batch; n += 8) {
       const std::int64_t r = static_cast<std::int64_t>(n) * channels + d;
       const double error = static_cast<double>(static_cast<float>(forecast[r * horizon + h])) -
@@ -170,49 +169,57 @@ __global__ void __launch_bounds__(256)
   if (warp >= 2 || h >= horizon) return;
   double total = 0;
   for (int i = 0; i < 8; ++i) total += part[warp * 256 + i * 32 + lane];
-  sums[(static_cast<std::int64_t>(warp) * target_count + target) * horizon + h] += total;
+  (warp == 0 ? squared_sums : absolute_sums)[static_cast<std::int64_t>(target) * horizon + h] += total;
 }
 
-LossArguments arguments_of(const LossInput& x) {
-  const int rows = x.batch * x.channels;
+LossArguments arguments_of(const Projected<float>& z, const float* mixed, std::int64_t mixed_ld, const float* stats,
+                           const Affine<float>& affine, std::int64_t N, std::int64_t D, std::int64_t H) {
   LossArguments a;
-  a.p = x.in.p, a.gamma = x.in.gamma, a.beta = x.in.beta, a.s = x.in.s, a.b = x.in.b, a.mixed = x.mixed;
-  a.stats = x.stats, a.moments = x.moments, a.series = x.series, a.channel_weight = x.channel_weight;
-  a.starts = x.starts, a.progress = x.progress, a.ld = x.in.ld, a.mixed_ld = x.mixed_ld,
-  a.series_length = x.series_length;
-  a.rows = rows, a.batch_stride = x.batch_stride, a.channels = x.channels, a.look_back = x.look_back;
-  a.horizon = x.widths.horizon, a.first_column = x.widths.first_head();
-  a.share = x.share, a.rise = x.rise, a.guard = x.guard;
-  a.scale = static_cast<float>(1.0 / (static_cast<double>(rows) * x.widths.horizon));
+  a.p = z.p, a.gamma = affine.gamma, a.beta = affine.beta, a.s = z.gamma ? z.s : nullptr, a.b = z.b, a.mixed = mixed;
+  a.stats = stats, a.moments = nullptr, a.series = nullptr, a.channel_weight = nullptr, a.starts = nullptr;
+  a.progress = nullptr, a.ld = z.ld, a.mixed_ld = mixed_ld, a.series_length = 0;
+  a.rows = static_cast<int>(N * D), a.batch_stride = 0, a.channels = static_cast<int>(D);
+  a.horizon = static_cast<int>(H), a.share = 0, a.rise = 0, a.guard = static_cast<float>(affine.guard);
+  a.scale = static_cast<float>(1.0 / (static_cast<double>(a.rows) * a.horizon));
   return a;
+}
+
+void launch_loss(const Cuda& on, float* loss, Sink<float> dz, AffineSink<float> affine,
+                 const ForecastLoss<float, Cuda>& f) {
+  LossArguments a = arguments_of(f.z, f.mixed, f.mixed_ld, f.stats, f.affine, f.y.N, f.y.D, f.H);
+  a.moments = f.moments, a.series = f.y.base, a.channel_weight = f.channel_weight, a.starts = f.y.starts;
+  a.progress = f.y.progress, a.series_length = f.y.channel_stride, a.batch_stride = static_cast<int>(f.y.batch_stride);
+  a.share = static_cast<float>(f.mix.share), a.rise = static_cast<float>(f.mix.rise());
+  launch("loss", loss_kernel<false>, grid_of(a.rows, rows_per_block), dim3{256, 1, 1},
+         static_cast<std::size_t>(a.horizon) * 8, static_cast<simt::Stream>(on.stream), loss, dz.data, dz.ld,
+         affine.row_sums, static_cast<float*>(nullptr), a);
 }
 
 }  // namespace
 
-int loss_blocks(int rows) { return (rows + rows_per_block - 1) / rows_per_block; }
+std::int64_t loss_size(const Cuda&, std::int64_t rows) { return 2 * grid_of(rows, rows_per_block).x; }
 
-void loss(float* loss_parts, float* dz, std::int64_t ldz, float* row_sums, const LossInput& input, Stream stream) {
-  const LossArguments a = arguments_of(input);
-  launch("loss", loss_kernel<false>, dim3{static_cast<unsigned>(loss_blocks(a.rows)), 1, 1}, dim3{256, 1, 1},
-         static_cast<std::size_t>(a.horizon) * 8, static_cast<simt::Stream>(stream), loss_parts, dz, ldz, row_sums,
-         static_cast<float*>(nullptr), a);
+void forecast_loss(const Cuda& on, float* loss, const ForecastLoss<float, Cuda>& f, float*) {
+  launch_loss(on, loss, {}, {}, f);
+}
+void forecast_loss_backward(const Cuda& on, Sink<float> dz, AffineSink<float> affine, const float*, float* loss,
+                            const ForecastLoss<float, Cuda>& f, float*) {
+  launch_loss(on, loss, dz, affine, f);
 }
 
-void denormalise(float* forecast, const LossInput& input, Stream stream) {
-  const LossArguments a = arguments_of(input);
+void revin_inverse(const Cuda& on, float* y, const Inverse<float>& z, std::int64_t N, std::int64_t D, std::int64_t H) {
+  const LossArguments a = arguments_of(z.z, z.mixed, z.mixed_ld, z.stats, z.affine, N, D, H);
   float* const none = nullptr;
-  launch("denormalise", loss_kernel<true>, dim3{static_cast<unsigned>(loss_blocks(a.rows)), 1, 1}, dim3{256, 1, 1},
-         static_cast<std::size_t>(a.horizon) * 8, static_cast<simt::Stream>(stream), none, none, std::int64_t{0}, none,
-         forecast, a);
+  launch("denormalise", loss_kernel<true>, grid_of(a.rows, rows_per_block), dim3{256, 1, 1},
+         static_cast<std::size_t>(a.horizon) * 8, static_cast<simt::Stream>(on.stream), none, none, std::int64_t{0},
+         none, y, a);
 }
 
-void error_sums(double* sums, const float* forecast, const float* series, const std::int32_t* starts,
-                const std::int32_t* targets, int target_count, int batch, int channels, std::int64_t series_length,
-                int look_back, int horizon, Stream stream) {
-  const unsigned blocks = static_cast<unsigned>(target_count) * static_cast<unsigned>((horizon + 31) / 32);
-  launch("error_sums", error_sums_kernel, dim3{blocks, 1, 1}, dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream),
-         sums, forecast, series, starts, targets, target_count, batch, channels, series_length, look_back, horizon);
+void error_sums(const Cuda& on, double* squared, double* absolute, const float* forecast, const Windows<float>& y,
+                std::int64_t H, const std::int32_t* targets, std::int64_t target_count) {
+  launch(on, "error_sums", error_sums_kernel, grid_of(target_count * ((H + 31) / 32), 1), squared, absolute, forecast,
+         y.base, y.starts, targets, static_cast<int>(y.N), static_cast<int>(y.D), y.channel_stride,
+         static_cast<int>(H));
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace samformer::kernels

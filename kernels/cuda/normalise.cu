@@ -1,18 +1,17 @@
-// Batch and layer norm on the GPU; kernels/normalise.h has the formulas, kernels/gpu.h the contract.
+// Batch and layer norm on the GPU; kernels/normalise.h has the formulas.
 //
 // One kernel each way for both: a block has 32 positions, eight quads of four, and 32 slots of samples, so that sums
 // over the samples stay in the block and a batch of 32 is read once. A layer norm's sums over the positions come first,
 // in two stages: chunks of a sample, then the samples.
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/normalise.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
 using namespace simt;
 
-constexpr float epsilon = 1e-3f, momentum = 0.99f;  // norm_epsilon and norm_momentum of kernels/normalise.h
-constexpr int chunk = 2048;                         // positions of a sample in a block of the first stage
+constexpr float epsilon = static_cast<float>(norm_epsilon), momentum = static_cast<float>(norm_momentum);
+constexpr int chunk = 2048;  // positions of a sample in a block of the first stage
 
 enum class Statistics { batch, running, sample };
 
@@ -97,7 +96,7 @@ __global__ void __launch_bounds__(256)
     if (quad.slot == 0) {
       store_slice(mean + quad.column, average, quad.left);
       store_slice(rstd + quad.column, scale, quad.left);
-      if (running_mean && a.samples > 1 && progress->bad_pass == 0) {
+      if (running_mean && a.samples > 1 && (!progress || progress->bad_pass == 0)) {
         float m[4], v[4];
         load_slice<4>(m, running_mean + quad.column, quad.left);
         load_slice<4>(v, running_var + quad.column, quad.left);
@@ -115,6 +114,7 @@ __global__ void __launch_bounds__(256)
     load_slice<4>(scale, running_var + quad.column, quad.left);
 #pragma unroll
     for (int k = 0; k < 4; ++k) scale[k] = 1.0f / sqrtf(scale[k] + epsilon);
+    if (quad.slot == 0) store_slice(rstd + quad.column, scale, quad.left);
   }
   const int own = 4 * static_cast<int>(threadIdx.x & 7u);
   const float4 w = load4(parameters + own), b = load4(parameters + (32 + own));
@@ -133,10 +133,17 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// sums [samples][2] of a layer norm: sum w dy, sum w dy xhat.
+struct NormGradients {
+  Out<float> dx, dw, db;  // null: not wanted
+  bool add_x, add_w, add_b;
+  NormGradients(Sink<float> x, Sink<float> w, Sink<float> b)
+      : dx(x.data), dw(w.data), db(b.data), add_x(x.add), add_w(w.add), add_b(b.add) {}
+};
+
+// sums [samples][2] of a layer norm: sum w dy, sum w dy xhat. constant: the statistics of a batch norm were.
 template <bool by_sample>
-__global__ void __launch_bounds__(256) norm_backward_kernel(Out<float> dx, Out<float> dw, Out<float> db, In<float> mean,
-                                                            In<float> rstd, In<float> sums, NormArguments a) {
+__global__ void __launch_bounds__(256) norm_backward_kernel(NormGradients to, In<float> mean, In<float> rstd,
+                                                            In<float> sums, bool constant, NormArguments a) {
   SIMT_SHARED(float, scratch, 256);
   const Quad quad(a.positions);
   float first[4] = {}, first_dy[4] = {}, average[4] = {}, scale[4] = {}, weight[4] = {}, total[4] = {}, along[4] = {};
@@ -167,34 +174,35 @@ __global__ void __launch_bounds__(256) norm_backward_kernel(Out<float> dx, Out<f
   slot_sums(total, scratch);
   slot_sums(along, scratch);
   if (quad.slot == 0) {
-    float w[4], b[4];
-    load_slice<4>(w, dw + quad.column, quad.left);
-    load_slice<4>(b, db + quad.column, quad.left);
+    float w[4] = {}, b[4] = {};
+    if (to.dw && to.add_w) load_slice<4>(w, to.dw + quad.column, quad.left);
+    if (to.db && to.add_b) load_slice<4>(b, to.db + quad.column, quad.left);
 #pragma unroll
     for (int k = 0; k < 4; ++k) w[k] += along[k], b[k] += total[k];
-    store_slice(dw + quad.column, w, quad.left);
-    store_slice(db + quad.column, b, quad.left);
+    if (to.dw) store_slice(to.dw + quad.column, w, quad.left);
+    if (to.db) store_slice(to.db + quad.column, b, quad.left);
   }
-  const float share = 1.0f / static_cast<float>(by_sample ? a.positions : a.samples);
+  if (!to.dx) return;
+  const float share = constant ? 0.0f : 1.0f / static_cast<float>(by_sample ? a.positions : a.samples);
   for (int n = quad.slot; n < a.samples; n += 32) {
-    float x[4], g[4], to[4];
+    float x[4], g[4], dx[4] = {};
     quad.load(x, first, a.x, a, n);
     quad.load(g, first_dy, a.dy, a, n);
     statistics_of(n);
-    const Out<float> at = dx + (static_cast<std::int64_t>(n) * a.positions + quad.column);
-    load_slice<4>(to, at, quad.left);
+    const Out<float> at = to.dx + (static_cast<std::int64_t>(n) * a.positions + quad.column);
+    if (to.add_x) load_slice<4>(dx, at, quad.left);
     float2 own{};
     if constexpr (by_sample) own = load2(sums + 2 * n);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const float xhat = (x[k] - average[k]) * scale[k];
       if constexpr (by_sample) {
-        to[k] += scale[k] * (g[k] * weight[k] - share * (own.x + xhat * own.y));
+        dx[k] += scale[k] * (g[k] * weight[k] - share * (own.x + xhat * own.y));
       } else {
-        to[k] += scale[k] * weight[k] * (g[k] - share * (total[k] + xhat * along[k]));
+        dx[k] += scale[k] * weight[k] * (g[k] - share * (total[k] + xhat * along[k]));
       }
     }
-    store_slice(at, to, quad.left);
+    store_slice(at, dx, quad.left);
   }
 }
 
@@ -289,75 +297,68 @@ __global__ void __launch_bounds__(256) sample_merge_kernel(Out<float> mean, Out<
   }
 }
 
-NormArguments arguments_of(const float* x, const float* dy, const float* weight, const float* bias, int samples,
-                           int positions) {
+NormArguments arguments_of(const float* x, const float* dy, const float* weight, const float* bias, std::int64_t N,
+                           std::int64_t M) {
   NormArguments a;
-  a.x = x, a.dy = dy, a.weight = weight, a.bias = bias, a.samples = samples, a.positions = positions;
+  a.x = x, a.dy = dy, a.weight = weight, a.bias = bias, a.samples = static_cast<int>(N);
+  a.positions = static_cast<int>(M);
   return a;
 }
-dim3 columns_of(int positions) { return {static_cast<unsigned>((positions + 31) / 32), 1, 1}; }
-int chunks_of(int positions) { return (positions + chunk - 1) / chunk; }
+dim3 columns_of(const NormArguments& a) { return grid_of(a.positions, 32); }
+int chunks_of(std::int64_t positions) { return static_cast<int>((positions + chunk - 1) / chunk); }
 
 template <bool backward>
-void sums_of_samples(float* mean, float* rstd, float* sums, float* parts, const NormArguments& a, Stream stream) {
+void sums_of_samples(const Cuda& on, float* mean, float* rstd, float* sums, float* parts, const NormArguments& a) {
   const auto chunks = static_cast<unsigned>(chunks_of(a.positions)), samples = static_cast<unsigned>(a.samples);
-  launch(backward ? "layer_norm_backward_parts" : "layer_norm_parts", sample_parts_kernel<backward>,
-         dim3{chunks, backward ? (samples + backward_samples - 1) / backward_samples : samples, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), parts, mean, rstd, a);
-  launch(backward ? "layer_norm_backward_merge" : "layer_norm_merge", sample_merge_kernel<backward>,
-         dim3{(samples + 7) / 8, 1, 1}, dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), mean, rstd, sums, parts,
-         static_cast<int>(chunks), a.samples, a.positions);
+  launch(on, backward ? "layer_norm_backward_parts" : "layer_norm_parts", sample_parts_kernel<backward>,
+         dim3{chunks, backward ? (samples + backward_samples - 1) / backward_samples : samples, 1}, parts, mean, rstd,
+         a);
+  launch(on, backward ? "layer_norm_backward_merge" : "layer_norm_merge", sample_merge_kernel<backward>,
+         grid_of(a.samples, 8), mean, rstd, sums, parts, static_cast<int>(chunks), a.samples, a.positions);
 }
+
+constexpr float* none = nullptr;
+constexpr const Progress* no_progress = nullptr;
 
 }  // namespace
 
-void batch_norm(float* y, float* mean, float* rstd, float* running_mean, float* running_var, const Progress* progress,
-                const float* x, const float* weight, const float* bias, int samples, int positions, Stream stream) {
-  launch("batch_norm", norm_kernel<Statistics::batch>, columns_of(positions), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), y, mean, rstd, running_mean, running_var, progress,
-         arguments_of(x, nullptr, weight, bias, samples, positions));
+void batch_norm(const Cuda& on, float* y, float* mean, float* rstd, float* running_mean, float* running_var,
+                const Progress* progress, const float* x, const float* w, const float* b, std::int64_t N,
+                std::int64_t M) {
+  const NormArguments a = arguments_of(x, nullptr, w, b, N, M);
+  launch(on, "batch_norm", norm_kernel<Statistics::batch>, columns_of(a), y, mean, rstd, running_mean, running_var,
+         progress, a);
+}
+void batch_norm_running(const Cuda& on, float* y, float* rstd, const float* running_mean, const float* running_var,
+                        const float* x, const float* w, const float* b, std::int64_t N, std::int64_t M) {
+  const NormArguments a = arguments_of(x, nullptr, w, b, N, M);
+  launch(on, "batch_norm_running", norm_kernel<Statistics::running>, columns_of(a), y, none, rstd,
+         const_cast<float*>(running_mean), const_cast<float*>(running_var), no_progress, a);
+}
+void batch_norm_backward(const Cuda& on, Sink<float> dx, Sink<float> dw, Sink<float> db, const float* dy,
+                         const float* x, const float* mean, const float* rstd, const float* w, bool constant,
+                         std::int64_t N, std::int64_t M) {
+  const NormArguments a = arguments_of(x, dy, w, nullptr, N, M);
+  launch(on, "batch_norm_backward", norm_backward_kernel<false>, columns_of(a), NormGradients(dx, dw, db), mean, rstd,
+         none, constant, a);
 }
 
-void batch_norm_running(float* y, const float* running_mean, const float* running_var, const float* x,
-                        const float* weight, const float* bias, int samples, int positions, Stream stream) {
-  float* const none = nullptr;
-  const Progress* const no_progress = nullptr;
-  launch("batch_norm_running", norm_kernel<Statistics::running>, columns_of(positions), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), y, none, none, const_cast<float*>(running_mean),
-         const_cast<float*>(running_var), no_progress, arguments_of(x, nullptr, weight, bias, samples, positions));
+// Parts [samples][chunks][2], then sums [samples][2].
+std::int64_t layer_norm_scratch(const Cuda&, std::int64_t N, std::int64_t M) { return 2 * N * (chunks_of(M) + 1); }
+void layer_norm(const Cuda& on, float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,
+                std::int64_t N, std::int64_t M, float* scratch) {
+  const NormArguments a = arguments_of(x, nullptr, w, b, N, M);
+  sums_of_samples<false>(on, mean, rstd, none, scratch, a);
+  launch(on, "layer_norm", norm_kernel<Statistics::sample>, columns_of(a), y, mean, rstd, none, none, no_progress, a);
+}
+void layer_norm_backward(const Cuda& on, Sink<float> dx, Sink<float> dw, Sink<float> db, const float* dy,
+                         const float* x, const float* mean, const float* rstd, const float* w, std::int64_t N,
+                         std::int64_t M, float* scratch) {
+  const NormArguments a = arguments_of(x, dy, w, nullptr, N, M);
+  float* const sums = scratch + 2 * N * chunks_of(M);
+  sums_of_samples<true>(on, const_cast<float*>(mean), const_cast<float*>(rstd), sums, scratch, a);
+  launch(on, "layer_norm_backward", norm_backward_kernel<true>, columns_of(a), NormGradients(dx, dw, db), mean, rstd,
+         sums, false, a);
 }
 
-void batch_norm_backward(float* dx, float* dw, float* db, const float* dy, const float* x, const float* mean,
-                         const float* rstd, const float* weight, int samples, int positions, Stream stream) {
-  const float* const none = nullptr;
-  launch("batch_norm_backward", norm_backward_kernel<false>, columns_of(positions), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), dx, dw, db, mean, rstd, none,
-         arguments_of(x, dy, weight, nullptr, samples, positions));
-}
-
-std::int64_t layer_norm_parts(int samples, int positions) {
-  return static_cast<std::int64_t>(samples) * chunks_of(positions);
-}
-
-void layer_norm(float* y, float* mean, float* rstd, float* parts, const float* x, const float* weight,
-                const float* bias, int samples, int positions, Stream stream) {
-  const NormArguments a = arguments_of(x, nullptr, weight, bias, samples, positions);
-  float* const none = nullptr;
-  const Progress* const no_progress = nullptr;
-  sums_of_samples<false>(mean, rstd, none, parts, a, stream);
-  launch("layer_norm", norm_kernel<Statistics::sample>, columns_of(positions), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), y, mean, rstd, none, none, no_progress, a);
-}
-
-void layer_norm_backward(float* dx, float* dw, float* db, float* parts, const float* dy, const float* x,
-                         const float* mean, const float* rstd, const float* weight, int samples, int positions,
-                         Stream stream) {
-  const NormArguments a = arguments_of(x, dy, weight, nullptr, samples, positions);
-  float* const sums = parts + 2 * layer_norm_parts(samples, positions);
-  sums_of_samples<true>(const_cast<float*>(mean), const_cast<float*>(rstd), sums, parts, a, stream);
-  launch("layer_norm_backward", norm_backward_kernel<true>, columns_of(positions), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), dx, dw, db, mean, rstd, sums, a);
-}
-
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace samformer::kernels

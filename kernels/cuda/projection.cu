@@ -1,36 +1,41 @@
-// Around the projection P = xhat Wcat' and its backward product; kernels/gpu.h has the formulas.
+// Around the projection P = xhat Wcat' and its backward product; kernels/projection.h has the formulas.
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/projection.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
 using namespace simt;
 
 constexpr int chunk = 1024;  // columns of the output bias kept in shared memory at a time
 constexpr int max_chunks = 64;
 
-struct BiasArguments {
-  In<float> value, query, key, output, head;
+struct WeightArguments {
+  In<float> value_weight, value_bias, weight, bias, folded_bias;
+  int values, columns, head, look_back;
 };
+WeightArguments arguments_of(const ProjectionWeights& w) {
+  WeightArguments a;
+  a.value_weight = w.value_weight, a.value_bias = w.value_bias, a.weight = w.weight, a.bias = w.bias;
+  a.folded_bias = w.folded_bias, a.values = static_cast<int>(w.values), a.columns = static_cast<int>(w.columns());
+  a.head = static_cast<int>(w.head), a.look_back = static_cast<int>(w.L);
+  return a;
+}
 
 // Eight rows a block, one a warp. The output bias is fetched once a block.
 __global__ void __launch_bounds__(256)
-    weight_sums_kernel(Out<float> s, Out<float> b, In<float> value_rows, In<float> other_rows, BiasArguments bias,
-                       Widths widths, int look_back) {
+    weight_sums_kernel(Out<float> s, Out<float> b, WeightArguments a, bool output_bias) {
   SIMT_SHARED(float, output, chunk);
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int columns = widths.columns(), first_head = widths.first_head();
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, columns = a.columns, look_back = a.look_back;
   const int o = static_cast<int>(blockIdx.x) * 8 + warp;
-  const bool folding = bias.output && static_cast<int>(blockIdx.x) * 8 + 7 >= first_head;
-  const In<float> weights = o < widths.value ? value_rows + static_cast<std::int64_t>(o) * look_back
-                                             : other_rows + static_cast<std::int64_t>(o - widths.value) * look_back;
+  const bool folding = output_bias && static_cast<int>(blockIdx.x) * 8 + 7 >= a.head;
+  const In<float> weights = o < a.values ? a.value_weight + static_cast<std::int64_t>(o) * look_back
+                                         : a.weight + static_cast<std::int64_t>(o - a.values) * look_back;
   float sum = 0, folded = 0;
   for (int begin = 0; begin < look_back; begin += chunk) {
     const int end = begin + chunk < look_back ? begin + chunk : look_back;
     if (folding) {
       __syncthreads();
-      for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 256) output[i - begin] = bias.output[i];
+      for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 256) output[i - begin] = a.folded_bias[i];
       __syncthreads();
     }
     if (o < columns) {
@@ -48,18 +53,10 @@ __global__ void __launch_bounds__(256)
   }
   sum = warp_sum(sum);
   folded = warp_sum(folded);
-  In<float> own_bias = bias.head;
-  int index = o - first_head;
-  if (o < widths.value) {
-    own_bias = bias.value, index = o;
-  } else if (o < widths.first_key()) {
-    own_bias = bias.query, index = o - widths.first_query();
-  } else if (o < first_head) {
-    own_bias = bias.key, index = o - widths.first_key();
-  }
-  if (o >= columns) return;
-  const float own = own_bias ? static_cast<float>(own_bias[index]) : 0.0f;
-  if (lane == 0) s[o] = sum, b[o] = own + (o >= first_head ? folded : 0.0f);
+  if (o >= columns || lane != 0) return;
+  const In<float> bias = o < a.values ? a.value_bias : a.bias;
+  const float own = bias ? static_cast<float>(bias[o < a.values ? o : o - a.values]) : 0.0f;
+  s[o] = sum, b[o] = own + (o >= a.head ? folded : 0.0f);
 }
 
 int rows_per_chunk(int rows) {
@@ -113,41 +110,23 @@ __global__ void __launch_bounds__(256)
 }
 
 struct GradientArguments {
-  Out<float> value_rows, other_rows, value, query, head, gamma, beta;
+  Out<float> value_weight, value_bias, weight, bias, head_bias, gamma, beta;
 };
 struct FinishSizes {
-  int batch, channels, look_back, pass, chunks, loss_parts, slots;
-  Widths widths;
-  Folded folded;
+  int batch, channels, chunks, row_sum_parts, skip_begin, skip_end;
+  bool affine;
+  FoldedBias folded;
 };
 
-// Blocks by role: eight rows of Wcat each; eight channels each; one for the loss.
-__global__ void __launch_bounds__(256)
-    finish_gradients_kernel(GradientArguments out, Progress* progress, In<float> parts, In<float> row_sums,
-                            In<float> loss_parts, In<float> folded_bias, FinishSizes sizes) {
+// Blocks by role: eight rows of Wcat each; eight channels each.
+__global__ void __launch_bounds__(256) finish_gradients_kernel(GradientArguments out, WeightArguments a,
+                                                               In<float> parts, In<float> row_sums, FinishSizes sizes) {
   SIMT_SHARED(float, scratch, 2 * 64);
   SIMT_SHARED(float, sums, 16);
   SIMT_SHARED(float, output, chunk);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int columns = sizes.widths.columns(), weight_blocks = (columns + 7) / 8;
-  const bool affine = static_cast<bool>(out.gamma);
-  const int channel_blocks = affine ? (sizes.channels + 7) / 8 : 0;
+  const int columns = a.columns, weight_blocks = (columns + 7) / 8, look_back = a.look_back;
   const int block = static_cast<int>(blockIdx.x);
-  if (block >= weight_blocks + channel_blocks) {
-    float squared = 0, absolute = 0;
-    for (int i = threadIdx.x; i < sizes.loss_parts; i += 256) {
-      const float2 part = load2(loss_parts + 2 * i);
-      squared += part.x;
-      absolute += part.y;
-    }
-    squared = block_sum(squared, scratch);
-    absolute = block_sum(absolute, scratch);
-    if (threadIdx.x == 0) {
-      progress->squared_error[sizes.pass] += static_cast<double>(squared) * sizes.batch;
-      progress->absolute_error[sizes.pass] += static_cast<double>(absolute) * sizes.batch;
-    }
-    return;
-  }
   float v[2] = {};
   if (block >= weight_blocks) {
     const int d = (block - weight_blocks) * 8 + static_cast<int>(threadIdx.x & 7u),
@@ -155,7 +134,7 @@ __global__ void __launch_bounds__(256)
     const std::int64_t plane = static_cast<std::int64_t>(sizes.batch) * stride;
     if (d < sizes.channels) {
       for (int n = threadIdx.x >> 3; n < sizes.batch; n += 32) {
-        for (int slot = 0; slot < sizes.slots; ++slot) {
+        for (int slot = 0; slot < sizes.row_sum_parts; ++slot) {
           const std::int64_t at = 2 * slot * plane + static_cast<std::int64_t>(n) * stride + d;
           v[0] += row_sums[at];
           v[1] += row_sums[plane + at];
@@ -178,38 +157,36 @@ __global__ void __launch_bounds__(256)
     if (threadIdx.x < 16) sums[threadIdx.x] = total;
     __syncthreads();
   }
-  const Widths widths = sizes.widths;
-  const int o = block * 8 + warp, first_head = widths.first_head();
-  const float bias_gradient = sums[warp], every_column = affine ? static_cast<float>(sums[8 + warp]) : 0.0f;
+  const int o = block * 8 + warp;
+  const float bias_gradient = sums[warp], every_column = sizes.affine ? static_cast<float>(sums[8 + warp]) : 0.0f;
   if (lane == 0 && o < columns) {
-    if (o < widths.value) {
-      if (out.value) out.value[o] = bias_gradient;
-    } else if (o < widths.first_key()) {
-      if (out.query) out.query[o - widths.first_query()] = bias_gradient;
-    } else if (o >= first_head) {
-      if (out.head) out.head[o - first_head] = bias_gradient;
+    const float own = o >= sizes.skip_begin && o < sizes.skip_end ? 0.0f : bias_gradient;
+    if (o < a.values) {
+      if (out.value_bias) out.value_bias[o] = own;
+    } else if (out.bias) {
+      out.bias[o - a.values] = own;
     }
+    if (out.head_bias && o >= a.head) out.head_bias[o - a.head] = own;
   }
-  const bool folding = sizes.folded != Folded::nothing && block * 8 + 7 >= first_head;
-  if (!affine && !folding) return;
-  float r = o >= first_head && o < columns ? bias_gradient : 0.0f;
-  if (folding && sizes.folded == Folded::value_bias && o >= first_head && o < columns) {
+  const bool folding = sizes.folded != FoldedBias::none && block * 8 + 7 >= a.head;
+  if (!sizes.affine && !folding) return;
+  float r = o >= a.head && o < columns ? bias_gradient : 0.0f;
+  if (folding && sizes.folded == FoldedBias::value && o >= a.head && o < columns) {
     r = 0;
-    for (int c = lane; c < sizes.chunks; c += 32)
-      r += parts[(static_cast<std::int64_t>(c) * 2) * columns + o - first_head];
+    for (int c = lane; c < sizes.chunks; c += 32) r += parts[(static_cast<std::int64_t>(c) * 2) * columns + o - a.head];
     r = warp_sum(r);
   }
-  const Out<float> weights = o < widths.value
-                                 ? out.value_rows + static_cast<std::int64_t>(o) * sizes.look_back
-                                 : out.other_rows + static_cast<std::int64_t>(o - widths.value) * sizes.look_back;
-  for (int begin = 0; begin < sizes.look_back; begin += chunk) {
-    const int end = begin + chunk < sizes.look_back ? begin + chunk : sizes.look_back;
+  const Out<float> weights = o < a.values ? out.value_weight + static_cast<std::int64_t>(o) * look_back
+                                          : out.weight + static_cast<std::int64_t>(o - a.values) * look_back;
+  const bool wanted = static_cast<bool>(o < a.values ? out.value_weight : out.weight);
+  for (int begin = 0; begin < look_back; begin += chunk) {
+    const int end = begin + chunk < look_back ? begin + chunk : look_back;
     if (folding) {
       __syncthreads();
-      for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 256) output[i - begin] = folded_bias[i];
+      for (int i = begin + static_cast<int>(threadIdx.x); i < end; i += 256) output[i - begin] = a.folded_bias[i];
       __syncthreads();
     }
-    if (o < columns) {
+    if (o < columns && wanted) {
       for (int i = begin + 4 * lane; i < end; i += 128) {
         float w[4], x[4] = {};
         const Out<float> at = weights + i;
@@ -225,40 +202,47 @@ __global__ void __launch_bounds__(256)
 
 }  // namespace
 
-void weight_sums(float* s, float* b, const WeightRows& weights, const Biases& biases, Widths widths, int look_back,
-                 Stream stream) {
-  BiasArguments bias;
-  bias.value = biases.value, bias.query = biases.query, bias.key = biases.key, bias.output = biases.output;
-  bias.head = biases.head;
-  launch("weight_sums", weight_sums_kernel, dim3{static_cast<unsigned>((widths.columns() + 7) / 8), 1, 1},
-         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), s, b, weights.value, weights.rest, bias, widths,
-         look_back);
+void weight_sums(const Cuda& on, float* s, float* b, const ProjectionWeights& w) {
+  launch(on, "weight_sums", weight_sums_kernel, grid_of(w.columns(), 8), s, b, arguments_of(w),
+         w.folded == FoldedBias::output);
 }
 
-int projection_chunks(int rows) { return (rows + rows_per_chunk(rows) - 1) / rows_per_chunk(rows); }
-
-void projection_backward(float* dp, float* column_parts, const float* dz, std::int64_t ld, const float* gamma,
-                         const float* beta, int batch, int channels, int columns, Stream stream) {
-  const int rows = batch * channels;
-  launch("projection_backward", projection_backward_kernel,
-         dim3{static_cast<unsigned>((columns + 31) / 32), static_cast<unsigned>(projection_chunks(rows)), 1},
-         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), dp, column_parts, dz, ld, gamma, beta, rows,
-         rows_per_chunk(rows), channels, columns);
+std::int64_t projection_parts(const Cuda&, std::int64_t R, std::int64_t O) {
+  return 2 * grid_of(R, rows_per_chunk(static_cast<int>(R))).x * O;
 }
 
-void finish_gradients(const Gradients& gradients, Progress* progress, const float* column_parts, const float* row_sums,
-                      int slots, const float* loss_parts, Folded folded, const float* folded_bias, int batch,
-                      int channels, Widths widths, int look_back, int pass, Stream stream) {
+void projection_backward(const Cuda& on, float* dp, float* parts, const float* dz, std::int64_t ld, const float* gamma,
+                         const float* beta, std::int64_t N, std::int64_t D, std::int64_t O) {
+  const int rows = static_cast<int>(N * D);
+  launch(on, "projection_backward", projection_backward_kernel,
+         dim3{static_cast<unsigned>((O + 31) / 32), grid_of(rows, rows_per_chunk(rows)).x, 1}, dp, parts, dz, ld, gamma,
+         beta, rows, rows_per_chunk(rows), static_cast<int>(D), static_cast<int>(O));
+}
+
+void finish_gradients(const Cuda& on, const ProjectionGradients& g, const ProjectionWeights& w, const float* parts,
+                      bool affine, std::int64_t N, std::int64_t D) {
   GradientArguments out;
-  out.value_rows = gradients.value_rows, out.other_rows = gradients.other_rows, out.value = gradients.value;
-  out.query = gradients.query, out.head = gradients.head, out.gamma = gradients.gamma, out.beta = gradients.beta;
-  const int rows = batch * channels;
-  const FinishSizes sizes{batch, channels, look_back, pass, projection_chunks(rows), loss_blocks(rows),
-                          slots, widths,   folded};
-  const int blocks = (widths.columns() + 7) / 8 + (gradients.gamma ? (channels + 7) / 8 : 0) + 1;
-  launch("finish_gradients", finish_gradients_kernel, dim3{static_cast<unsigned>(blocks), 1, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), out, progress, column_parts, row_sums, loss_parts, folded_bias, sizes);
+  out.value_weight = g.value_weight, out.value_bias = g.value_bias, out.weight = g.weight, out.bias = g.bias;
+  out.head_bias = g.head_bias, out.gamma = g.gamma, out.beta = g.beta;
+  const int rows = static_cast<int>(N * D);
+  const FinishSizes sizes{static_cast<int>(N),
+                          static_cast<int>(D),
+                          static_cast<int>(grid_of(rows, rows_per_chunk(rows)).x),
+                          g.row_sum_parts,
+                          static_cast<int>(w.skip_begin),
+                          static_cast<int>(w.skip_end),
+                          affine,
+                          w.folded};
+  const unsigned blocks = grid_of(w.columns(), 8).x + (g.gamma != nullptr ? grid_of(D, 8).x : 0);
+  launch(on, "finish_gradients", finish_gradients_kernel, dim3{blocks, 1, 1}, out, arguments_of(w), parts, g.row_sums,
+         sizes);
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+void affine_gradients(const Cuda& on, float* dgamma, float* dbeta, const float* row_sums, int parts, std::int64_t N,
+                      std::int64_t D) {
+  ProjectionGradients g;
+  g.gamma = dgamma, g.beta = dbeta, g.row_sums = row_sums, g.row_sum_parts = parts;
+  finish_gradients(on, g, {}, nullptr, false, N, D);
+}
+
+}  // namespace samformer::kernels

@@ -1,29 +1,21 @@
-// RevIN on the GPU; kernels/gpu.h has the formulas.
+// RevIN on the GPU; kernels/revin.h has the formulas.
 //
 // A warp normalises one row. It copies the window from the resident series into shared memory with 16-byte loads from
 // the aligned address below its start, so that every byte of the window is read once; mean and variance are two exact
 // sweeps over the copy (shifted by the first value, so a large level costs no digits).
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/revin.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
 using namespace simt;
 
 __global__ void __launch_bounds__(128)
-    revin_normalise_kernel(Out<float> xhat, Out<float> stats, Progress* progress, const Hyper* hyper, In<float> series,
+    revin_normalise_kernel(Out<float> xhat, Out<float> stats, const Progress* progress, In<float> series,
                            In<std::int32_t> starts, int rows, int batch_stride, int channels,
-                           std::int64_t series_length, int look_back, int stride, Level kind, bool begins_step) {
+                           std::int64_t series_length, int look_back, int stride, Center kind) {
   SIMT_DYNAMIC_SHARED(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  if (begins_step && blockIdx.x == 0 && threadIdx.x == 0) {
-    const std::int64_t step = ++progress->step;
-    progress->correction1 = static_cast<float>(-expm1(static_cast<double>(step) * hyper->log_beta1));
-    progress->correction2 = static_cast<float>(-expm1(static_cast<double>(step) * hyper->log_beta2));
-    const float t = static_cast<float>(step);
-    progress->ema_decay = fminf(hyper->ema_decay, t / (9.0f + t));
-  }
   const int r = static_cast<int>(blockIdx.x * (blockDim.x >> 5)) + warp;
   if (r >= rows) return;  // the whole warp: only warp barriers follow
   const int n = r / channels, d = r % channels;
@@ -49,9 +41,9 @@ __global__ void __launch_bounds__(128)
     const float centred = window[i] - mean;
     squares += centred * centred;
   }
-  const float deviation = sqrtf(warp_sum(squares) / static_cast<float>(look_back) + 1e-5f);
-  const float sigma = kind == Level::none ? 1.0f : deviation, scale = 1.0f / sigma;
-  const float level = kind == Level::none ? 0.0f : kind == Level::last ? last : mean;
+  const float deviation = sqrtf(warp_sum(squares) / static_cast<float>(look_back) + static_cast<float>(revin_epsilon));
+  const float sigma = kind == Center::none ? 1.0f : deviation, scale = 1.0f / sigma;
+  const float level = kind == Center::none ? 0.0f : kind == Center::last ? last : mean;
   const std::int64_t row = static_cast<std::int64_t>(r) * look_back;
   for (int i = lane; i < look_back; i += 32) xhat[row + i] = (window[i] - level) * scale;
   if (lane == 0)
@@ -116,39 +108,32 @@ __global__ void __launch_bounds__(256)
 
 }  // namespace
 
-void revin_normalise(float* xhat, float* stats, Progress* progress, const Hyper* hyper, const float* series,
-                     const std::int32_t* starts, int batch, int batch_stride, int channels, std::int64_t series_length,
-                     int look_back, Level level, bool begins_step, Stream stream) {
-  const int stride = (look_back + 3 + 3) & ~3, rows = batch * channels;
+void revin_normalise(const Cuda& on, float* xhat, float* stats, const Windows<float>& x, std::int64_t L,
+                     Center center) {
+  const int look_back = static_cast<int>(L), stride = (look_back + 3 + 3) & ~3, rows = static_cast<int>(x.N * x.D);
   int warps = 4;
   while (warps > 1 && warps * stride * 4 > 48 * 1024) warps /= 2;
-  const dim3 blocks{static_cast<unsigned>((rows + warps - 1) / warps), 1, 1},
-      threads{static_cast<unsigned>(warps * 32), 1, 1};
-  launch("revin_normalise", revin_normalise_kernel, blocks, threads, static_cast<std::size_t>(warps * stride) * 4,
-         static_cast<simt::Stream>(stream), xhat, stats, progress, hyper, series, starts, rows, batch_stride, channels,
-         series_length, look_back, stride, level, begins_step);
+  launch("revin_normalise", revin_normalise_kernel, grid_of(rows, warps), dim3{static_cast<unsigned>(warps * 32), 1, 1},
+         static_cast<std::size_t>(warps * stride) * 4, static_cast<simt::Stream>(on.stream), xhat, stats, x.progress,
+         x.base, x.starts, rows, static_cast<int>(x.batch_stride), static_cast<int>(x.D), x.channel_stride, look_back,
+         stride, center);
 }
 
-void revin_moments(float* moments, const float* stats, int batch, int channels, Stream stream) {
-  launch("revin_moments", revin_moments_kernel, dim3{static_cast<unsigned>((channels + 7) / 8), 1, 1}, dim3{256, 1, 1},
-         0, static_cast<simt::Stream>(stream), moments, stats, batch, channels);
+void revin_moments(const Cuda& on, float* moments, const float* stats, std::int64_t N, std::int64_t D) {
+  launch(on, "revin_moments", revin_moments_kernel, grid_of(D, 8), moments, stats, static_cast<int>(N),
+         static_cast<int>(D));
 }
 
-void revin_affine(float* u, const float* xhat, const float* gamma, const float* beta, int batch, int channels,
-                  int look_back, Stream stream) {
-  const int rows = batch * channels;
-  launch("revin_affine", revin_affine_kernel, dim3{static_cast<unsigned>((rows + 7) / 8), 1, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), u, xhat, gamma, beta, rows, channels, look_back);
+void revin_affine(const Cuda& on, float* u, const float* xhat, const float* gamma, const float* beta, std::int64_t N,
+                  std::int64_t D, std::int64_t L) {
+  launch(on, "revin_affine", revin_affine_kernel, grid_of(N * D, 8), u, xhat, gamma, beta, static_cast<int>(N * D),
+         static_cast<int>(D), static_cast<int>(L));
 }
 
-void revin_affine_backward(float* row_sums, const float* du, const float* xhat, int batch, int channels, int look_back,
-                           Stream stream) {
-  const int rows = batch * channels;
-  // Slot 1 of the row sums: the slots of attention are free in the models that need this.
-  float* const slot = row_sums + 2 * static_cast<std::int64_t>(batch) * channel_stride(channels);
-  launch("revin_affine_backward", revin_affine_backward_kernel, dim3{static_cast<unsigned>((rows + 7) / 8), 1, 1},
-         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), slot, du, xhat, rows, channels, look_back);
+void revin_affine_backward(const Cuda& on, AffineSink<float> affine, const float* du, const float* xhat, std::int64_t N,
+                           std::int64_t D, std::int64_t L, float*) {
+  launch(on, "revin_affine_backward", revin_affine_backward_kernel, grid_of(N * D, 8), affine.row_sums, du, xhat,
+         static_cast<int>(N * D), static_cast<int>(D), static_cast<int>(L));
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace samformer::kernels

@@ -1,9 +1,9 @@
-// Devices, memory, streams, graphs and products, on a GPU and on the emulator; kernels/gpu.h declares them.
+// Devices, memory, streams, graphs and products, on a GPU and on the emulator; kernels/device.h declares them.
 //
 // cuBLAS is opened when the first product is prepared, not linked: linking it alone costs a program 150 MiB and half a
 // second of every start, on machines without a GPU too.
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/device.h"
 
 #include <cstdio>
 #include <cstring>
@@ -31,7 +31,7 @@ std::string described(const char* kernel, dim3 blocks, dim3 threads, std::size_t
   return text;
 }
 void check(cudaError_t status, const std::string& call) {
-  if (status != cudaSuccess) throw gpu::cuda::GpuError(call + ": " + cudaGetErrorString(status));
+  if (status != cudaSuccess) throw GpuError(call + ": " + cudaGetErrorString(status));
 }
 
 // The functions of cuBLAS that we call.
@@ -58,21 +58,21 @@ const CublasLibrary& cublas() {
     // A library that is already there (preloaded) is taken as it is.
     if (!find(l.create, "cublasCreate_v2") && dlopen(versioned.c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr) {
       const char* const why = dlerror();
-      throw gpu::cuda::GpuError("cannot open " + versioned + " (cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) +
-                                "): " + (why != nullptr ? why : "no reason given"));
+      throw GpuError("cannot open " + versioned + " (cuBLAS " + std::to_string(CUBLAS_VER_MAJOR) +
+                     "): " + (why != nullptr ? why : "no reason given"));
     }
     if (!find(l.create, "cublasCreate_v2") || !find(l.destroy, "cublasDestroy_v2") ||
         !find(l.set_stream, "cublasSetStream_v2") || !find(l.set_workspace, "cublasSetWorkspace_v2") ||
         !find(l.set_math_mode, "cublasSetMathMode") || !find(l.sgemm, "cublasSgemm_v2") ||
         !find(l.sgemm_of_samples, "cublasSgemmStridedBatched"))
-      throw gpu::cuda::GpuError(versioned + " lacks a function that samformer calls");
+      throw GpuError(versioned + " lacks a function that samformer calls");
     return l;
   }();
   return library;
 }
 void check(cublasStatus_t status, const std::string& call) {
   if (status != CUBLAS_STATUS_SUCCESS)
-    throw gpu::cuda::GpuError(call + ": cuBLAS status " + std::to_string(static_cast<int>(status)));
+    throw GpuError(call + ": cuBLAS status " + std::to_string(static_cast<int>(status)));
 }
 
 // What a Blas points to.
@@ -83,7 +83,6 @@ struct CublasState {
 }  // namespace
 
 namespace simt {
-inline namespace device {
 void check_launch(const char* kernel, const void*, dim3 blocks, dim3 threads, std::size_t shared_bytes) {
   const cudaError_t status = cudaGetLastError();
   if (status != cudaSuccess) check(status, described(kernel, blocks, threads, shared_bytes));
@@ -98,11 +97,8 @@ int shared_limit() {
   check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
   return bytes;
 }
-}  // namespace device
 }  // namespace simt
 
-namespace gpu {
-inline namespace cuda {
 std::vector<DeviceInfo> devices(std::string& why_none) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -156,9 +152,6 @@ void upload(void* device, const void* host, std::size_t bytes, Stream stream) {
 void download(void* host, const void* device, std::size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(stream)),
         "cudaMemcpyAsync of " + std::to_string(bytes) + " bytes from the device");
-}
-void device_zero(void* device, std::size_t bytes, Stream stream) {
-  check(cudaMemsetAsync(device, 0, bytes, static_cast<cudaStream_t>(stream)), "cudaMemsetAsync");
 }
 void synchronise(Stream stream) {
   check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "cudaStreamSynchronize");
@@ -228,10 +221,10 @@ void blas_destroy(Blas blas) {
   if (state->workspace != nullptr) device_free(state->workspace);
   delete state;
 }
-void product(Blas blas, const Product& p) {
+void product(const Cuda& on, const Product& p) {
   // Row-major C = A B is column-major C' = B' A'.
   const float one = 1, add = p.accumulate ? 1.0f : 0.0f;
-  const cublasHandle_t handle = static_cast<CublasState*>(blas)->handle;
+  const cublasHandle_t handle = static_cast<CublasState*>(on.blas)->handle;
   const cublasOperation_t first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
   const int M = static_cast<int>(p.M), N = static_cast<int>(p.N), K = static_cast<int>(p.K);
@@ -247,13 +240,9 @@ void product(Blas blas, const Product& p) {
 
 void range_begin(const char* name) { nvtxRangePushA(name); }
 void range_end() { nvtxRangePop(); }
-}  // namespace cuda
-}  // namespace gpu
 
 #else
 
-namespace gpu {
-inline namespace emulated {
 std::vector<DeviceInfo> devices(std::string&) { return {{"SIMT emulator", 8, 0, std::size_t{1} << 30, 0, 0}}; }
 void select_device(int) {}
 
@@ -268,12 +257,6 @@ void upload(void* device, const void* host, std::size_t bytes, Stream) {
   std::memcpy(device, host, bytes);
 }
 void download(void* host, const void* device, std::size_t bytes, Stream) { std::memcpy(host, device, bytes); }
-void device_zero(void* device, std::size_t bytes, Stream stream) {
-  simt::submit(static_cast<simt::Recorder*>(stream), [=] {
-    simt::mark_set(device, bytes, true);
-    std::memset(device, 0, bytes);
-  });
-}
 void synchronise(Stream) {}
 
 Stream stream_create() { return new simt::Recorder; }
@@ -301,8 +284,8 @@ void graph_launch(Graph graph, Stream) {
 
 Blas blas_create(Stream stream, bool) { return stream; }
 void blas_destroy(Blas) {}
-void product(Blas stream, const Product& p) {
-  simt::submit(static_cast<simt::Recorder*>(stream), [p] {
+void product(const Cuda& on, const Product& p) {
+  simt::submit(static_cast<simt::Recorder*>(on.stream), [p] {
     const auto touch = [](const float* x, std::int64_t rows, std::int64_t columns, std::int64_t ld, bool write) {
       for (std::int64_t r = 0; r < rows; ++r) simt::touch_row(x + r * ld, static_cast<std::size_t>(columns), write);
     };
@@ -320,8 +303,6 @@ void product(Blas stream, const Product& p) {
 
 void range_begin(const char*) {}
 void range_end() {}
-}  // namespace emulated
-}  // namespace gpu
 
 #endif
 

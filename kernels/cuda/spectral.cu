@@ -2,10 +2,9 @@
 // Gram matrix in double, squared until it is a projector. A block has a layer, from its Gram matrix to its scaled
 // weights: 16 x 16 threads with T x T elements each of matrices of up to 16 T.
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/spectral.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
 using namespace simt;
 
@@ -13,6 +12,7 @@ struct Layer {
   In<float> weight, gamma, d_scaled;
   Out<float> scaled, sigma, u, v, d_weight, d_gamma;
   int out, in;
+  bool add_weight, add_gamma;
 };
 struct Layers {
   Layer of[spectral_most];
@@ -148,12 +148,13 @@ __global__ void __launch_bounds__(256) spectral_reparam_backward_kernel(Layers l
   }
   const float sigma = *l.sigma;
   along = block_sum(along, scratch) / sigma;
-  if (threadIdx.x == 0) *l.d_gamma += along;
+  if (threadIdx.x == 0 && l.d_gamma) *l.d_gamma = l.add_gamma ? *l.d_gamma + along : along;
+  if (!l.d_weight) return;
   const float factor = *l.gamma / sigma;
   for (int i = 4 * static_cast<int>(threadIdx.x); i < count; i += 1024) {
-    float g[4], w[4];
+    float g[4], w[4] = {};
     load_slice(g, l.d_scaled + i, count - i);
-    load_slice<4>(w, l.d_weight + i, count - i);
+    if (l.add_weight) load_slice<4>(w, l.d_weight + i, count - i);
     const int o = i / l.in, c = i - o * l.in;
     if (c + 4 <= l.in) {
       float v[4];
@@ -171,42 +172,40 @@ __global__ void __launch_bounds__(256) spectral_reparam_backward_kernel(Layers l
   }
 }
 
-Layers layers_of(const SpectralLayer* layers, const SpectralGradient* gradients, int count) {
+Layers layers_of(const SpectralLayer<float, Cuda>* layers, int count) {
   if (count > spectral_most) throw GpuError("spectral_reparam: more layers than a launch has");
   Layers all;
   for (int i = 0; i < count; ++i) {
-    const SpectralLayer& from = layers[i];
+    const SpectralLayer<float, Cuda>& from = layers[i];
     Layer& to = all.of[i];
-    to.weight = from.weight, to.gamma = from.gamma, to.scaled = from.scaled, to.sigma = from.sigma, to.u = from.u;
-    to.v = from.v, to.out = from.out, to.in = from.in;
-    if (gradients == nullptr) continue;
-    to.d_scaled = gradients[i].scaled, to.d_weight = gradients[i].weight, to.d_gamma = gradients[i].gamma;
+    to.weight = from.weight, to.gamma = from.gamma, to.scaled = from.scaled, to.v = from.saved;
+    to.u = from.saved + from.in, to.sigma = from.saved + from.in + from.out;
+    to.out = static_cast<int>(from.out), to.in = static_cast<int>(from.in);
+    to.d_scaled = from.dscaled, to.d_weight = from.dweight.data, to.d_gamma = from.dgamma.data;
+    to.add_weight = from.dweight.add, to.add_gamma = from.dgamma.add;
   }
   return all;
 }
 
 }  // namespace
 
-void spectral_reparam(const SpectralLayer* layers, int count, Stream stream) {
-  int side = 0;
+void spectral_reparam(const Cuda& on, const SpectralLayer<float, Cuda>* layers, int count, double*) {
+  std::int64_t side = 0;
   for (int i = 0; i < count; ++i) {
-    const int smaller = layers[i].out < layers[i].in ? layers[i].out : layers[i].in;
+    const std::int64_t smaller = layers[i].out < layers[i].in ? layers[i].out : layers[i].in;
     side = side < smaller ? smaller : side;
   }
-  if (side > spectral_limit)
+  if (side > 64)
     throw GpuError("spectral_reparam: weights whose smaller side is above 64 are not supported on the GPU");
   const auto kernel = side <= 16   ? spectral_reparam_kernel<1>
                       : side <= 32 ? spectral_reparam_kernel<2>
                                    : spectral_reparam_kernel<4>;
-  launch("spectral_reparam", kernel, dim3{static_cast<unsigned>(count), 1, 1}, dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), layers_of(layers, nullptr, count));
+  launch(on, "spectral_reparam", kernel, dim3{static_cast<unsigned>(count), 1, 1}, layers_of(layers, count));
 }
 
-void spectral_reparam_backward(const SpectralGradient* gradients, const SpectralLayer* layers, int count,
-                               Stream stream) {
-  launch("spectral_reparam_backward", spectral_reparam_backward_kernel, dim3{static_cast<unsigned>(count), 1, 1},
-         dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), layers_of(layers, gradients, count));
+void spectral_reparam_backward(const Cuda& on, const SpectralLayer<float, Cuda>* layers, int count, double*) {
+  launch(on, "spectral_reparam_backward", spectral_reparam_backward_kernel, dim3{static_cast<unsigned>(count), 1, 1},
+         layers_of(layers, count));
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace samformer::kernels

@@ -1,12 +1,11 @@
-// SAM's ascent and the optimisers on the GPU, each one pass over the parameter slab; kernels/gpu.h has the contract.
+// SAM's ascent and the optimisers on the GPU, each one pass over the parameter slab; kernels/update.h has the contract.
 //
 // The norm's second stage is inside perturb and update: every block adds up the same partial sums in the same order, so
 // all blocks agree on the norm, and on whether the step happens, without a barrier between them.
 #include "kernels/cuda/blocks.h"
-#include "kernels/gpu.h"
+#include "kernels/update.h"
 
-namespace samformer::kernels::gpu {
-inline namespace SAMFORMER_GPU_BACKEND {
+namespace samformer::kernels {
 namespace {
 using namespace simt;
 
@@ -27,11 +26,40 @@ SIMT_DEVICE float as_float(int x) {
 #endif
 }
 
+struct PassSums {
+  int parts, windows, pass;
+  bool last;
+};
+
+// The pass's loss, and what the update that follows will divide by.
+SIMT_DEVICE void add_loss(Progress* progress, const DeviceHyper* hyper, In<float> loss, PassSums of,
+                          Pointer<float> scratch) {
+  float squared = 0, absolute = 0;
+  for (int i = threadIdx.x; i < of.parts; i += 256) {
+    const float2 part = load2(loss + 2 * i);
+    squared += part.x;
+    absolute += part.y;
+  }
+  squared = block_sum(squared, scratch);
+  absolute = block_sum(absolute, scratch);
+  if (threadIdx.x != 0) return;
+  progress->squared_error[of.pass] += static_cast<double>(squared) * of.windows;
+  progress->absolute_error[of.pass] += static_cast<double>(absolute) * of.windows;
+  if (!of.last) return;
+  const std::int64_t step = progress->step + 1;
+  progress->correction1 = static_cast<float>(-expm1(static_cast<double>(step) * hyper->log_beta1));
+  progress->correction2 = static_cast<float>(-expm1(static_cast<double>(step) * hyper->log_beta2));
+  const float t = static_cast<float>(step);
+  progress->ema_decay = fminf(hyper->ema, t / (9.0f + t));
+}
+
+// A block more than the gradients need has the loss.
 __global__ void __launch_bounds__(256)
-    gradient_norm_kernel(Out<float> parts, const Progress* progress, In<float> gradients, In<float> weights, int count,
-                         bool adaptive) {
+    gradient_norm_kernel(Out<float> parts, Progress* progress, const DeviceHyper* hyper, In<float> gradients,
+                         In<float> weights, In<float> loss, int count, bool adaptive, PassSums pass) {
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(int, first_bad, 8);
+  if (blockIdx.x == gridDim.x - 1) return add_loss(progress, hyper, loss, pass, scratch);
   float sum = 0;
   int bad = count;
 #pragma unroll
@@ -78,12 +106,12 @@ SIMT_DEVICE float total_norm(int& first_bad, In<float> parts, int part_count, Po
 SIMT_DEVICE void record(Progress* progress, int pass, int element) {
   if (progress->bad_pass != 0) return;
   progress->bad_pass = pass;
-  progress->bad_step = progress->step;
+  progress->bad_step = progress->step + 1;
   progress->bad_element = element;
 }
 
 __global__ void __launch_bounds__(256)
-    perturb_kernel(Out<float> weights, Out<float> saved, Progress* progress, const Hyper* hyper, In<float> parts,
+    perturb_kernel(Out<float> weights, Out<float> saved, Progress* progress, const DeviceHyper* hyper, In<float> parts,
                    int part_count, In<float> gradients, int count, bool adaptive) {
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(int, bad_scratch, 8);
@@ -112,21 +140,20 @@ struct Slabs {
   In<float> saved, gradients;
 };
 
-template <Rule rule>
-__global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progress, const Hyper* hyper,
-                                                     In<float> parts, int part_count, int count, int pass) {
+__global__ void __launch_bounds__(256)
+    update_kernel(Slabs slab, Progress* progress, const DeviceHyper* hyper, In<float> parts, int part_count, int count,
+                  Rule rule, bool keras, int pass) {
   SIMT_SHARED(float, scratch, 8);
   SIMT_SHARED(int, bad_scratch, 8);
   int bad = -1;
   const bool steps = finite(total_norm(bad, parts, part_count, scratch, bad_scratch));
   if (blockIdx.x == 0 && threadIdx.x == 0) {
-    ++progress->batch;
     if (!steps) record(progress, pass, bad);
+    ++progress->batch;
+    ++progress->step;
   }
   const int i = static_cast<int>(blockIdx.x) * step_chunk + 4 * static_cast<int>(threadIdx.x), left = count - i;
   if (left <= 0) return;
-  constexpr bool decoupled = rule == Rule::adamw || rule == Rule::adamw_keras;
-  constexpr bool keras = rule == Rule::adam_keras || rule == Rule::adamw_keras;
   float w[4], g[4], m[4], v[4];
   if (slab.saved) {
     load_slice<4>(w, slab.saved + i, left);
@@ -138,35 +165,21 @@ __global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progr
     return;
   }
   load_slice(g, slab.gradients + i, left);
-  const float lr = hyper->lr, decay = hyper->weight_decay;
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    if constexpr (decoupled) {
-      w[k] *= 1.0f - lr * decay;
-    } else {
-      g[k] += decay * w[k];
-    }
-  }
   load_slice<4>(m, slab.m + i, left);
-  if constexpr (rule == Rule::sgd) {
-    const float momentum = hyper->momentum;
+  const float lr = hyper->lr, decay = hyper->weight_decay;
+  const float correction1 = progress->correction1, root2 = sqrtf(progress->correction2);
+  UpdateFactors<float> f;
+  f.lr = lr, f.momentum = hyper->momentum, f.epsilon = hyper->epsilon;
+  f.rate = keras ? lr * root2 / correction1 : lr / correction1, f.root = keras ? 1.0f : 1.0f / root2;
+  f.b1 = hyper->beta1, f.c1 = 1.0f - f.b1, f.b2 = hyper->beta2, f.c2 = 1.0f - f.b2;
+  f.coupled = rule == Rule::adamw ? 0.0f : decay, f.shrink = rule == Rule::adamw ? 1.0f - lr * decay : 1.0f;
+  if (rule == Rule::sgd) {
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      m[k] = momentum * m[k] + g[k];
-      w[k] -= lr * m[k];
-    }
+    for (int k = 0; k < 4; ++k) sgd_element(w[k], m[k], g[k], f);
   } else {
     load_slice<4>(v, slab.v + i, left);
-    const float beta1 = hyper->beta1, beta2 = hyper->beta2, epsilon = hyper->epsilon;
-    const float correction1 = progress->correction1, root2 = sqrtf(progress->correction2);
-    const float rate = keras ? lr * root2 / correction1 : lr / correction1;
-    const float inverse2 = keras ? 1.0f : 1.0f / root2;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      m[k] = beta1 * m[k] + (1.0f - beta1) * g[k];
-      v[k] = beta2 * v[k] + (1.0f - beta2) * g[k] * g[k];
-      w[k] -= rate * m[k] / (sqrtf(v[k]) * inverse2 + epsilon);
-    }
+    for (int k = 0; k < 4; ++k) adam_element(w[k], m[k], v[k], g[k], f);
     store_slice(slab.v + i, v, left);
   }
   store_slice(slab.m + i, m, left);
@@ -181,38 +194,36 @@ __global__ void __launch_bounds__(256) update_kernel(Slabs slab, Progress* progr
   }
 }
 
-dim3 blocks_of(std::int64_t count, int chunk) { return {static_cast<unsigned>((count + chunk - 1) / chunk), 1, 1}; }
+int norm_blocks(std::int64_t n) { return static_cast<int>(grid_of(n, norm_chunk).x); }
 
 }  // namespace
 
-int norm_blocks(std::int64_t count) { return static_cast<int>(blocks_of(count, norm_chunk).x); }
+// A part is two floats.
+std::int64_t norm_parts(const Cuda&, std::int64_t n) { return norm_blocks(n); }
 
-void gradient_norm(float* parts, const Progress* progress, const float* gradients, const float* weights,
-                   std::int64_t count, bool adaptive, Stream stream) {
-  launch("gradient_norm", gradient_norm_kernel, blocks_of(count, norm_chunk), dim3{256, 1, 1}, 0,
-         static_cast<simt::Stream>(stream), parts, progress, gradients, weights, static_cast<int>(count), adaptive);
+void gradient_norm(const Cuda& on, double* parts, Progress* progress, const DeviceHyper* hyper,
+                   const UpdateSlabs<float>& slabs, bool adaptive, const PassLoss<float>& loss) {
+  const PassSums sums{static_cast<int>(loss.parts / 2), static_cast<int>(loss.windows), loss.pass, loss.last};
+  launch(on, "gradient_norm", gradient_norm_kernel, grid_of(norm_blocks(slabs.n) + 1, 1),
+         reinterpret_cast<float*>(parts), progress, hyper, slabs.gradient, slabs.weights, loss.loss,
+         static_cast<int>(slabs.n), adaptive, sums);
 }
 
-void perturb(float* weights, float* saved, Progress* progress, const Hyper* hyper, const float* parts,
-             const float* gradients, std::int64_t count, bool adaptive, Stream stream) {
-  launch("perturb", perturb_kernel, blocks_of(count, step_chunk), dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream),
-         weights, saved, progress, hyper, parts, norm_blocks(count), gradients, static_cast<int>(count), adaptive);
+void perturb(const Cuda& on, const UpdateSlabs<float>& slabs, Progress* progress, const DeviceHyper* hyper,
+             const double* parts, bool adaptive) {
+  launch(on, "perturb", perturb_kernel, grid_of(slabs.n, step_chunk), slabs.weights, slabs.saved, progress, hyper,
+         reinterpret_cast<const float*>(parts), norm_blocks(slabs.n), slabs.gradient, static_cast<int>(slabs.n),
+         adaptive);
 }
 
-void update(float* weights, float* m, float* v, float* average, Progress* progress, const Hyper* hyper,
-            const float* parts, const float* saved, const float* gradients, std::int64_t count, Rule rule, int pass,
-            Stream stream) {
+void update(const Cuda& on, const UpdateSlabs<float>& slabs, Progress* progress, const DeviceHyper* hyper,
+            const double* parts, const UpdateRule& rule, int passes) {
   Slabs slab;
-  slab.weights = weights, slab.m = m, slab.v = v, slab.average = average, slab.saved = saved,
-  slab.gradients = gradients;
-  const auto kernel = rule == Rule::sgd          ? update_kernel<Rule::sgd>
-                      : rule == Rule::adam       ? update_kernel<Rule::adam>
-                      : rule == Rule::adam_keras ? update_kernel<Rule::adam_keras>
-                      : rule == Rule::adamw      ? update_kernel<Rule::adamw>
-                                                 : update_kernel<Rule::adamw_keras>;
-  launch("update", kernel, blocks_of(count, step_chunk), dim3{256, 1, 1}, 0, static_cast<simt::Stream>(stream), slab,
-         progress, hyper, parts, norm_blocks(count), static_cast<int>(count), pass);
+  slab.weights = slabs.weights, slab.m = slabs.m, slab.v = slabs.v, slab.average = slabs.average;
+  slab.saved = slabs.saved, slab.gradients = slabs.gradient;
+  launch(on, "update", update_kernel, grid_of(slabs.n, step_chunk), slab, progress, hyper,
+         reinterpret_cast<const float*>(parts), norm_blocks(slabs.n), static_cast<int>(slabs.n), rule.rule,
+         rule.form == AdamForm::keras, passes);
 }
 
-}  // namespace SAMFORMER_GPU_BACKEND
-}  // namespace samformer::kernels::gpu
+}  // namespace samformer::kernels

@@ -337,11 +337,10 @@ inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 
 namespace samformer::kernels::simt {
 
-// Thrown by launch() and the device calls of gpu.h where CUDA reports an error.
+// Thrown by launch() and the device calls of kernels/device.h where CUDA reports an error.
 // The message names the call, the kernel and its launch shape.
 // `shared_limit`: bytes of shared memory that a block may ask for.
 #ifdef __CUDACC__
-inline namespace device {  // a program may link the emulator too
 int shared_limit();
 void check_launch(const char* kernel, const void* function, dim3 blocks, dim3 threads, std::size_t shared_bytes);
 void allow_shared(const char* kernel, const void* function, std::size_t shared_bytes);
@@ -354,7 +353,6 @@ void launch(const char* name, void (*kernel)(P...), dim3 blocks, dim3 threads, s
   kernel<<<blocks, threads, shared_bytes, stream>>>(arguments...);
   check_launch(name, function, blocks, threads, shared_bytes);
 }
-}  // namespace device
 #else
 int shared_limit();
 template <class... P, class... A>

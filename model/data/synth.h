@@ -4,8 +4,8 @@
 //   x_c(t) = level_c(t) + day_c(t) + week_c(t) + e_c(t)
 //   e_c(t) = phi_c e_c(t - 1) + s_c n(t),   n standard normal
 //
-// level: steps at random hours, on average every 1000 h; day: two harmonics of 24 h; week: one of 168 h. With at least 4
-// channels the last two follow others, g = 0.8:
+// level: steps at random hours, on average every 1000 h; day: two harmonics of 24 h; week: one of 168 h. With at least
+// 4 channels the last two follow others, g = 0.8:
 //
 //   x_{D-2}(t) = g x_0(t - 6) + e_{D-2}(t)
 //   x_{D-1}(t) = g x_1(t - 24) + e_{D-1}(t)

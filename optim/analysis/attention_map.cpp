@@ -8,54 +8,48 @@ namespace samformer::optim {
 
 AttentionSummary attention_summary(const model::Model& model, kernels::Center center, std::span<const float> weights,
                                    const Problem& problem, std::span<const std::int32_t> starts,
-                                   std::int64_t most_norms, const std::function<void()>& before_batch) {
-  constexpr std::int64_t batch_rows = 2048;
+                                   std::int64_t most_norms, const std::function<void()>& before_batch,
+                                   DeviceModel* device) {
   if (!model.has_attention()) {
     throw Error(Exit::usage, "this model has no attention between channels")
         .hint("samformer, transformer, random-transformer and sigma-reparam have");
   }
   const std::int64_t D = problem.D;
   const auto windows = static_cast<std::int64_t>(starts.size());
-  const std::size_t most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_rows / D));
   AttentionSummary out;
   out.map.resize(static_cast<std::size_t>(D * D));
   const std::int64_t norms = std::min(windows, most_norms);
-  Arena arena;
-  Tape<float> tape(arena);
   Eigen::MatrixXd map(D, D);
-  for (std::size_t first = 0; first < starts.size(); first += most) {
-    before_batch();
-    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
-    arena.rewind({});
-    tape.clear();
-    const Normalised<float> input = revin(tape, problem.windows(batch), model.shape().L, model.center(center));
-    // Without gradients the model only reads its weights.
-    const auto f = model.forward<float>(tape, const_cast<float*>(weights.data()), nullptr, input, model::Pass{});
-    const Tensor<float> q = f.q.value(), k = f.k.value();
-    const std::int64_t d_m = q.cols();
-    const double scale = 1 / std::sqrt(static_cast<double>(d_m));
-    for (std::int64_t n = 0; n < static_cast<std::int64_t>(batch.size()); ++n) {
-      for (std::int64_t i = 0; i < D; ++i) {
-        const float* row = q.row(n * D + i);
-        for (std::int64_t j = 0; j < D; ++j) {
-          double score = 0;
-          for (std::int64_t c = 0; c < d_m; ++c) score += double(row[c]) * double(k(n * D + j, c));
-          const double logarithm = score * scale - double(f.lse.data[n * D + i]), a = std::exp(logarithm);
-          map(i, j) = a;
-          out.map[static_cast<std::size_t>(i * D + j)] += a / static_cast<double>(windows);
-          out.entropy -= a * logarithm / static_cast<double>(windows * D);
+  Evaluator evaluator(model, center, device);
+  before_batch();
+  evaluator.attention(
+      weights, problem, starts,
+      [&](std::int64_t first, std::int64_t N, Tensor<const float> q, Tensor<const float> k, const float* lse) {
+        if (first > 0) before_batch();
+        const std::int64_t d_m = q.cols();
+        const double scale = 1 / std::sqrt(static_cast<double>(d_m));
+        for (std::int64_t n = 0; n < N; ++n) {
+          for (std::int64_t i = 0; i < D; ++i) {
+            const float* row = q.row(n * D + i);
+            for (std::int64_t j = 0; j < D; ++j) {
+              double score = 0;
+              for (std::int64_t c = 0; c < d_m; ++c) score += double(row[c]) * double(k(n * D + j, c));
+              const double logarithm = score * scale - double(lse[n * D + i]), a = std::exp(logarithm);
+              map(i, j) = a;
+              out.map[static_cast<std::size_t>(i * D + j)] += a / static_cast<double>(windows);
+              out.entropy -= a * logarithm / static_cast<double>(windows * D);
+            }
+          }
+          out.identity_distance += (map - Eigen::MatrixXd::Identity(D, D)).norm() / std::sqrt(static_cast<double>(D)) /
+                                   static_cast<double>(windows);
+          // Evenly spaced: window w is taken where the share of taken ones falls behind.
+          const std::int64_t w = first + n;
+          if ((w + 1) * norms / windows > out.norm_windows) {
+            out.nuclear_norm += Eigen::BDCSVD<Eigen::MatrixXd>(map).singularValues().sum();
+            ++out.norm_windows;
+          }
         }
-      }
-      out.identity_distance += (map - Eigen::MatrixXd::Identity(D, D)).norm() / std::sqrt(static_cast<double>(D)) /
-                               static_cast<double>(windows);
-      // Evenly spaced: window w is taken where the share of taken ones falls behind.
-      const std::int64_t w = static_cast<std::int64_t>(first) + n;
-      if ((w + 1) * norms / windows > out.norm_windows) {
-        out.nuclear_norm += Eigen::BDCSVD<Eigen::MatrixXd>(map).singularValues().sum();
-        ++out.norm_windows;
-      }
-    }
-  }
+      });
   if (out.norm_windows > 0) out.nuclear_norm /= static_cast<double>(out.norm_windows);
   return out;
 }

@@ -24,9 +24,10 @@ struct AttentionSummary {
   double identity_distance = 0;
   std::int64_t norm_windows = 0;  // windows that the nuclear norm is of
 };
-// `before_batch` is called before each batch of windows and may throw (a signal).
+// `before_batch` is called before each batch of windows and may throw (a signal). `device`: of Evaluator.
 AttentionSummary attention_summary(
     const model::Model& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
-    std::span<const std::int32_t> starts, std::int64_t most_norms, const std::function<void()>& before_batch = [] {});
+    std::span<const std::int32_t> starts, std::int64_t most_norms, const std::function<void()>& before_batch = [] {},
+    DeviceModel* device = nullptr);
 
 }  // namespace samformer::optim

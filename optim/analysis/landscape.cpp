@@ -43,11 +43,11 @@ std::vector<float> filter_normalised_direction(const model::Model& model, std::s
 
 LossSlices loss_slices(const model::Model& model, kernels::Center center, std::span<const float> weights,
                        const Problem& problem, std::span<const std::int32_t> starts, std::uint64_t seed, double reach,
-                       int points, int side, const std::function<void()>& before_point) {
+                       int points, int side, const std::function<void()>& before_point, DeviceModel* device) {
   SAMFORMER_CHECK(points % 2 == 1 && side % 2 == 1 && points > 1 && side > 1, "slices have an odd number of points");
   const std::vector<float> first = filter_normalised_direction(model, weights, seed, 0);
   const std::vector<float> second = filter_normalised_direction(model, weights, seed, 1);
-  Evaluator evaluator(model, center);
+  Evaluator evaluator(model, center, device);
   std::vector<float> moved(weights.size());
   const auto loss = [&](double a, double b) {
     before_point();

@@ -27,9 +27,10 @@ struct LossSlices {
   std::vector<double> square_at;
 };
 // Offsets -reach .. reach, `points` and `side` of them (odd). `before_point` may throw (a signal).
+// `device`: of Evaluator.
 LossSlices loss_slices(
     const model::Model& model, kernels::Center center, std::span<const float> weights, const Problem& problem,
     std::span<const std::int32_t> starts, std::uint64_t seed, double reach, int points, int side,
-    const std::function<void()>& before_point = [] {});
+    const std::function<void()>& before_point = [] {}, DeviceModel* device = nullptr);
 
 }  // namespace samformer::optim

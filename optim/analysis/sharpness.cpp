@@ -37,8 +37,7 @@ TrainingLoss::TrainingLoss(const model::Model& model, kernels::Center center, co
     real_.arena.rewind({});
     real_.tape.clear();
     const Normalised<double> n = revin(real_.tape, load(real_, batch), model.shape().L, center_);
-    kernels::add_moments(moments_.data(), n.level.data, n.sigma.data, static_cast<std::int64_t>(batch.size()),
-                         problem.D);
+    kernels::add_moments(moments_.data(), n.stats, n.N(), problem.D);
   }
   for (double& m : moments_) m /= static_cast<double>(starts.size());
   real_.moments.assign(moments_.begin(), moments_.end());
@@ -87,13 +86,13 @@ T TrainingLoss::evaluate(Pass<T>& pass, std::span<const std::int32_t> starts, st
     const kernels::Windows<T> x = load(pass, batch);
     kernels::Windows<T> y = x;
     y.base += L;
-    const Normalised<T> input = revin(pass.tape, x, L, center_);
+    Normalised<T> input = revin(pass.tape, x, L, center_);
+    if (!pass.moments.empty()) input.moments = pass.moments.data();
     const auto output = model_.forward(pass.tape, pass.weights.data(), total.empty() ? nullptr : pass.gradient.data(),
                                        input, model::Pass{});
-    const Var<T> mean =
-        forecast_loss(output.z, output.affine, input.level, input.sigma,
-                      Truth<T>{y, problem_->targets.data(), static_cast<std::int64_t>(problem_->targets.size())},
-                      stats_mix_, pass.moments.empty() ? nullptr : pass.moments.data());
+    const Var<T> mean = forecast_loss(
+        output.z, output.affine, input,
+        Truth<T>{y, problem_->targets.data(), static_cast<std::int64_t>(problem_->targets.size())}, stats_mix_);
     loss += mean.value().data[0] * share;
     if (total.empty()) continue;
     pass.tape.backward(mean);

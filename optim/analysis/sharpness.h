@@ -49,8 +49,8 @@ class TrainingLoss {
     std::vector<T> weights, gradient;  // slabs
     std::vector<T> windows;            // [N][D][L + H] of one batch
     std::vector<std::int32_t> starts;
-    std::vector<kernels::Moment<T>> moments;
-    Arena arena;
+    std::vector<kernels::Moment<T, Cpu>> moments;
+    Arena<> arena;
     Tape<T> tape{arena};
   };
   // Fills the batch's windows in; they start at pass.starts.

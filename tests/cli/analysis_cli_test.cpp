@@ -154,6 +154,16 @@ TEST_F(AnalysisTest, TheLandscapesCentreIsTheRunsLoss) {
   fails(2, {"landscape", path("sam"), "--against", path("longer")}, {"differ in look-back, horizon or channels"});
 }
 
+TEST_F(AnalysisTest, ADeviceThatIsNotThereIsRefused) {
+  train("run");
+  for (const char* command : {"attention", "landscape", "sharpness"}) {
+    const Outcome o = run({command, path("run"), "--device", "cuda:4095"});
+    EXPECT_EQ(o.code, 4) << command << ": " << o.err;
+    EXPECT_NE(o.err.find("cuda:4095"), std::string::npos) << o.err;
+  }
+  EXPECT_EQ(run({"toy", "--out", path("toy"), "--device", "cuda:4095"}).code, 4);
+}
+
 TEST_F(AnalysisTest, EveryRunHasAReport) {
   train("run", {"--seeds", "1,2"});
   expect_report("run/report.html", 0);

@@ -111,9 +111,11 @@ TEST_F(DeviceCli, ProfileOnAGpu) {
     double calls = 0;
     for (const Json& row : d.at("operations")) {
       calls += row.at("calls").get<double>();
-      EXPECT_GT(row.at("seconds"), 0) << row;
+      // The loss is computed with its gradient, and what is added where something is read costs nothing of its own.
+      const bool free = row.at("op") == "loss" || std::string(row.at("op")).starts_with("add");
+      EXPECT_TRUE(free || row.at("seconds") > 0) << row;
     }
-    EXPECT_EQ(calls, 2 * 36);
+    EXPECT_EQ(calls, 2 * 26);
     EXPECT_GT(d.at("seconds_per_step"), 0);
     EXPECT_LT(d.at("seconds_per_step"), d.at("seconds_per_step_of_operations"));
   }

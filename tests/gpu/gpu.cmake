@@ -5,14 +5,14 @@ set_tests_properties(gpu_resources PROPERTIES LABELS nvcc TIMEOUT 1200)
 
 # The GPU's tests on the GPU's code, label gpu: on a GPU where there is one, on a PTX simulator where the environment
 # variable CUDASIM names its library (preset ptx: it takes the place of a shared CUDA runtime), else skipped with one line.
-foreach(name gpu_kernels gpu_training)
+foreach(name gpu_cases gpu_kernels gpu_training)
   add_executable(${name}_cuda_test gpu/${name}_test.cpp)
   target_link_libraries(${name}_cuda_test PRIVATE samformer_gpu samformer_options GTest::gtest_main ${CMAKE_DL_LIBS})
 endforeach()
-set(on_a_gpu gpu_kernels_cuda_test gpu_training_cuda_test)
+set(on_a_gpu gpu_cases_cuda_test gpu_kernels_cuda_test gpu_training_cuda_test)
 if(CMAKE_CUDA_RUNTIME_LIBRARY STREQUAL "Shared")
   add_executable(gpu_costs gpu/gpu_costs.cpp)
-  target_link_libraries(gpu_costs PRIVATE samformer_cuda samformer_options ${CMAKE_DL_LIBS})
+  target_link_libraries(gpu_costs PRIVATE samformer_gpu samformer_options ${CMAKE_DL_LIBS})
   list(APPEND on_a_gpu gpu_costs)
 endif()
 foreach(name ${on_a_gpu})

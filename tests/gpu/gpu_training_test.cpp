@@ -8,7 +8,7 @@
 #include <numbers>
 
 #include "optim/trainer.h"
-#ifdef SAMFORMER_EMULATED
+#ifdef SAMFORMER_ON_EMULATOR
 #include "kernels/simt/simt.h"
 #else
 #include <dlfcn.h>
@@ -142,7 +142,8 @@ model::Model samformer(Value value, std::int64_t D, std::int64_t L, std::int64_t
 model::Model transformer(model::Attention attention, bool revin = true) {
   return model::Transformer({3, 24, 6, 4, attention, revin});
 }
-model::Model tsmixer(std::int64_t blocks, double dropout, model::Norm norm, model::Activation activation, bool shared) {
+model::Model tsmixer(std::int64_t blocks, double dropout, model::Norm norm, kernels::Activation activation,
+                     bool shared) {
   return model::TsMixer({3, 20, 6, blocks, 8, dropout, norm, activation, shared});
 }
 const Case cases[] = {
@@ -185,9 +186,9 @@ const Case cases[] = {
     {"SigmaReparam", transformer(model::Attention::sigma_reparam), [](TrainerSettings&) {}},
     {"Temporal", model::Temporal({3, 24, 6, 4}), [](TrainerSettings&) {}},
     {"TemporalWideKeys", model::Temporal({3, 24, 6, 66}), [](TrainerSettings&) {}},
-    {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, model::Activation::relu, false), [](TrainerSettings&) {}},
-    {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, model::Activation::gelu, true), [](TrainerSettings&) {}},
-    {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, model::Activation::gelu, false), [](TrainerSettings&) {}},
+    {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
+    {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
+    {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
 };
 
 class GpuTraining : public testing::TestWithParam<Case> {
@@ -237,7 +238,7 @@ class GpuTrainer : public testing::Test {
   Outcome repeated() { return repeated(bench_); }
   Outcome repeated(const Bench& bench) { return run(bench, settings_of(2), device_.get()); }
   const Bench bench_{samformer(Value::low_rank, 2, 24, 6, 4)};
-  const Bench mixer_{tsmixer(1, 0.3, model::Norm::batch, model::Activation::relu, false)};
+  const Bench mixer_{tsmixer(1, 0.3, model::Norm::batch, kernels::Activation::relu, false)};
   std::unique_ptr<Device> device_;
 };
 
@@ -249,7 +250,7 @@ TEST_F(GpuTrainer, TwoRunsAgreeBitForBit) {
   }
 }
 
-#ifdef SAMFORMER_EMULATED
+#ifdef SAMFORMER_ON_EMULATOR
 TEST_F(GpuTrainer, TheOrderOfThreadsChangesNothing) {
   namespace simt = kernels::simt;
   for (const Bench* bench : {&bench_, &mixer_}) {
@@ -264,7 +265,7 @@ TEST_F(GpuTrainer, TheOrderOfThreadsChangesNothing) {
 }
 #endif
 
-#ifndef SAMFORMER_EMULATED
+#ifndef SAMFORMER_ON_EMULATOR
 // Counted by the PTX simulator, where one is preloaded: between the first step of an epoch and its last nothing but
 // one launch of a graph a step, of every model.
 TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
@@ -279,7 +280,7 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"random-transformer", transformer(model::Attention::frozen, false)},
       {"sigma-reparam", transformer(model::Attention::sigma_reparam)},
       {"temporal", model::Temporal({3, 24, 6, 4})},
-      {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, model::Activation::relu, true)},
+      {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {
     SCOPED_TRACE(name);
@@ -306,6 +307,9 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
     EXPECT_EQ(graphs, static_cast<double>(last - 1));
     if (model.only_projects()) {
       EXPECT_LE(nodes / graphs, 40);
+      if (name == std::string("low-rank")) {
+        EXPECT_EQ(nodes / graphs, 36);
+      }
       EXPECT_EQ(memsets, 0);  // the others' graphs begin with gradients of zero
     }
     std::printf("%s: kernel nodes a step: %.0f\n", name, nodes / graphs);

@@ -144,23 +144,24 @@ Evaluation<T> evaluate(const Golden<File>& g, std::vector<T> weights, Associatio
   const std::vector<T> x(g.x.begin(), g.x.end()), y(g.y.begin(), g.y.end());
   Evaluation<T> out;
   out.gradient.resize(weights.size());
-  Arena arena;
+  Arena<> arena;
   Tape<T> tape(arena);
   const Normalised<T> input =
-      revin(tape, kernels::Windows<T>{x.data(), g.x_stride, g.x_starts.data(), g.N, D}, L, center);
+      revin(tape, kernels::Windows<T>{x.data(), g.x_stride, g.x_starts.data(), g.N, D}, L, center, lambda > 0);
   const auto f = g.net.forward(tape, weights.data(), out.gradient.data(), input, order);
-  const Var<T> prediction = revin_inverse(f.z, f.affine, input.level, input.sigma);
   const Truth<T> truth{{y.data(), g.y_stride, g.y_starts.data(), g.N, D}, g.targets.data(), D};
-  const Var<T> loss = forecast_loss(f.z, f.affine, input.level, input.sigma, truth, lambda);
+  const Var<T> loss = forecast_loss(f.z, f.affine, input, truth, lambda);
   tape.backward(loss);
   out.loss = loss.value().data[0];
-  out.prediction.assign(prediction.value().data, prediction.value().data + R * H);
-  out.level.assign(input.level.data, input.level.data + R);
-  out.sigma.assign(input.sigma.data, input.sigma.data + R);
+  out.level.assign(input.stats, input.stats + R);
+  out.sigma.assign(input.stats + R, input.stats + 2 * R);
+  // The same forward pass, not differentiated.
+  const auto forecast = g.net.forward(tape, weights.data(), static_cast<T*>(nullptr), input, order);
+  const Tensor<T> prediction = revin_inverse(forecast.z, forecast.affine, input);
+  out.prediction.assign(prediction.data, prediction.data + R * H);
   if constexpr (std::is_floating_point_v<T>) {
-    out.attention.resize(static_cast<std::size_t>(R * D));
-    kernels::attention_probabilities(out.attention.data(), f.lse.data, f.q.value().data, f.k.value().data,
-                                     f.q.value().stride, {g.N, D, d_m, 0});
+    out.attention = numeric::attention_probabilities(f.q.z.value().data, f.k.z.value().data, f.q.z.value().stride,
+                                                     f.lse.data, g.N, D, d_m);
   }
   return out;
 }
@@ -208,12 +209,19 @@ void expect_golden(const Golden<T>& g, Association order) {
   expect_tensor(g, "loss", std::vector{base.loss}, loss);
   expect_group(g, "gradient.", base.gradient, gradient);
 
+  // SAM's ascent.
   const auto n = static_cast<std::int64_t>(g.weights.size());
-  std::vector<double> work(static_cast<std::size_t>(kernels::blocks_of(n, kernels::update_block)));
-  const double norm = std::sqrt(kernels::squared_norm<T>(base.gradient.data(), nullptr, n, work.data()));
-  expect_tensor(g, "gradient_norm", std::vector{norm}, gradient);
+  std::vector<double> parts(static_cast<std::size_t>(kernels::norm_parts(kernels::Cpu{}, n)));
   std::vector<T> up = g.weights, saved(g.weights.size());
-  kernels::sam_perturb(up.data(), saved.data(), base.gradient.data(), n, number(g.file, "rho") / (norm + 1e-12), false);
+  kernels::Progress progress;
+  const kernels::Hyper hyper{.rho = number(g.file, "rho")};
+  const kernels::UpdateSlabs<T> slabs{up.data(), saved.data(), nullptr, nullptr, nullptr, base.gradient.data(), n};
+  kernels::gradient_norm(kernels::Cpu{}, parts.data(), &progress, &hyper, slabs, false,
+                         kernels::PassLoss<T>{&base.loss, 1, g.N, 0, false});
+  const double norm = std::sqrt(std::accumulate(parts.begin(), parts.end(), 0.0));
+  expect_tensor(g, "gradient_norm", std::vector{norm}, gradient);
+  kernels::perturb(kernels::Cpu{}, slabs, &progress, &hyper, parts.data(), false);
+  EXPECT_EQ(progress.bad_pass, 0);
   EXPECT_TRUE(numeric::same_bits(saved, g.weights));
   const Evaluation<T> perturbed = evaluate(g, up, order, Center::mean, 0);
   expect_tensor(g, "loss_perturbed", std::vector{perturbed.loss}, loss);

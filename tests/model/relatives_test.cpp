@@ -68,7 +68,7 @@ struct Golden {
     const std::string ff = shared ? "feature_in.bias" : "blocks.0.feature_in.bias";
     return model::TsMixer({size("revin.affine_weight", 0), size("linear_forecaster.weight", 1),
                            size("linear_forecaster.weight", 0), 2, size(ff, 0), 0, model::Norm::batch,
-                           model::Activation::relu, shared});
+                           kernels::Activation::relu, shared});
   }
 };
 
@@ -82,17 +82,18 @@ Evaluation<T> evaluate(const Golden<T>& g, std::vector<T> weights, const Pass& p
   const auto x_starts = range(g.N, g.D * g.L), y_starts = range(g.N, g.D * g.H), targets = range(g.D, 1);
   Evaluation<T> out;
   out.gradient.resize(weights.size());
-  Arena arena;
+  Arena<> arena;
   Tape<T> tape(arena);
   const Normalised<T> input =
       revin(tape, kernels::Windows<T>{g.x.data(), g.L, x_starts.data(), g.N, g.D}, g.L, Center::mean);
   const auto f = g.net.forward(tape, weights.data(), out.gradient.data(), input, pass);
-  const Var<T> y = revin_inverse(f.z, f.affine, input.level, input.sigma);
   const Truth<T> truth{{g.y.data(), g.H, y_starts.data(), g.N, g.D}, targets.data(), g.D};
-  const Var<T> loss = forecast_loss(f.z, f.affine, input.level, input.sigma, truth, 0);
+  const Var<T> loss = forecast_loss(f.z, f.affine, input, truth, 0);
   tape.backward(loss);
   out.loss = loss.value().data[0];
-  out.prediction.assign(y.value().data, y.value().data + y.value().count());
+  const auto forecast = g.net.forward(tape, weights.data(), static_cast<T*>(nullptr), input, pass);
+  const Tensor<T> y = revin_inverse(forecast.z, forecast.affine, input);
+  out.prediction.assign(y.data, y.data + y.count());
   return out;
 }
 
@@ -225,7 +226,9 @@ TEST(Untrained, RunningAveragesByHand) {
   const std::vector<double> x = numeric::normals(N * M, seed, 1, 0.5, 2);
   numeric::Guarded<double> mean(M), rstd(M), running_mean(std::vector<double>(M, 3)),
       running_var(std::vector<double>(M, 7));
-  kernels::batch_statistics(mean.data(), rstd.data(), running_mean.data(), running_var.data(), x.data(), N, M);
+  std::vector<double> y(x.size()), one(M, 1.0);
+  kernels::batch_norm<double>(kernels::Cpu{}, y.data(), mean.data(), rstd.data(), running_mean.data(),
+                              running_var.data(), nullptr, x.data(), one.data(), one.data(), N, M);
   std::vector<double> expected_mean, expected_rstd, expected_running_mean, expected_running_var;
   for (std::int64_t c = 0; c < M; ++c) {
     double m = 0, v = 0;
@@ -250,7 +253,8 @@ TEST(LayerNorm, OfASampleByHand) {
   const std::vector<double> x = numeric::normals(N * M, seed, 2, 1, 3), w = numeric::normals(M, seed, 3),
                             b = numeric::normals(M, seed, 4);
   numeric::Guarded<double> y(N * M), mean(N), rstd(N);
-  kernels::layer_norm(y.data(), mean.data(), rstd.data(), x.data(), w.data(), b.data(), N, M);
+  kernels::layer_norm<double>(kernels::Cpu{}, y.data(), mean.data(), rstd.data(), x.data(), w.data(), b.data(), N, M,
+                              nullptr);
   std::vector<double> expected;
   for (std::int64_t n = 0; n < N; ++n) {
     double m = 0, v = 0;
@@ -263,7 +267,7 @@ TEST(LayerNorm, OfASampleByHand) {
 }
 
 TEST(Gelu, KnownValues) {
-  Arena arena;
+  Arena<> arena;
   Tape<double> tape(arena);
   std::vector<double> x{-2, 0, 1};
   const Var<double> y = gelu(tape.constant({x.data(), Shape{3}}));
@@ -273,15 +277,16 @@ TEST(Gelu, KnownValues) {
 
 TEST(Dropout, DropsItsShareAndKeepsTheMean) {
   const std::int64_t n = 200001;
-  const auto mask = [&](double rate, DropoutAddress address) {
-    Arena arena;
+  const auto mask = [&](Dropout dropout) {
+    Arena<> arena;
     Tape<float> tape(arena);
     std::vector<float> ones(static_cast<std::size_t>(n), 1.0f);
-    const Var<float> y = dropout(tape.constant({ones.data(), Shape{n}}), rate, address);
+    const Var<float> y =
+        bias_activation(tape.constant({ones.data(), Shape{n}}), {}, kernels::Activation::none, {}, dropout);
     return std::vector<float>(y.value().data, y.value().data + n);
   };
   for (const double rate : {0.0, 0.3, 0.9}) {
-    const std::vector<float> y = mask(rate, {.seed = 4, .step = 10});
+    const std::vector<float> y = mask({.rate = rate, .seed = 4, .step = 10});
     double zeros = 0;
     for (const float v : y) {
       zeros += v == 0;
@@ -290,10 +295,10 @@ TEST(Dropout, DropsItsShareAndKeepsTheMean) {
     // Five standard deviations of a binomial.
     EXPECT_LE(std::fabs(zeros - rate * n), 5 * std::sqrt(rate * (1 - rate) * n) + 1e-9) << rate;
   }
-  const DropoutAddress here{4, 10, 1, 2};
-  EXPECT_TRUE(numeric::same_bits(mask(0.5, here), mask(0.5, here)));
-  for (const DropoutAddress other : {DropoutAddress{5, 10, 1, 2}, {4, 11, 1, 2}, {4, 10, 0, 2}, {4, 10, 1, 3}}) {
-    const std::vector<float> a = mask(0.5, here), b = mask(0.5, other);
+  const Dropout here{0.5, 4, 10, 1, 2};
+  EXPECT_TRUE(numeric::same_bits(mask(here), mask(here)));
+  for (const Dropout other : {Dropout{0.5, 5, 10, 1, 2}, {0.5, 4, 11, 1, 2}, {0.5, 4, 10, 0, 2}, {0.5, 4, 10, 1, 3}}) {
+    const std::vector<float> a = mask(here), b = mask(other);
     std::int64_t same = 0;
     for (std::size_t i = 0; i < a.size(); ++i) same += a[i] == b[i];
     EXPECT_NEAR(static_cast<double>(same) / n, 0.5, 0.01);  // independent masks
@@ -320,9 +325,13 @@ TEST(SpectralNorm, OfMatricesOfKnownSingularValues) {
         }
       }
     }
-    std::vector<double> u(static_cast<std::size_t>(out)), v(static_cast<std::size_t>(in));
-    std::vector<double> work(static_cast<std::size_t>(kernels::spectral_work(out, in)));
-    const double sigma = kernels::spectral_norm(u.data(), v.data(), W.data(), out, in, work.data());
+    const double gamma = 1;
+    std::vector<double> scaled(W.size()), saved(static_cast<std::size_t>(kernels::spectral_saved(out, in)));
+    std::vector<double> work(static_cast<std::size_t>(kernels::spectral_scratch(kernels::Cpu{}, out, in)));
+    const kernels::SpectralLayer<double, kernels::Cpu> layer{
+        .weight = W.data(), .gamma = &gamma, .scaled = scaled.data(), .saved = saved.data(), .out = out, .in = in};
+    kernels::spectral_reparam(kernels::Cpu{}, &layer, 1, work.data());
+    const double sigma = saved.back(), *const v = saved.data(), *const u = v + in;
     EXPECT_TRUE(std::fabs(sigma - 3) <= 1e-13) << out << " x " << in << ": " << sigma;
     // The first columns of U and V, up to a common sign.
     const double sign = (u[0] > 0) == (1 - 2 * a[0] * a[0] > 0) ? 1 : -1;
@@ -339,15 +348,14 @@ TEST(WithoutRevin, WindowsAndForecastsAreAsTheyAre) {
   EXPECT_EQ(net.center(Center::last), Center::none);
   const std::vector<double> x = numeric::normals(2 * 2 * 6, seed, 20, 5, 2);
   const auto starts = range(2, 12);
-  Arena arena;
+  Arena<> arena;
   Tape<double> tape(arena);
   const auto input = revin(tape, kernels::Windows<double>{x.data(), 6, starts.data(), 2, 2}, 6, Center::none);
   EXPECT_TRUE(numeric::same_bits(std::vector(input.xhat.value().data, input.xhat.value().data + 24), x));
   std::vector<double> weights(static_cast<std::size_t>(net.parameters().slab_size()), 0.1);
-  const auto f = net.forward<double>(tape, weights.data(), nullptr, input, Pass{});
-  const Var<double> y = revin_inverse(f.z, f.affine, input.level, input.sigma);
-  EXPECT_TRUE(numeric::same_bits(std::vector(y.value().data, y.value().data + 12),
-                                 std::vector(f.z.value().data, f.z.value().data + 12)));
+  const auto f = net.forward(tape, weights.data(), static_cast<double*>(nullptr), input, Pass{});
+  const double *const y = revin_inverse(f.z, f.affine, input).data, *const z = f.z.z.value().data;
+  EXPECT_TRUE(numeric::same_bits(std::vector(y, y + 12), std::vector(z, z + 12)));
 }
 
 // ---- The toy data -------------------------------------------------------------------------------------------------

@@ -130,17 +130,16 @@ TEST(TrainingLoss, MixesTheWholeSetAsOneBatch) {
   std::vector<double> gradient(w.size());
   const double found = loss.gradient(w, gradient);
   // One batch on a tape of its own.
-  Arena arena;
+  Arena<> arena;
   Tape<double> tape(arena);
   std::vector<double> series(s.series.begin(), s.series.end()), slab(s.slab.begin(), s.slab.end()), g(slab.size());
   const auto& shape = s.net.shape();
   const kernels::Windows<double> x{series.data(), s.problem.rows, s.starts.data(), 1500, shape.D};
   kernels::Windows<double> y = x;
   y.base += shape.L;
-  const auto input = revin(tape, x, shape.L, Center::mean);
+  const auto input = revin(tape, x, shape.L, Center::mean, true);
   const auto out = s.net.forward(tape, slab.data(), g.data(), input, model::Association::folded);
-  const auto whole =
-      forecast_loss(out.z, out.affine, input.level, input.sigma, Truth<double>{y, s.targets.data(), 2}, lambda);
+  const auto whole = forecast_loss(out.z, out.affine, input, Truth<double>{y, s.targets.data(), 2}, lambda);
   tape.backward(whole);
   EXPECT_TRUE(relative(found, whole.value().data[0]) <= 1e-13);
   std::vector<double> expected;

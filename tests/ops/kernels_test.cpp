@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <atomic>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -36,6 +37,20 @@ std::vector<double> widened(const std::vector<T>& x) {
 template <class T>
 std::vector<T> zeros(std::int64_t n) {
   return std::vector<T>(static_cast<std::size_t>(n));
+}
+
+// Where a gradient is added to what is there, and where it is written.
+template <class T>
+Sink<T> added(Guarded<T>& to, std::int64_t ld) {
+  return {to.data(), ld, true};
+}
+template <class T>
+Sink<T> written(Guarded<T>& to, std::int64_t ld) {
+  return {to.data(), ld, false};
+}
+template <class T>
+Projected<T> complete(Guarded<T>& z, std::int64_t ld) {
+  return {.p = z.data(), .ld = ld};
 }
 
 TEST(Numeric, NaNAndMissingValuesAreErrors) {
@@ -155,14 +170,14 @@ TEST(Gemm, PartsAddUp) {
     EXPECT_EQ(work.values().empty(), K == 70);
     std::int64_t rows = 0, *seen = &rows;
     omp_set_num_threads(1);
-    gemm_in_parts(M, N, K, A.data(), lda, B.data(), ldb, C.data(), ldc, work.data(),
+    gemm_in_parts(M, N, K, A.data(), lda, B.data(), ldb, added(C, ldc), work.data(),
                   [=](std::int64_t, std::int64_t, std::int64_t m, std::int64_t n) { *seen += m * n; });
     EXPECT_EQ(rows, M * N);
     EXPECT_TRUE(error(C.values(), expected) <= 2e-6) << error(C.values(), expected);
     EXPECT_TRUE(C.intact() && work.intact());
     omp_set_num_threads(3);
     Guarded<float> again(before);
-    gemm_in_parts(M, N, K, A.data(), lda, B.data(), ldb, again.data(), ldc, work.data());
+    gemm_in_parts(M, N, K, A.data(), lda, B.data(), ldb, added(again, ldc), work.data());
     EXPECT_TRUE(numeric::same_bits(C.values(), again.values()));
   }
   omp_set_num_threads(threads);
@@ -240,22 +255,24 @@ void expect_attention(AttentionShape a, double scale, double tolerance) {
     v.insert(v.end(), V.data() + r * ldv, V.data() + r * ldv + a.d_v);
   }
   const numeric::Attention expected = numeric::attention(q, k, v, a.N, a.D, a.d_m, a.d_v);
-  Guarded<T> C(R * ldc), lse(R), work(attention_work<T>(a)), probabilities(R * a.D);
-  attention(C.data(), ldc, lse.data(), Q.data(), K.data(), ld, V.data(), ldv, a, work.data());
-  attention_probabilities(probabilities.data(), lse.data(), Q.data(), K.data(), ld, a);
+  Guarded<T> C(R * ldc), lse(R), work(attention_scratch(Cpu{}, a));
+  attention<T>(Cpu{}, C.data(), ldc, lse.data(), complete(Q, ld), complete(K, ld), complete(V, ldv), a, nullptr,
+               work.data());
+  const std::vector<T> probabilities =
+      numeric::attention_probabilities<T>(Q.data(), K.data(), ld, lse.data(), a.N, a.D, a.d_m);
   std::vector<T> context;
   for (std::int64_t r = 0; r < R; ++r) {
     context.insert(context.end(), C.data() + r * ldc, C.data() + r * ldc + a.d_v);
     EXPECT_TRUE(C.untouched_inside(static_cast<std::size_t>(r * ldc + a.d_v), 2)) << "row " << r;
   }
   EXPECT_TRUE(error(context, expected.context) <= tolerance) << error(context, expected.context);
-  EXPECT_TRUE(error(probabilities.values(), expected.probabilities) <= tolerance)
-      << error(probabilities.values(), expected.probabilities);
+  EXPECT_TRUE(error(probabilities, expected.probabilities) <= tolerance)
+      << error(probabilities, expected.probabilities);
 
   // Backward: dV = A' dC and friends, stated naively.
   const std::vector<T> dC_values = normals<T>(R * ldc, seed, 4);
   Guarded<T> dC(dC_values), dQ(normals<T>(R * ld, seed, 5)), dK(normals<T>(R * ld, seed, 6)),
-      dV(normals<T>(R * ldv, seed, 7)), backward_work(attention_backward_work<T>(a));
+      dV(normals<T>(R * ldv, seed, 7)), backward_work(attention_backward_scratch(Cpu{}, a));
   std::vector<double> dq = widened(dQ.values()), dk = widened(dK.values()), dv = widened(dV.values());
   const double root = 1 / std::sqrt(static_cast<double>(a.d_m));
   for (std::int64_t r = 0; r < R; ++r) {
@@ -280,12 +297,13 @@ void expect_attention(AttentionShape a, double scale, double tolerance) {
       }
     }
   }
-  attention_backward(dQ.data(), dK.data(), ld, dV.data(), ldv, dC.data(), ldc, C.data(), ldc, lse.data(), Q.data(),
-                     K.data(), ld, V.data(), ldv, a, backward_work.data());
+  attention_backward<T>(Cpu{}, added(dQ, ld), added(dK, ld), added(dV, ldv), {}, dC.data(), ldc, C.data(), ldc,
+                        lse.data(), complete(Q, ld), complete(K, ld), complete(V, ldv), a, nullptr,
+                        backward_work.data());
   EXPECT_TRUE(error(dQ.values(), dq) <= tolerance) << error(dQ.values(), dq);
   EXPECT_TRUE(error(dK.values(), dk) <= tolerance) << error(dK.values(), dk);
   EXPECT_TRUE(error(dV.values(), dv) <= tolerance) << error(dV.values(), dv);
-  for (const Guarded<T>* g : {&C, &lse, &work, &probabilities, &dQ, &dK, &dV, &dC, &backward_work, &Q, &K, &V}) {
+  for (const Guarded<T>* g : {&C, &lse, &work, &dQ, &dK, &dV, &dC, &backward_work, &Q, &K, &V}) {
     EXPECT_TRUE(g->intact());
   }
 }
@@ -323,16 +341,17 @@ TEST(Attention, LargeScores) {
 
 TEST(Attention, OneChannelGivesQueriesAndKeysNoGradient) {
   const AttentionShape a{6, 1, 4, 3};
-  std::vector<float> Q = normals<float>(24, seed, 1), K = normals<float>(24, seed, 2), V = normals<float>(18, seed, 3),
-                     C(18), lse(6), dC = normals<float>(18, seed, 4), dQ(24), dK(24), dV(18);
-  std::vector<float> work(static_cast<std::size_t>(attention_work<float>(a) + attention_backward_work<float>(a)));
-  attention(C.data(), 3, lse.data(), Q.data(), K.data(), 4, V.data(), 3, a, work.data());
-  attention_backward(dQ.data(), dK.data(), 4, dV.data(), 3, dC.data(), 3, C.data(), 3, lse.data(), Q.data(), K.data(),
-                     4, V.data(), 3, a, work.data());
-  EXPECT_TRUE(numeric::same_bits(C, V));
-  EXPECT_TRUE(numeric::same_bits(dV, dC));
-  EXPECT_TRUE(std::all_of(dQ.begin(), dQ.end(), [](float g) { return g == 0; }));
-  EXPECT_TRUE(std::all_of(dK.begin(), dK.end(), [](float g) { return g == 0; }));
+  Guarded<float> Q(normals<float>(24, seed, 1)), K(normals<float>(24, seed, 2)), V(normals<float>(18, seed, 3)), C(18),
+      lse(6), dC(normals<float>(18, seed, 4)), dQ(24), dK(24), dV(18);
+  std::vector<float> work(static_cast<std::size_t>(attention_scratch(Cpu{}, a) + attention_backward_scratch(Cpu{}, a)));
+  const auto q = complete(Q, 4), k = complete(K, 4), v = complete(V, 3);
+  attention<float>(Cpu{}, C.data(), 3, lse.data(), q, k, v, a, nullptr, work.data());
+  attention_backward<float>(Cpu{}, written(dQ, 4), written(dK, 4), written(dV, 3), {}, dC.data(), 3, C.data(), 3,
+                            lse.data(), q, k, v, a, nullptr, work.data());
+  EXPECT_TRUE(numeric::same_bits(C.values(), V.values()));
+  EXPECT_TRUE(numeric::same_bits(dV.values(), dC.values()));
+  EXPECT_TRUE(numeric::same_bits(dQ.values(), zeros<float>(24)));
+  EXPECT_TRUE(numeric::same_bits(dK.values(), zeros<float>(24)));
 }
 
 // Whole numbers: every order of adding them gives the same sum, so a lane that is left out or counted twice shows.
@@ -388,9 +407,10 @@ template <class T>
 void expect_revin(Center center, double tolerance) {
   const Batch<T> batch;
   const std::int64_t L = 21, R = batch.N * batch.D;
-  Guarded<T> xhat(R * L), level(R), sigma(R);
-  revin_normalise(xhat.data(), level.data(), sigma.data(), batch.windows(), L, center);
+  Guarded<T> xhat(R * L), stats(stats_size(Cpu{}, batch.N, batch.D));
+  revin_normalise(Cpu{}, xhat.data(), stats.data(), batch.windows(), L, center);
   std::vector<double> xhats, levels, sigmas;
+  const std::vector<T> level(stats.data(), stats.data() + R), sigma(stats.data() + R, stats.data() + 2 * R);
   for (std::int64_t r = 0; r < R; ++r) {
     const T* row = batch.windows().row(r / batch.D, r % batch.D);
     const numeric::Revin one = numeric::revin(std::vector<double>(row, row + L).data(), L, center == Center::last);
@@ -399,12 +419,12 @@ void expect_revin(Center center, double tolerance) {
     sigmas.push_back(one.sigma);
   }
   EXPECT_TRUE(error(xhat.values(), xhats) <= tolerance) << error(xhat.values(), xhats);
-  EXPECT_TRUE(error(level.values(), levels) <= tolerance);
-  EXPECT_TRUE(error(sigma.values(), sigmas) <= tolerance);
-  EXPECT_TRUE(xhat.intact() && level.intact() && sigma.intact());
+  EXPECT_TRUE(error(level, levels) <= tolerance);
+  EXPECT_TRUE(error(sigma, sigmas) <= tolerance);
+  EXPECT_TRUE(xhat.intact() && stats.intact());
   for (std::int64_t n = 0; n < batch.N; ++n) {  // the constant channel
-    EXPECT_NEAR(sigma.data()[n * batch.D + 1], std::sqrt(1e-5), 1e-9);
-    EXPECT_EQ(level.data()[n * batch.D + 1], T(3));
+    EXPECT_NEAR(sigma[n * batch.D + 1], std::sqrt(1e-5), 1e-9);
+    EXPECT_EQ(level[n * batch.D + 1], T(3));
     for (std::int64_t t = 0; t < L; ++t) EXPECT_EQ(xhat.data()[(n * batch.D + 1) * L + t], T(0));
   }
 }
@@ -418,25 +438,24 @@ TEST(Revin, AgainstTheNaiveStatement) {
 
 TEST(Revin, TheInverseUndoesIt) {
   const Batch<double> batch;
-  const std::int64_t L = 21, R = batch.N * batch.D, ldz = L + 4, ldy = L + 2;
-  std::vector<double> xhat(R * L), level(R), sigma(R), z(R * ldz);
+  const std::int64_t L = 21, R = batch.N * batch.D, ldz = L + 4;
+  std::vector<double> xhat(R * L), stats(2 * R);
+  Guarded<double> z(R * ldz), y(R * L);
   const std::vector<double> gamma{0.7, -1.2, 2}, beta{0.1, 0.2, -3};
-  revin_normalise(xhat.data(), level.data(), sigma.data(), batch.windows(), L, Center::mean);
+  revin_normalise(Cpu{}, xhat.data(), stats.data(), batch.windows(), L, Center::mean);
   const double guard = 1e-3;
   for (std::int64_t r = 0; r < R; ++r) {
     for (std::int64_t t = 0; t < L; ++t) {
-      z[r * ldz + t] = xhat[r * L + t] * (gamma[r % 3] + guard) + beta[r % 3];
+      z.data()[r * ldz + t] = xhat[r * L + t] * (gamma[r % 3] + guard) + beta[r % 3];
     }
   }
-  Guarded<double> y(R * ldy);
-  revin_inverse(y.data(), ldy, z.data(), ldz, level.data(), sigma.data(),
-                Affine<double>{gamma.data(), beta.data(), guard}, R, batch.D, L);
+  const Inverse<double> inverse{complete(z, ldz), nullptr, 0, stats.data(), {gamma.data(), beta.data(), guard}};
+  revin_inverse(Cpu{}, y.data(), inverse, batch.N, batch.D, L);
   for (std::int64_t r = 0; r < R; ++r) {
     const double* x = batch.windows().row(r / 3, r % 3);
-    for (std::int64_t t = 0; t < L; ++t) EXPECT_NEAR(y.data()[r * ldy + t], x[t], 1e-13);
-    EXPECT_TRUE(y.untouched_inside(static_cast<std::size_t>(r * ldy + L), 2));
+    for (std::int64_t t = 0; t < L; ++t) EXPECT_NEAR(y.data()[r * L + t], x[t], 1e-13);
   }
-  EXPECT_TRUE(y.intact());
+  EXPECT_TRUE(y.intact() && z.intact());
 }
 
 // Every pair (i, j) formed, as the released code does: sample j's output with sample i's statistics.
@@ -445,10 +464,13 @@ TEST(ForecastLoss, ClosedFormOfStatisticsMixing) {
   const std::int64_t H = 6, R = batch.N * batch.D;
   const std::vector<double> z = normals(R * H, seed, 1), level = normals(R, seed, 2),
                             sigma = normals(R, seed, 3, 1.5, 0.2);
+  std::vector<double> stats = level;
+  stats.insert(stats.end(), sigma.begin(), sigma.end());
   const std::vector<double> gamma{0.7, 1.2, 2}, beta{0.1, 0.2, -3};
   const std::vector<std::int32_t> targets{2, 0};
   const Affine<double> affine{gamma.data(), beta.data(), 0.25};
-  std::vector<double> moments(15), work(2 * batch.N * 2), shares(H);
+  std::vector<double> moments(moments_size(Cpu{}, 3)), work(loss_scratch(Cpu{}, batch.N, 2)), shares(H);
+  revin_moments(Cpu{}, moments.data(), stats.data(), batch.N, batch.D);
   for (const StatsMix mix : {StatsMix(0.0), StatsMix(0.3), StatsMix(1.0), StatsMix(0.3, 4), StatsMix(1.0, 4)}) {
     double expected = 0;
     for (std::int64_t j = 0; j < batch.N; ++j) {
@@ -469,39 +491,72 @@ TEST(ForecastLoss, ClosedFormOfStatisticsMixing) {
       }
     }
     expected /= static_cast<double>(batch.N * 2 * H);
-    const ForecastLoss<double> loss{z.data(),       H, level.data(), sigma.data(),  affine,        batch.windows(21), H,
-                                    targets.data(), 2, mix,          shares.data(), moments.data()};
-    EXPECT_TRUE(std::fabs(forecast_loss(loss, work.data()) - expected) <= 1e-14 * expected)
-        << mix.share << " at step " << mix.step;
+    const ForecastLoss<double, Cpu> loss{.z = {.p = z.data(), .ld = H},
+                                         .mixed = nullptr,
+                                         .mixed_ld = 0,
+                                         .stats = stats.data(),
+                                         .moments = mix.any() ? moments.data() : nullptr,
+                                         .affine = affine,
+                                         .y = batch.windows(21),
+                                         .H = H,
+                                         .targets = targets.data(),
+                                         .target_count = 2,
+                                         .channel_weight = nullptr,
+                                         .mix = mix,
+                                         .shares = shares.data()};
+    double found = 0;
+    forecast_loss(Cpu{}, &found, loss, work.data());
+    EXPECT_TRUE(std::fabs(found - expected) <= 1e-14 * expected) << mix.share << " at step " << mix.step;
   }
 }
 
 TEST(ErrorSums, AddUpByChannelAndStep) {
   const Batch<float> batch;
-  const std::int64_t H = 7, ld = H + 3;
-  const std::vector<float> prediction = normals<float>(batch.N * batch.D * ld, seed, 1);
+  const std::int64_t H = 7;
+  const std::vector<float> prediction = normals<float>(batch.N * batch.D * H, seed, 1);
   const std::vector<std::int32_t> targets{2, 0};
-  Guarded<double> squared(std::vector<double>(2 * H, 1.0)), absolute(std::vector<double>(2 * H, 2.0));
-  std::vector<double> squares(2 * H, 1.0), magnitudes(2 * H, 2.0);
+  std::vector<double> expected(2 * 2 * H, 1.0);  // squared errors, then absolute ones
+  Guarded<double> sums(expected);
   for (std::int64_t t = 0; t < 2; ++t) {
     for (std::int64_t n = 0; n < batch.N; ++n) {
       for (std::int64_t h = 0; h < H; ++h) {
-        const double e = static_cast<double>(prediction[(n * batch.D + targets[t]) * ld + h]) -
+        const double e = static_cast<double>(prediction[(n * batch.D + targets[t]) * H + h]) -
                          static_cast<double>(batch.windows(21).row(n, targets[t])[h]);
-        squares[t * H + h] += e * e;
-        magnitudes[t * H + h] += std::fabs(e);
+        expected[t * H + h] += e * e;
+        expected[(2 + t) * H + h] += std::fabs(e);
       }
     }
   }
-  error_sums(squared.data(), absolute.data(), prediction.data(), ld, batch.windows(21), H, targets.data(), 2);
-  EXPECT_TRUE(error(squared.values(), squares) <= 1e-15);
-  EXPECT_TRUE(error(absolute.values(), magnitudes) <= 1e-15);
-  EXPECT_TRUE(squared.intact() && absolute.intact());
+  error_sums(Cpu{}, sums.data(), sums.data() + 2 * H, prediction.data(), batch.windows(21), H, targets.data(), 2);
+  EXPECT_TRUE(error(sums.values(), expected) <= 1e-15);
+  EXPECT_TRUE(sums.intact());
 }
 
 // ---- Passes over the slab -----------------------------------------------------------------------------------------
 
 constexpr std::int64_t slab = 2 * update_block + 77;
+
+// What a step's kernels share: `w` from `saved` (both null: they are the test's own) along `g`.
+template <class T>
+struct Passes {
+  Progress progress;
+  Hyper hyper;
+  std::vector<double> parts = std::vector<double>(static_cast<std::size_t>(norm_parts(Cpu{}, slab)));
+
+  double norm(const UpdateSlabs<T>& slabs, bool adaptive, int pass) {
+    const T loss = 2;
+    gradient_norm(Cpu{}, parts.data(), &progress, &hyper, slabs, adaptive, PassLoss<T>{&loss, 1, 10, pass, pass == 1});
+    return std::accumulate(parts.begin(), parts.end(), 0.0);
+  }
+  void ascend(const UpdateSlabs<T>& slabs, bool adaptive = false) {
+    norm(slabs, adaptive, 0);
+    perturb(Cpu{}, slabs, &progress, &hyper, parts.data(), adaptive);
+  }
+  void step(const UpdateSlabs<T>& slabs, const UpdateRule& rule = {}) {
+    norm(slabs, false, slabs.saved ? 1 : 0);
+    update(Cpu{}, slabs, &progress, &hyper, parts.data(), rule, slabs.saved ? 2 : 1);
+  }
+};
 
 template <class T>
 void expect_norm_and_perturbation(bool adaptive, double tolerance) {
@@ -511,10 +566,14 @@ void expect_norm_and_perturbation(bool adaptive, double tolerance) {
     const double term = static_cast<double>(g[i]) * (adaptive ? static_cast<double>(w[i]) : 1);
     norm += term * term;
   }
-  Guarded<double> work(blocks_of(slab, update_block));
-  const double found = squared_norm<T>(g.data(), adaptive ? w.data() : nullptr, slab, work.data());
+  Guarded<T> up(w), saved(slab);
+  const UpdateSlabs<T> slabs{up.data(), saved.data(), nullptr, nullptr, nullptr, g.data(), slab};
+  Passes<T> passes;
+  passes.hyper.rho = 0.7;
+  const double found = passes.norm(slabs, adaptive, 0);
   EXPECT_TRUE(std::fabs(found - norm) <= 1e-13 * norm);
-  EXPECT_TRUE(work.intact());
+  EXPECT_EQ(passes.progress.loss[0], 2);
+  EXPECT_EQ(passes.progress.squared_error[0], 20);
 
   const double scale = 0.7 / (std::sqrt(norm) + 1e-12);
   std::vector<double> expected;
@@ -522,8 +581,7 @@ void expect_norm_and_perturbation(bool adaptive, double tolerance) {
     const double value = w[i];
     expected.push_back(value + scale * (adaptive ? value * value : 1) * static_cast<double>(g[i]));
   }
-  Guarded<T> up(w), saved(slab);
-  sam_perturb(up.data(), saved.data(), g.data(), slab, scale, adaptive);
+  perturb(Cpu{}, slabs, &passes.progress, &passes.hyper, passes.parts.data(), adaptive);
   EXPECT_TRUE(error(up.values(), expected) <= tolerance);
   EXPECT_TRUE(numeric::same_bits(saved.values(), w));
   EXPECT_FALSE(numeric::same_bits(up.values(), w));
@@ -537,11 +595,29 @@ TEST(Update, NormAndPerturbation) {
   }
 }
 
-TEST(Update, NormOfNaNIsNaN) {
-  std::vector<float> g(100, 1.0f);
-  g[57] = std::nanf("");
-  double work = 0;
-  EXPECT_TRUE(std::isnan(squared_norm<float>(g.data(), nullptr, 100, &work)));
+// Found by either pass; from then on nothing moves.
+TEST(Update, AGradientOfNaNIsRecordedAndMovesNothing) {
+  const std::vector<float> start = normals<float>(slab, seed, 1), good = normals<float>(slab, seed, 2);
+  std::vector<float> bad = good;
+  bad[2057] = std::nanf("");
+  for (const int pass : {1, 2}) {
+    std::vector<float> w = start, saved(slab), m(slab), v(slab);
+    const auto slabs = [&](const std::vector<float>& g) {
+      return UpdateSlabs<float>{w.data(), saved.data(), m.data(), v.data(), nullptr, g.data(), slab};
+    };
+    Passes<float> passes;
+    passes.hyper = {.lr = 1e-3, .rho = 0.7};
+    passes.ascend(slabs(pass == 1 ? bad : good));
+    passes.step(slabs(pass == 2 ? bad : good));
+    EXPECT_EQ(passes.progress.bad_pass, pass);
+    EXPECT_EQ(passes.progress.bad_step, 1);
+    EXPECT_EQ(passes.progress.bad_element, 2057);
+    passes.ascend(slabs(good));
+    passes.step(slabs(good));
+    EXPECT_EQ(passes.progress.bad_pass, pass);
+    EXPECT_EQ(passes.progress.step, 2);
+    EXPECT_TRUE(numeric::same_bits(w, start) && numeric::same_bits(m, zeros<float>(slab))) << pass;
+  }
 }
 
 // One parameter under PyTorch's documented formulas (torch.optim.SGD, Adam, AdamW), Keras's for Adam.
@@ -572,14 +648,17 @@ void expect_steps(const UpdateRule& rule, double tolerance) {
   const std::vector<T> start = normals<T>(slab, seed, 1);
   Guarded<T> w(start), m(zeros<T>(slab)), v(zeros<T>(slab)), mean(start);
   std::vector<T> saved(slab);
+  Passes<T> passes;
   std::vector<Scalar> expected;
   for (const T value : start) expected.push_back({static_cast<double>(value), 0, 0, static_cast<double>(value)});
   for (int t = 1; t <= 6; ++t) {
-    const double lr = 1e-2 / t, decay = 0.9;
+    const double lr = 1e-2 / t, decay = std::min(0.3, t / (9.0 + t));
+    passes.hyper = {.lr = lr, .rho = 0.5, .ema = 0.3};
     const std::vector<T> g = normals<T>(slab, seed, static_cast<std::uint32_t>(10 + t), 0, 0.3);
     // As SAM leaves it: w is perturbed, `saved` holds the weights to step from.
-    sam_perturb(w.data(), saved.data(), g.data(), slab, 0.5, false);
-    restore_and_step(w.data(), saved.data(), g.data(), m.data(), v.data(), mean.data(), slab, rule, lr, t, decay);
+    const UpdateSlabs<T> slabs{w.data(), saved.data(), m.data(), v.data(), mean.data(), g.data(), slab};
+    passes.ascend(slabs);
+    passes.step(slabs, rule);
     for (std::size_t i = 0; i < expected.size(); ++i) {
       expected[i].step(rule, static_cast<double>(g[i]), lr, t, decay);
     }
@@ -612,19 +691,26 @@ TEST(Update, RestoringIsBitwise) {
   const std::vector<float> start = normals<float>(slab, seed, 1), g = normals<float>(slab, seed, 2, 0, 1e3);
   for (const Rule rule : {Rule::sgd, Rule::adam, Rule::adamw}) {
     std::vector<float> w = start, saved(slab), m(slab), v(slab);
-    sam_perturb(w.data(), saved.data(), g.data(), slab, 0.7, false);
     const std::vector<float> zero(slab);
-    restore_and_step<float>(w.data(), saved.data(), zero.data(), m.data(), v.data(), nullptr, slab, {rule}, 1e-3, 1, 0);
+    const auto slabs = [&](const std::vector<float>& gradient) {
+      return UpdateSlabs<float>{w.data(), saved.data(), m.data(), v.data(), nullptr, gradient.data(), slab};
+    };
+    Passes<float> passes;
+    passes.hyper = {.lr = 1e-3, .rho = 0.7};
+    passes.ascend(slabs(g));
+    EXPECT_FALSE(numeric::same_bits(w, start));
+    passes.step(slabs(zero), {rule});
     EXPECT_TRUE(numeric::same_bits(w, start)) << static_cast<int>(rule);
   }
 }
 
 TEST(Update, StepsFromTheWeightsThemselves) {
   const std::vector<double> start = normals(slab, seed, 1), g = normals(slab, seed, 2);
-  std::vector<double> in_place = start, apart(slab), m(slab), v(slab), m2(slab), v2(slab);
-  restore_and_step<double>(in_place.data(), in_place.data(), g.data(), m.data(), v.data(), nullptr, slab, {}, 1e-3, 1,
-                           0);
-  restore_and_step<double>(apart.data(), start.data(), g.data(), m2.data(), v2.data(), nullptr, slab, {}, 1e-3, 1, 0);
+  std::vector<double> in_place = start, apart(slab), saved = start, m(slab), v(slab), m2(slab), v2(slab);
+  Passes<double> one, two;
+  one.hyper.lr = two.hyper.lr = 1e-3;
+  one.step({in_place.data(), nullptr, m.data(), v.data(), nullptr, g.data(), slab});
+  two.step({apart.data(), saved.data(), m2.data(), v2.data(), nullptr, g.data(), slab});
   EXPECT_TRUE(numeric::same_bits(in_place, apart));
 }
 
@@ -636,10 +722,12 @@ TEST(Update, TheSameBitsForAnyNumberOfThreads) {
   for (const int threads : {1, 2, 3, 8}) {
     omp_set_num_threads(threads);
     std::vector<float> w = start, saved(slab), m(slab), v(slab);
-    std::vector<double> work(static_cast<std::size_t>(blocks_of(slab, update_block)));
-    const double norm = squared_norm<float>(g.data(), w.data(), slab, work.data());
-    sam_perturb(w.data(), saved.data(), g.data(), slab, 0.7 / norm, true);
-    restore_and_step<float>(w.data(), w.data(), g.data(), m.data(), v.data(), nullptr, slab, {}, 1e-3, 1, 0);
+    const UpdateSlabs<float> slabs{w.data(), saved.data(), m.data(), v.data(), nullptr, g.data(), slab};
+    Passes<float> passes;
+    passes.hyper = {.lr = 1e-3, .rho = 0.7};
+    const double norm = passes.norm(slabs, true, 0);
+    passes.ascend(slabs, true);
+    passes.step({w.data(), nullptr, m.data(), v.data(), nullptr, g.data(), slab});
     if (first.empty()) {
       first = w;
       first_norm = norm;
@@ -659,10 +747,13 @@ TEST(Elementwise, ColumnSumsStayInTheirColumns) {
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < n; ++c) expected[c] += from[r * ld + c];
   }
-  Guarded<double> to(before);
-  add_column_sums(to.data(), from.data(), ld, rows, n);
+  Guarded<double> to(before), over(before);
+  add_column_sums<double>(Cpu{}, added(to, n), from.data(), ld, rows, n, nullptr);
   EXPECT_TRUE(error(to.values(), expected) <= 1e-15);
-  EXPECT_TRUE(to.intact());
+  add_column_sums<double>(Cpu{}, written(over, n), from.data(), ld, rows, n, nullptr);
+  for (std::int64_t c = 0; c < n; ++c) expected[c] -= before[c];
+  EXPECT_TRUE(error(over.values(), expected) <= 1e-15);
+  EXPECT_TRUE(to.intact() && over.intact());
 }
 
 // Without RevIN's scale and shift, with and without a bias.
@@ -674,8 +765,8 @@ TEST(Projection, WithoutAffine) {
     for (std::int64_t i = 0; biased && i < R * O; ++i) expected[i] = b[i % O];
     numeric::gemm(false, true, R, O, L, x.data(), L, W.data(), L, expected.data(), O, true);
     Guarded<double> Z(R * O), s(O), turned(O * L);
-    projection<double>(Z.data(), Z.data(), s.data(), x.data(), W.data(), biased ? b.data() : nullptr, nullptr, nullptr,
-                       R, D, O, L, turned.data());
+    projection<double>(Cpu{}, Z.data(), Z.data(), s.data(), x.data(), W.data(), biased ? b.data() : nullptr, nullptr,
+                       nullptr, R, D, O, L, turned.data());
     EXPECT_TRUE(error(Z.values(), expected) <= 1e-14);
 
     Guarded<double> dZ(normals(R * O, seed, 4)), dW(zeros<double>(O * L)), db(zeros<double>(O)),
@@ -683,8 +774,9 @@ TEST(Projection, WithoutAffine) {
     std::vector<double> dw(O * L), sums(O);
     numeric::gemm(true, false, O, L, R, dZ.data(), O, x.data(), L, dw.data(), L, false);
     for (std::int64_t i = 0; i < R * O; ++i) sums[i % O] += dZ.data()[i];
-    projection_backward<double>(dW.data(), biased ? db.data() : nullptr, nullptr, nullptr, dZ.data(), x.data(),
-                                Z.data(), s.data(), nullptr, nullptr, R, D, O, L, 0, 0, work.data());
+    projection_backward<double>(Cpu{}, added(dW, L), biased ? added(db, O) : Sink<double>{}, nullptr, nullptr,
+                                dZ.data(), x.data(), Z.data(), s.data(), nullptr, nullptr, R, D, O, L, 0, 0,
+                                work.data());
     EXPECT_TRUE(error(dW.values(), dw) <= 1e-14);
     EXPECT_TRUE(error(db.values(), biased ? sums : std::vector<double>(O)) <= 1e-14);
     EXPECT_TRUE(Z.intact() && s.intact() && dZ.intact() && dW.intact() && db.intact() && work.intact() &&
@@ -765,15 +857,17 @@ void expect_batch_norm(std::int64_t N, std::int64_t M, bool constant) {
   const NormCase<T> c(N, M);
   Guarded<T> mean(normals<T>(M, seed, 56)), rstd(M), y(N * M), dx(c.before), dw(c.before_w), db(c.before_w);
   if (constant) {
-    for (std::int64_t i = 0; i < M; ++i) rstd.data()[i] = T(0.5) + T(i % 7);
+    std::vector<T> var = normals<T>(M, seed, 57);
+    for (T& v : var) v = T(0.5) + v * v;
+    batch_norm_running(Cpu{}, y.data(), rstd.data(), mean.data(), var.data(), c.x.data(), c.w.data(), c.b.data(), N, M);
   } else {
-    batch_statistics<T>(mean.data(), rstd.data(), nullptr, nullptr, c.x.data(), N, M);
+    batch_norm<T>(Cpu{}, y.data(), mean.data(), rstd.data(), nullptr, nullptr, nullptr, c.x.data(), c.w.data(),
+                  c.b.data(), N, M);
   }
   const std::vector<double> means = widened(mean.values()), rstds = widened(rstd.values());
   const Naive naive = constant ? naive_norm(c, false, &means, &rstds) : naive_norm(c, false);
-  batch_norm(y.data(), c.x.data(), mean.data(), rstd.data(), c.w.data(), c.b.data(), N, M);
-  batch_norm_backward(dx.data(), dw.data(), db.data(), c.dy.data(), c.x.data(), mean.data(), rstd.data(), c.w.data(),
-                      constant, N, M);
+  batch_norm_backward(Cpu{}, added(dx, M), added(dw, M), added(db, M), c.dy.data(), c.x.data(), mean.data(),
+                      rstd.data(), c.w.data(), constant, N, M);
   expect_close("y", y, naive.y);
   expect_close("dx", dx, naive.dx);
   expect_close("dw", dw, naive.dw);
@@ -786,9 +880,9 @@ void expect_layer_norm(std::int64_t N, std::int64_t M) {
   const NormCase<T> c(N, M);
   const Naive naive = naive_norm(c, true);
   Guarded<T> mean(N), rstd(N), y(N * M), dx(c.before), dw(c.before_w), db(c.before_w);
-  layer_norm(y.data(), mean.data(), rstd.data(), c.x.data(), c.w.data(), c.b.data(), N, M);
-  layer_norm_backward(dx.data(), dw.data(), db.data(), c.dy.data(), c.x.data(), mean.data(), rstd.data(), c.w.data(), N,
-                      M);
+  layer_norm<T>(Cpu{}, y.data(), mean.data(), rstd.data(), c.x.data(), c.w.data(), c.b.data(), N, M, nullptr);
+  layer_norm_backward<T>(Cpu{}, added(dx, M), added(dw, M), added(db, M), c.dy.data(), c.x.data(), mean.data(),
+                         rstd.data(), c.w.data(), N, M, nullptr);
   expect_close("y", y, naive.y);
   expect_close("dx", dx, naive.dx);
   expect_close("dw", dw, naive.dw);
@@ -825,10 +919,10 @@ void expect_affine_and_transpose(std::int64_t N, std::int64_t D, std::int64_t L)
     added[to] = static_cast<double>(before[to]) + value;
   }
   Guarded<T> U(R * L), dg(gamma), db(beta), work(2 * R), to(R * L), onto(before);
-  revin_affine(U.data(), x.data(), gamma.data(), beta.data(), R, D, L);
-  revin_affine_backward(dg.data(), db.data(), du.data(), x.data(), R, D, L, work.data());
-  transpose(to.data(), x.data(), N, D, L, false);
-  transpose(onto.data(), x.data(), N, D, L, true);
+  revin_affine(Cpu{}, U.data(), x.data(), gamma.data(), beta.data(), N, D, L);
+  revin_affine_backward<T>(Cpu{}, {.gamma = dg.data(), .beta = db.data()}, du.data(), x.data(), N, D, L, work.data());
+  transpose<T>(Cpu{}, to.data(), x.data(), nullptr, N, D, L);
+  transpose<T>(Cpu{}, onto.data(), x.data(), onto.data(), N, D, L);
   expect_close("u", U, u);
   expect_close("dgamma", dg, dgamma);
   expect_close("dbeta", db, dbeta);
@@ -862,9 +956,14 @@ void expect_spectral_backward(std::int64_t out, std::int64_t in) {
     dW.push_back(static_cast<double>(before[i]) +
                  0.75 / sigma * (static_cast<double>(dWhat[i]) - along * u[i / in] * v[i % in]));
   }
-  Guarded<T> got(before), dgamma(std::vector<T>{T(1)}), work(out);
-  spectral_reparam_backward<T>(got.data(), dgamma.data(), dWhat.data(), W.data(), gamma, sigma, u.data(), v.data(), out,
-                               in, work.data());
+  Guarded<T> got(before), dgamma(std::vector<T>{T(1)});
+  Guarded<Wide<T>> saved(spectral_saved(out, in)), work(spectral_scratch(Cpu{}, out, in));
+  std::copy(v.begin(), v.end(), saved.data());
+  std::copy(u.begin(), u.end(), saved.data() + in);
+  saved.data()[in + out] = sigma;
+  const SpectralLayer<T, Cpu> layer{W.data(), &gamma,         nullptr,          saved.data(), out,
+                                    in,       added(got, in), added(dgamma, 1), dWhat.data()};
+  spectral_reparam_backward(Cpu{}, &layer, 1, work.data());
   expect_close("dW", got, dW);
   expect_close("dgamma", dgamma, {1 + along});
   EXPECT_TRUE(work.intact());

@@ -30,7 +30,7 @@ struct Problem {
   std::vector<float> series;
   std::vector<std::int32_t> starts;
   Windows<float> windows;
-  std::vector<float> level, sigma, W, b, gamma, beta;
+  std::vector<float> stats, W, b, gamma, beta;  // stats: level, then sigma
 };
 
 // Channels that wander, one of them nearly flat at a high level.
@@ -49,8 +49,8 @@ Problem make_problem(Case c, Center center) {
   p.starts.resize(static_cast<std::size_t>(c.N));
   std::iota(p.starts.begin(), p.starts.end(), 4);
   p.windows = {p.series.data(), rows, p.starts.data(), c.N, c.D};
-  p.level = p.sigma = std::vector<float>(static_cast<std::size_t>(c.N * c.D));
-  revin_normalise<float>(nullptr, p.level.data(), p.sigma.data(), p.windows, c.L, center);
+  p.stats.resize(static_cast<std::size_t>(stats_size(Cpu{}, c.N, c.D)));
+  revin_normalise<float>(Cpu{}, nullptr, p.stats.data(), p.windows, c.L, center);
   p.W = normals<float>(c.O * c.L, seed, 2), p.b = normals<float>(c.O, seed, 3);
   p.gamma = normals<float>(c.D, seed, 4), p.beta = normals<float>(c.D, seed, 5);
   return p;
@@ -66,7 +66,8 @@ std::vector<double> expected(const Problem& p, Case c) {
     for (std::int64_t o = 0; o < c.O; ++o) {
       double z = of(p.b, o);
       for (std::int64_t l = 0; l < c.L; ++l) {
-        const double xhat = (static_cast<double>(p.windows.row(r / c.D, d)[l]) - of(p.level, r)) / of(p.sigma, r);
+        const double xhat =
+            (static_cast<double>(p.windows.row(r / c.D, d)[l]) - of(p.stats, r)) / of(p.stats, c.N * c.D + r);
         z += (of(p.gamma, d) * xhat + of(p.beta, d)) * of(p.W, o * c.L + l);
       }
       Z.push_back(z);
@@ -77,9 +78,9 @@ std::vector<double> expected(const Problem& p, Case c) {
 
 std::vector<float> correlated(const Problem& p, Case c) {
   Guarded<float> Z(std::vector<float>(static_cast<std::size_t>(c.N * c.D * c.O)));
-  Arena arena;
-  correlate(Z.data(), p.windows, p.level.data(), p.sigma.data(), p.W.data(), p.b.data(), p.gamma.data(), p.beta.data(),
-            c.O, c.L, arena.allocate<double>(correlation_work(c.D, c.O, c.L)));
+  Arena<> arena;
+  correlate(Z.data(), p.windows, p.stats.data(), p.stats.data() + c.N * c.D, p.W.data(), p.b.data(), p.gamma.data(),
+            p.beta.data(), c.O, c.L, arena.allocate<double>(correlation_work(c.D, c.O, c.L)));
   EXPECT_TRUE(Z.intact());
   return Z.values();
 }

@@ -54,9 +54,12 @@ void look(Analysed& a, const Settings& asked) {
   const auto starts = chosen_windows(a, asked.origin);
   const std::vector<std::string>& names = a.experiment.series.channels;
   const std::int64_t D = a.experiment.D();
-  const auto s =
-      optim::attention_summary(a.run.model, center_of(a.run.settings), a.run.slab, a.experiment.problem(), starts,
-                               D > wide ? most_norms : static_cast<std::int64_t>(starts.size()), stop_when_interrupted);
+  const optim::Problem problem = a.experiment.problem();
+  const kernels::Center center = center_of(a.run.settings);
+  const auto loaded = a.device.load(a.run.model, problem, center);
+  const auto s = optim::attention_summary(a.run.model, center, a.run.slab, problem, starts,
+                                          D > wide ? most_norms : static_cast<std::int64_t>(starts.size()),
+                                          stop_when_interrupted, loaded.get());
   const double uniform = std::log(static_cast<double>(D));
   Json& d = a.document;
   d["of"] = asked.origin.empty() ? "the mean over the test split" : "the window that ends at " + asked.origin;

@@ -1,23 +1,13 @@
 // `samformer bench`: how far each part of a training step is from what this machine can do. All of a shape's items are
 // measured in turns (interleaved), each turn's calls back to back; the median over the turns is reported.
 //
-// Peaks: every product of the step alone, through kernels::gemm on the step's own operands, and a copy of an array as
+// Peaks: every product of the step alone, through kernels::gemm on operands as the step's, and a copy of an array as
 // large as the batch's windows (a shape that fits the caches is held to the caches' speed). A product is 2 M N K
-// operations and 4 (M K + K N + M N) bytes, C twice where it is added to; the copy moves 8 R L bytes.
-// Counts, float32, N windows, R = N D rows, O columns of [V | Q | K | F], P elements of a slab of parameters:
-//
-//   op                   floating-point operations        bytes
-//   revin                6 R L                            4 (2 R L + 2 R)
-//   projection           2 R O L + 4 R O + O L            4 (R L + O L + 2 R O)
-//   projection_backward  2 R O L + 8 R O + O L            4 (R L + 2 O L + 3 R O)
-//   attention            N D^2 (2 d_m + 2 d_v + 4)        4 R (2 d_m + 2 d_v + 1)
-//   attention_backward   N D^2 (6 d_m + 4 d_v + 5)        4 R (6 d_m + 5 d_v + 1)
-//   head, head_backward  its products; where V is a product of its own (full, folded) also R H to add it up, 12 R H
-//   loss                 19 R H                           8 R H
-//   loss_backward        17 R H                           16 R H
-//   norm_perturb         4 P                              20 P
-//   restore_step         19 P                             36 P
-//   evaluation           the forward ones + 9 R H         the forward ones' + 16 R H
+// operations and 4 (M K + K N + M N) bytes, C twice where it is added to; the copy moves 8 R L bytes. N windows,
+// R = N D rows, H columns of the forecast, P trained parameters.
+// Operations: those of the tape in steps of their own that it times. time: the median over the steps of a step's sum
+// over all calls, both passes of SAM; operations and bytes: the same sums of what each call says that it costs.
+// evaluation: a batch through optim::Evaluator, the forward pass's operations + 9 R H, bytes + 16 R H.
 //
 // share_of_peak: the larger of operations a second over the shape's fastest product, bytes a second over its copy.
 // Floor of a step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
@@ -33,18 +23,19 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <charconv>
 #include <cstring>
+#include <deque>
 #include <functional>
+#include <iterator>
+#include <numeric>
 #include <sstream>
 #include <thread>
 
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/onednn.h"
-#include "kernels/elementwise.h"
-#include "kernels/projection.h"
+#include "kernels/gemm.h"
 #include "model/data/csv.h"
 #include "model/data/synth.h"
 #include "tools/cli/document.h"
@@ -61,58 +52,22 @@ constexpr double turn_seconds = 1e-3;    // an item's calls in one turn last abo
 constexpr double shape_seconds = 4;      // turns go on for so long, between these limits
 constexpr std::size_t fewest_turns = 5, most_turns = 51;
 
-struct Counts {
-  double flops = 0;
-  double bytes = 0;
-};
-Counts operator+(Counts a, Counts b) { return {a.flops + b.flops, a.bytes + b.bytes}; }
-
-struct Shape {
-  int64_t D, H;
-};
-
-struct Product {
-  std::string name;
-  bool transpose_a, transpose_b;
-  int64_t M, N, K;
-  const float* A;
-  int64_t lda;
-  const float* B;
-  int64_t ldb;
-  float* C;
-  int64_t ldc;
-  bool accumulate;
-  float* work = nullptr;  // of a weight's gradient, where K may be long
-
-  void run() const {
-    if (work) {
-      kernels::gemm_in_parts(M, N, K, A, lda, B, ldb, C, ldc, work);
-    } else {
-      kernels::gemm(transpose_a, transpose_b, M, N, K, A, lda, B, ldb, C, ldc, accumulate);
-    }
-  }
-  Counts counts() const {
-    const double m = static_cast<double>(M), n = static_cast<double>(N), k = static_cast<double>(K);
-    return {2 * m * n * k, 4 * (m * k + k * n + (accumulate ? 2 : 1) * m * n)};
-  }
-};
-
-enum class Kind { product, single, library, exchange, copy, operation, step, csv };
+// ---- Measuring ----------------------------------------------------------------------------------------------------
 
 struct Item {
-  Kind kind;
-  std::string name;
-  Counts counts;
   int threads;
   std::function<void()> run;
-  std::array<int64_t, 3> size = {};  // of a product: M, N, K
-  std::string precision = "float32";
+  bool library = false;   // it has threads of its own
   std::size_t calls = 1;  // in a turn
   std::vector<double> samples = {};
   double seconds = 0;
 };
 
-// ---- Measuring ----------------------------------------------------------------------------------------------------
+double median(std::vector<double> x) {
+  const auto middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
+  std::nth_element(x.begin(), middle, x.end());
+  return *middle;
+}
 
 void use_threads(int threads) {
   if (omp_get_max_threads() == threads) return;
@@ -120,57 +75,39 @@ void use_threads(int threads) {
   kernels::parallel_for<float>(threads, [](int64_t) {});  // starts them
 }
 
-// Two threads hand a cache line to and fro for about a millisecond: seconds a hand-over.
+// Two threads hand a cache line to and fro: seconds a hand-over, once both are there. A thread stays in its block, so
+// the other one gets the other block.
 double exchange_seconds() {
-  constexpr int over = 2;
+  constexpr int hand_overs = 1024;
   struct alignas(64) {
-    std::atomic<int> whose = 0;
+    std::atomic<int> count = 0;
     double seconds = 0;
   } line;
-  // A thread stays in its block until the other one has the other block.
   kernels::parallel_for<float>(2, [at = &line](int64_t block) {
-    const int own = static_cast<int>(block);
-    const auto wait = [&] {
-      int now;
-      for (int spins = 0; (now = at->whose.load(std::memory_order_acquire)) == 1 - own; ++spins) {
+    double begin = 0;
+    for (int i = static_cast<int>(block); i <= hand_overs; i += 2) {
+      for (int spins = 0; at->count.load(std::memory_order_acquire) != i; ++spins) {
         if (spins > 10000) std::this_thread::yield();  // both may be on one core
       }
-      return now != over;
-    };
-    if (own == 1) {
-      while (wait()) at->whose.store(0, std::memory_order_release);
-      return;
+      if (i == 2) begin = monotonic_seconds();
+      if (i == hand_overs) at->seconds = (monotonic_seconds() - begin) / (hand_overs - 2);
+      at->count.store(i + 1, std::memory_order_release);
     }
-    at->whose.store(1, std::memory_order_release);
-    wait();  // the other one is here
-    const double begin = monotonic_seconds();
-    int rounds = 0;
-    do {
-      for (int i = 0; i < 16; ++i) {
-        at->whose.store(1, std::memory_order_release);
-        wait();
-      }
-      rounds += 16;
-    } while (monotonic_seconds() - begin < turn_seconds);
-    at->seconds = (monotonic_seconds() - begin) / (2 * rounds);
-    at->whose.store(over, std::memory_order_release);
   });
   return line.seconds;
 }
 
 double turn(const Item& item) {
   use_threads(item.threads);
-  if (item.kind == Kind::exchange) return exchange_seconds();
-  if (item.kind == Kind::library) item.run();  // starts the library's own threads
+  if (item.library) item.run();  // starts the library's own threads
   const double begin = monotonic_seconds();
   for (std::size_t i = 0; i < item.calls; ++i) item.run();
   const double seconds = (monotonic_seconds() - begin) / static_cast<double>(item.calls);
-  // The library's threads would spin beside what is measured next.
-  if (item.kind == Kind::library) omp_pause_resource_all(omp_pause_soft);
+  if (item.library) omp_pause_resource_all(omp_pause_soft);  // its threads would spin beside what is measured next
   return seconds;
 }
 
-void measure(std::vector<Item>& items) {
+void measure(std::deque<Item>& items) {
   for (Item& item : items) {
     turn(item);
     item.calls = static_cast<std::size_t>(std::clamp(turn_seconds / std::max(turn(item), 1e-7), 1.0, 256.0));
@@ -180,622 +117,351 @@ void measure(std::vector<Item>& items) {
   for (std::size_t t = 0; t < most_turns && (t < fewest_turns || monotonic_seconds() - begin < shape_seconds); ++t) {
     for (Item& item : items) item.samples.push_back(turn(item));
   }
-  for (Item& item : items) {
-    const auto middle = item.samples.begin() + static_cast<std::ptrdiff_t>(item.samples.size() / 2);
-    std::nth_element(item.samples.begin(), middle, item.samples.end());
-    item.seconds = *middle;
-  }
+  for (Item& item : items) item.seconds = median(item.samples);
 }
 
 // ---- What is measured ---------------------------------------------------------------------------------------------
 
-struct BenchSettings {
-  std::string format = "text";
-  std::vector<std::string> shapes;  // DxH; empty: all
+struct Product {  // C [M][N] (+)= op(A) op(B)
+  std::string name;
+  bool transpose_a, transpose_b;
+  int64_t M, N, K, lda, ldb, ldc;
+  bool accumulate = false;
+  bool in_parts = false;  // a weight's gradient, where K may be long
+
+  Cost cost() const {
+    Cost cost = product_cost(M, N, K);
+    if (accumulate) cost.bytes += 4 * static_cast<double>(M * N);
+    return cost;
+  }
 };
 
-optim::StepSettings bf16_step(const Settings& settings) {
-  optim::StepSettings step = trainer_settings(settings).step;
-  step.bf16 = true;
-  return step;
-}
-
-// The operands of a step at one shape. Items of items() point into it.
-class Workbench {
- public:
-  Workbench(const Settings& settings, Shape shape, int threads);
-  Workbench(const Workbench&) = delete;
-  Workbench& operator=(const Workbench&) = delete;
-
-  // Products, copy, operations, the step with 1, 2, 4, ... and all threads, and in bfloat16; reading CSV.
-  std::vector<Item> items();
-  // Of a step, without its products: attention's operations, the compulsory bytes.
-  Counts floor_counts() const;
-
- private:
-  struct Columns {  // of the matrices that hold them, and the rows' distance
-    float* data;
-    int64_t stride;
-  };
-  float* floats(int64_t count, float value = 0) {
-    float* memory = arena_.allocate<float>(count);
-    std::fill_n(memory, count, value);
-    return memory;
-  }
-  bool own_values() const { return !low_rank_ && folded_; }
-  void project() const;
-  void project_backward() const;
-  void attend() const;
-  void attend_backward() const;
-  void step(optim::Training<float>& training);
-  std::vector<Product> projections() const, head() const, head_backward() const;
-
-  const Settings& settings_;
-  int threads_;
-  int64_t D_, H_, L_, d_m_, N_, R_;
-  model::Samformer model_;
-  bool low_rank_, folded_;
-  int64_t d_v_, at_, O_;  // width of the values, column of Q in Z, columns of Z
-  int64_t P_;
-  std::vector<float> values_;
-  std::vector<std::int32_t> starts_, targets_;
-  optim::Problem problem_;
-  optim::Training<float> training_, bf16_training_;
-  std::string csv_;
-  optim::Evaluator evaluator_;
-  std::size_t batch_ = 0;
-
-  Arena arena_;
-  // Slabs, and in them the layer of Z, the head and W_O.
-  float *w_, *g_, *updated_, *saved_, *m_, *v_, *mean_;
-  int64_t first_ = 0, head_ = 0, output_ = 0;
-  float *xhat_, *copy_, *level_, *sigma_, *gamma_, *beta_, *dgamma_, *dbeta_;
-  float *Z_, *dZ_, *P_of_z_, *row_sums_, *bias_, *dbias_;
-  Columns V_, dV_;
-  float* P_of_v_ = nullptr;
-  float *C_, *dC_, *lse_, *fold_, *dfold_, *work_, *turned_, *shares_;
-  std::vector<double> moments_;  // of forecast_loss
-  double* partial_;
+// Those of a step. O columns of z = [V | Q | K | F], d_v of the values.
+struct Products {
+  std::vector<Product> list;
+  std::size_t large;  // the first ones: with the windows
+  int64_t d_v;
 };
-
-Workbench::Workbench(const Settings& settings, Shape shape, int threads)
-    : settings_(settings),
-      threads_(threads),
-      D_(shape.D),
-      H_(shape.H),
-      L_(settings.lookback),
-      d_m_(settings.model_option<std::int64_t>("d-model")),
-      N_(settings.batch),
-      R_(N_ * D_),
-      model_({settings.model_option<std::string>("value") == "full" ? model::Value::full : model::Value::low_rank, D_,
-              L_, H_, d_m_}),
-      low_rank_(model_.shape().value == model::Value::low_rank),
-      folded_(model_.association(R_) == model::Association::folded),
-      d_v_(low_rank_ ? d_m_ : (folded_ ? H_ : L_)),
-      at_(own_values() ? 0 : d_v_),
-      O_(at_ + 2 * d_m_ + H_),
-      P_(model_.parameters().slab_size()),
-      training_(model_, trainer_settings(settings).step),
-      bf16_training_(model_, bf16_step(settings)),
-      evaluator_(model_, center_of(settings)) {
-  SAMFORMER_CHECK(!low_rank_ || folded_, "bench: a batch of {} rows is too small", R_);
-  const model::Series series = model::make_seasonal({.rows = L_ + H_ + series_windows - 1, .channels = D_});
-  const model::Span all{0, series.rows};
-  values_ = model::standardise(series, model::fit_scaler(series, all));
-  starts_ = model::window_starts(all, L_, H_);
-  optim::shuffle(starts_, 1, 0);
-  for (int64_t d = 0; d < D_; ++d) targets_.push_back(static_cast<std::int32_t>(d));
-  problem_ = {values_, series.rows, D_, targets_};
-  initialise(training_, model_, settings);
-  initialise(bf16_training_, model_, settings);
-  std::ostringstream text;
-  model::write_csv(text, series);
-  csv_ = text.str();
-
-  const model::ParameterTable& table = model_.parameters();
-  first_ = table.find(own_values() ? "compute_queries.weight" : "compute_values.weight").offset;
-  head_ = table.find("linear_forecaster.weight").offset;
-  if (low_rank_) output_ = table.find("output_projection.weight").offset;
-  for (float** slab : {&w_, &g_, &updated_, &saved_, &m_, &v_, &mean_}) *slab = floats(P_);
-  std::copy_n(training_.weights().data(), P_, w_);
-  std::copy_n(w_, P_, saved_);
-
-  const int64_t widest = std::max(O_, H_);
-  xhat_ = floats(R_ * L_), copy_ = floats(R_ * L_), level_ = floats(R_), sigma_ = floats(R_, 1);
-  gamma_ = floats(D_, 1), beta_ = floats(D_), dgamma_ = floats(D_), dbeta_ = floats(D_);
-  Z_ = floats(R_ * O_), dZ_ = floats(R_ * O_, 1e-3f), P_of_z_ = floats(R_ * O_);
-  row_sums_ = floats(widest), bias_ = floats(widest), dbias_ = floats(widest);
-  V_ = {Z_, O_}, dV_ = {dZ_, O_};
-  if (own_values()) V_ = {floats(R_ * H_), H_}, dV_ = {floats(R_ * H_, 1e-3f), H_}, P_of_v_ = floats(R_ * H_);
-  C_ = floats(R_ * d_v_), dC_ = floats(R_ * d_v_, 1e-3f), lse_ = floats(R_);
-  fold_ = floats(H_ * std::max(L_, d_m_)), dfold_ = floats(H_ * std::max(L_, d_m_));
-  const kernels::AttentionShape attention{N_, D_, d_m_, d_v_};
-  moments_.resize(static_cast<std::size_t>(5 * D_));
-  work_ = floats(
-      std::max({kernels::projection_backward_work<float>(R_, widest, L_), kernels::attention_work<float>(attention),
-                kernels::attention_backward_work<float>(attention), 2 * R_ + 5 * D_}));
-  turned_ = floats(widest * L_), shares_ = floats(H_);
-  partial_ = arena_.allocate<double>(kernels::blocks_of(P_, kernels::update_block));
-}
-
-void Workbench::project() const {
-  kernels::projection(Z_, P_of_z_, row_sums_, xhat_, w_ + first_, bias_, gamma_, beta_, R_, D_, O_, L_, turned_);
-  if (own_values()) {
-    kernels::projection(V_.data, P_of_v_, row_sums_, xhat_, fold_, bias_, gamma_, beta_, R_, D_, H_, L_, turned_);
+Products products_of(const model::Samformer& model, int64_t R) {
+  using model::Association, model::Value;
+  const auto [value, D, L, H, d_m] = model.shape();
+  const bool low_rank = value == Value::low_rank, folded = model.association(R) == Association::folded;
+  SAMFORMER_CHECK(!low_rank || folded, "bench: a batch of {} rows is too small", R);
+  const bool own_values = !low_rank && folded;  // a product of their own, with weights that are folded
+  const int64_t d_v = low_rank ? d_m : (folded ? H : L), O = (own_values ? 0 : d_v) + 2 * d_m + H;
+  std::vector<Product> list = {{"projection", false, false, R, O, L, L, O, O},
+                               {"projection_backward", true, false, O, L, R, O, L, L, !folded, true}};
+  if (own_values) {
+    list.push_back({"values", false, false, R, H, L, L, H, H});
+    list.push_back({"values_backward", true, false, H, L, R, H, L, L, false, true});
   }
-}
-
-void Workbench::project_backward() const {
-  kernels::projection_backward(g_ + first_, dbias_, dgamma_, dbeta_, dZ_, xhat_, P_of_z_, row_sums_, gamma_, beta_, R_,
-                               D_, O_, L_, at_ + d_m_, at_ + 2 * d_m_, work_);
-  if (own_values()) {
-    kernels::projection_backward(dfold_, dbias_, dgamma_, dbeta_, dV_.data, xhat_, P_of_v_, row_sums_, gamma_, beta_,
-                                 R_, D_, H_, L_, 0, 0, work_);
+  const std::size_t large = list.size();
+  if (folded) {
+    const int64_t n = low_rank ? d_m : L;
+    list.push_back({"fold", false, false, H, n, L, L, n, n});
+    list.push_back({"fold_backward_head", false, true, H, L, n, n, n, L, true});
+    list.push_back({low_rank ? "fold_backward_output" : "fold_backward_values", true, false, L, n, H, L, n, n});
   }
-}
-
-void Workbench::attend() const {
-  kernels::attention(C_, d_v_, lse_, Z_ + at_, Z_ + at_ + d_m_, O_, V_.data, V_.stride, {N_, D_, d_m_, d_v_}, work_);
-}
-
-void Workbench::attend_backward() const {
-  kernels::attention_backward(dZ_ + at_, dZ_ + at_ + d_m_, O_, dV_.data, dV_.stride, dC_, d_v_, C_, d_v_, lse_,
-                              Z_ + at_, Z_ + at_ + d_m_, O_, V_.data, V_.stride, {N_, D_, d_m_, d_v_}, work_);
-}
-
-void Workbench::step(optim::Training<float>& training) {
-  const std::size_t N = static_cast<std::size_t>(N_);
-  const auto starts = std::span<const std::int32_t>(starts_).subspan(batch_ * N, N);
-  batch_ = (batch_ + 1) % (starts_.size() / N);
-  training.step(problem_.windows(starts), problem_.truth(starts, L_), settings_.lr);
-}
-
-std::vector<Product> Workbench::projections() const {
-  std::vector<Product> list = {
-      {"projection", false, false, R_, O_, L_, xhat_, L_, turned_, O_, P_of_z_, O_, false},
-      {"projection_backward", true, false, O_, L_, R_, dZ_, O_, xhat_, L_, g_ + first_, L_, true, work_}};
-  if (own_values()) {
-    list.push_back({"values", false, false, R_, H_, L_, xhat_, L_, turned_, H_, P_of_v_, H_, false});
-    list.push_back({"values_backward", true, false, H_, L_, R_, dV_.data, H_, xhat_, L_, dfold_, L_, true, work_});
+  if (!own_values) {
+    list.push_back({"head", false, true, R, H, d_v, d_v, d_v, O, true});
+    list.push_back({"head_backward_context", false, false, R, d_v, H, O, d_v, d_v});
+    list.push_back({"head_backward_weight", true, false, H, d_v, R, O, d_v, d_v, false, true});
   }
-  return list;
+  return {std::move(list), large, d_v};
 }
 
-std::vector<Product> Workbench::head() const {
-  const float* F = w_ + head_;
-  float* z = Z_ + at_ + 2 * d_m_;
-  if (own_values()) return {{"fold", false, false, H_, L_, L_, F, L_, w_, L_, fold_, L_, false}};
-  if (!low_rank_) return {{"head", false, true, R_, H_, L_, C_, L_, F, L_, z, O_, true}};
-  return {{"fold", false, false, H_, d_m_, L_, F, L_, w_ + output_, d_m_, fold_, d_m_, false},
-          {"head", false, true, R_, H_, d_m_, C_, d_m_, fold_, d_m_, z, O_, true}};
-}
+// Memory for any of the products.
+struct Operands {
+  Arena<> arena;
+  float *A, *B, *C, *work;
 
-std::vector<Product> Workbench::head_backward() const {
-  const float *F = w_ + head_, *dz = dZ_ + at_ + 2 * d_m_;
-  float* dF = g_ + head_;
-  if (own_values()) {
-    return {{"fold_backward_head", false, true, H_, L_, L_, dfold_, L_, w_, L_, dF, L_, true},
-            {"fold_backward_values", true, false, L_, L_, H_, F, L_, dfold_, L_, g_, L_, true}};
-  }
-  const float* folded = low_rank_ ? fold_ : F;
-  float* dfolded = low_rank_ ? dfold_ : dF;
-  std::vector<Product> list = {
-      {"head_backward_context", false, false, R_, d_v_, H_, dz, O_, folded, d_v_, dC_, d_v_, true},
-      {"head_backward_weight", true, false, H_, d_v_, R_, dz, O_, C_, d_v_, dfolded, d_v_, true, work_}};
-  if (low_rank_) {
-    const float* W_O = w_ + output_;
-    list.push_back({"fold_backward_head", false, true, H_, L_, d_m_, dfold_, d_m_, W_O, d_m_, dF, L_, true});
-    list.push_back({"fold_backward_output", true, false, L_, d_m_, H_, F, L_, dfold_, d_m_, g_ + output_, d_m_, true});
-  }
-  return list;
-}
-
-std::vector<Item> Workbench::items() {
-  const double N = double(N_), D = double(D_), H = double(H_), L = double(L_), R = double(R_), P = double(P_);
-  const double d_m = double(d_m_), d_v = double(d_v_), O = double(own_values() ? O_ + H_ : O_);
-  std::vector<Item> list;
-  const auto add = [&](Kind kind, std::string name, Counts counts, std::function<void()> run) {
-    list.push_back({kind, std::move(name), counts, threads_, std::move(run)});
-  };
-  const auto operation = [&](const char* name, Counts counts, std::function<void()> run) {
-    add(Kind::operation, name, counts, std::move(run));
-    return counts;
-  };
-  const auto add_products = [&](const std::vector<Product>& products) {
-    Counts total;
-    for (const Product& p : products) {
-      add(Kind::product, p.name, p.counts(), [p] { p.run(); });
-      list.back().size = {p.M, p.N, p.K};
-      total = total + p.counts();
+  explicit Operands(const std::vector<Product>& list) {
+    int64_t a = 0, b = 0, c = 0, parts = 1;
+    for (const Product& p : list) {
+      a = std::max(a, (p.transpose_a ? p.K : p.M) * p.lda), b = std::max(b, (p.transpose_b ? p.N : p.K) * p.ldb);
+      c = std::max(c, p.M * p.ldc), parts = std::max(parts, kernels::gemm_parts_work<float>(p.M, p.N, p.K));
     }
-    return total;
-  };
-  add_products(projections());
-  if (threads_ > 1) {
-    const Product p = projections().front();
-    list.push_back({Kind::single, p.name, p.counts(), 1, [p] { p.run(); }});
-    add(Kind::exchange, "exchange", {}, [] {});
+    A = arena.allocate<float>(a), B = arena.allocate<float>(b), C = arena.allocate<float>(c);
+    work = arena.allocate<float>(parts);
+    std::fill_n(A, a, 1e-3f), std::fill_n(B, b, 1e-3f), std::fill_n(C, c, 0.0f);
   }
-  for (const Product& p : projections()) {
-    add(Kind::library, p.name, p.counts(), [p] {
-      kernels::library_product(p.transpose_a, p.transpose_b, p.M, p.N, p.K, p.A, p.lda, p.B, p.ldb, p.C, p.ldc,
-                               p.accumulate);
-    });
+  void multiply(const Product& p) const {
+    if (p.in_parts) {
+      kernels::gemm_in_parts(Cpu{}, p.M, p.N, p.K, A, p.lda, B, p.ldb, {C, p.ldc, p.accumulate}, work);
+    } else {
+      kernels::gemm(Cpu{}, p.transpose_a, p.transpose_b, p.M, p.N, p.K, A, p.lda, B, p.ldb, C, p.ldc, p.accumulate);
+    }
   }
-  const Counts head_counts = add_products(head()) + (own_values() ? Counts{R * H, 12 * R * H} : Counts{});
-  const Counts head_backward_counts =
-      add_products(head_backward()) + (own_values() ? Counts{R * H, 12 * R * H} : Counts{});
-  add(Kind::copy, "copy", {0, 8 * R * L}, [this] {
-    const int64_t count = R_ * L_, size = kernels::blocks_of(count, threads_);
-    kernels::parallel_for<float>(kernels::blocks_of(count, size), [=, this](int64_t block) {
+  void by_library(const Product& p) const {
+    kernels::library_product(p.transpose_a, p.transpose_b, p.M, p.N, p.K, A, p.lda, B, p.ldb, C, p.ldc, p.accumulate);
+  }
+  // The windows: both A and B hold them in some product.
+  void copy(int64_t count) const {
+    const int64_t size = kernels::blocks_of(count, omp_get_max_threads());
+    kernels::parallel_for<float>(kernels::blocks_of(count, size), [=, from = A, to = B](int64_t block) {
       const int64_t first = block * size;
-      std::memcpy(copy_ + first, xhat_ + first, sizeof(float) * std::size_t(std::min(size, count - first)));
+      std::memcpy(to + first, from + first, sizeof(float) * static_cast<std::size_t>(std::min(size, count - first)));
     });
-  });
+  }
+};
 
-  const auto batch = std::span<const std::int32_t>(starts_).first(static_cast<std::size_t>(N_));
-  const kernels::Windows<float> x = problem_.windows(batch);
-  const kernels::ForecastLoss<float> loss{Z_ + at_ + 2 * d_m_,
-                                          O_,
-                                          level_,
-                                          sigma_,
-                                          {gamma_, beta_},
-                                          problem_.windows(batch, L_),
-                                          H_,
-                                          targets_.data(),
-                                          D_,
-                                          {settings_.stats_mix, settings_.stats_mix_step},
-                                          shares_,
-                                          moments_.data()};
-  Counts forward;
-  forward = operation("revin", {6 * R * L, 4 * (2 * R * L + 2 * R)},
-                      [=, this] { kernels::revin_normalise(xhat_, level_, sigma_, x, L_, center_of(settings_)); });
-  forward = forward + operation("projection", {2 * R * O * L + 4 * R * O + O * L, 4 * (R * L + O * L + 2 * R * O)},
-                                [this] { project(); });
-  forward = forward + operation("attention", {N * D * D * (2 * d_m + 2 * d_v + 4), 4 * R * (2 * d_m + 2 * d_v + 1)},
-                                [this] { attend(); });
-  // Adding the values' own product up, forward (z += C) and backward (dC += dz).
-  const auto add_rows = [=, this](float* to, int64_t to_stride, const float* from, int64_t stride) {
-    if (!own_values()) return;
-    const int64_t columns = H_;
-    kernels::for_rows<float>(R_, columns, [=](int64_t r) {
-      for (int64_t h = 0; h < columns; ++h) to[r * to_stride + h] += from[r * stride + h];
-    });
+// A step's operations by name, in the order of their first calls.
+struct Operations {
+  struct Row {
+    std::string name;
+    Cost cost;  // of all calls in a step, and their time
+    double in_step = 0;
+    std::vector<double> samples = {};
   };
-  const int64_t forecast = at_ + 2 * d_m_;
-  forward = forward + operation("head", head_counts, [=, this, products = head()] {
-              for (const Product& p : products) p.run();
-              add_rows(Z_ + forecast, O_, C_, d_v_);
-            });
-  operation("loss", {19 * R * H, 8 * R * H}, [=, this] { kernels::forecast_loss(loss, work_); });
-  operation("loss_backward", {17 * R * H, 16 * R * H},
-            [=, this] { kernels::forecast_loss_backward(dZ_ + forecast, O_, dgamma_, dbeta_, 1.0f, loss, work_); });
-  operation("head_backward", head_backward_counts, [=, this, products = head_backward()] {
-    add_rows(dC_, d_v_, dZ_ + forecast, O_);
-    for (const Product& p : products) p.run();
-  });
-  operation("attention_backward", {N * D * D * (6 * d_m + 4 * d_v + 5), 4 * R * (6 * d_m + 5 * d_v + 1)},
-            [this] { attend_backward(); });
-  operation("projection_backward", {2 * R * O * L + 8 * R * O + O * L, 4 * (R * L + 2 * O * L + 3 * R * O)},
-            [this] { project_backward(); });
-  operation("norm_perturb", {4 * P, 20 * P}, [this] {
-    const double norm = std::sqrt(kernels::squared_norm<float>(g_, nullptr, P_, partial_));
-    kernels::sam_perturb(updated_, saved_, g_, P_, settings_.rho / (norm + 1e-12), false);
-  });
-  const optim::StepSettings rule = trainer_settings(settings_).step;
-  operation("restore_step", {19 * P, 36 * P}, [=, this] {
-    kernels::restore_and_step(updated_, saved_, g_, m_, v_, mean_, P_, rule.rule, settings_.lr, 1000, rule.ema);
-  });
-  operation("evaluation", forward + Counts{9 * R * H, 16 * R * H},
-            [=, this] { evaluator_.errors(training_.tested(), problem_, batch); });
-  for (int threads = 1; threads < threads_; threads *= 2) {
-    list.push_back({Kind::step, "sam_step", {}, threads, [this] { step(training_); }});
-  }
-  add(Kind::step, "sam_step", {}, [this] { step(training_); });
-  if (kernels::bf16_available()) {
-    add(Kind::step, "sam_step", {}, [this] { step(bf16_training_); });
-    list.back().precision = "bf16";
-  }
-  list.push_back(
-      {Kind::csv, "csv", {0, static_cast<double>(csv_.size())}, 1, [this] { model::parse_csv(csv_, "bench", {}); }});
-  return list;
-}
+  std::vector<Row> rows;
+  Cost forward;  // the first pass up to the loss, which alone needs the moments
 
-Counts Workbench::floor_counts() const {
-  const double R = double(R_), scores = double(R_ * D_);
-  return {12 * scores * double(d_m_ + d_v_),
-          4 * (2 * R * double(L_) + 2 * R) + 2 * 12 * R * double(H_) + 56 * double(P_)};
-}
-
-// ---- Reporting ----------------------------------------------------------------------------------------------------
-
-struct Measured {
-  Shape shape;
-  std::vector<Item> items;
-  double flops_peak = 0, bytes_peak = 0;  // a second
-  double floor_seconds = 0;
-  double library_seconds = 0;                         // of a step's large products
-  double products_speedup = 1, exchange_seconds = 0;  // on one thread: nothing to measure
-
-  double share(const Item& item) const {
-    return std::max(item.counts.flops / flops_peak, item.counts.bytes / bytes_peak) / item.seconds;
-  }
-};
-
-Measured measure_shape(Settings settings, Shape shape, int threads) {
-  settings.horizon = shape.H;
-  Workbench bench(settings, shape, threads);
-  Measured result{shape, bench.items()};
-  measure(result.items);
-  use_threads(threads);
-  double products = 0;
-  for (Item& item : result.items) {
-    item.run = nullptr;  // it points into the workbench
-    if (item.kind == Kind::product) {
-      result.flops_peak = std::max(result.flops_peak, item.counts.flops / item.seconds);
-      products += 2 * item.seconds;
+  void add(const Profile& step) {
+    for (Row& row : rows) row.cost = {}, row.in_step = 0;
+    forward = {};
+    bool before_loss = true;
+    for (const auto& [name, begin, seconds, cost] : step.entries) {
+      auto row = std::ranges::find(rows, name, &Row::name);
+      if (row == rows.end()) row = rows.insert(row, Row{name, {}});
+      row->cost.flops += cost.flops, row->cost.bytes += cost.bytes, row->in_step += seconds;
+      before_loss &= name != "loss";
+      if (before_loss && name != "moments") forward.flops += cost.flops, forward.bytes += cost.bytes;
     }
-    if (item.kind == Kind::library) result.library_seconds += 2 * item.seconds;
-    if (item.kind == Kind::single) result.products_speedup = item.seconds / result.items.front().seconds;
-    if (item.kind == Kind::exchange) result.exchange_seconds = item.seconds;
-    if (item.kind == Kind::copy) result.bytes_peak = item.counts.bytes / item.seconds;
+    for (Row& row : rows) row.samples.push_back(row.in_step);
   }
-  const Counts rest = bench.floor_counts();
-  result.floor_seconds = products + rest.flops / result.flops_peak + rest.bytes / result.bytes_peak;
-  return result;
-}
-
-// One table of the report. Text and Markdown show `columns` of its rows, JSON all of them.
-struct Column {
-  std::string heading;
-  std::string key;
-  double scale = 0;  // of a number that is not whole, shown with `digits` behind the point
-  int digits = 0;
 };
+
+// ---- The report ---------------------------------------------------------------------------------------------------
+
+// A table. Text and Markdown show the columns `keys` of its rows, JSON all of them.
 struct Sheet {
-  std::string title;
-  std::vector<Column> columns;
+  std::string kind, place, title, keys;  // kind: in CSV, place: in JSON
   Json rows = Json::array();
 };
-
-struct Report {
-  Json head;
-  Sheet products, copies, operations, steps, scaling, precisions, csv;
-  std::array<const Sheet*, 7> sheets() const {
-    return {&products, &copies, &operations, &steps, &scaling, &precisions, &csv};
-  }
-};
-
-Report make_report(const std::vector<Measured>& measured, const Settings& settings, int threads) {
-  Report report;
-  report.products = {"Products, the peak of computation",
-                     {{"product", "product"},
-                      {"D", "D"},
-                      {"H", "H"},
-                      {"M", "M"},
-                      {"N", "N"},
-                      {"K", "K"},
-                      {"ms", "median_seconds", 1e3, 3},
-                      {"GFLOP/s", "gflops", 1, 1}}};
-  report.copies = {
-      "Copying the windows, the peak of memory",
-      {{"D", "D"}, {"H", "H"}, {"MB", "bytes", 1e-6, 2}, {"ms", "median_seconds", 1e3, 3}, {"GB/s", "gbs", 1, 1}}};
-  report.operations = {"Operations",
-                       {{"operation", "op"},
-                        {"D", "D"},
-                        {"H", "H"},
-                        {"ms", "median_seconds", 1e3, 3},
-                        {"MFLOP", "flops", 1e-6, 2},
-                        {"MB", "bytes", 1e-6, 2},
-                        {"GFLOP/s", "gflops", 1, 1},
-                        {"GB/s", "gbs", 1, 1},
-                        {"% of peak", "share_of_peak", 100, 0}}};
-  report.steps = {"SAM steps",
-                  {{"D", "D"},
-                   {"H", "H"},
-                   {"value", "value"},
-                   {"ms", "seconds", 1e3, 3},
-                   {"floor ms", "floor_seconds", 1e3, 3},
-                   {"efficiency", "efficiency", 1, 2},
-                   {"oneDNN's large products ms", "library_seconds", 1e3, 3},
-                   {"ms / these", "over_library", 1, 2},
-                   {"threads' gain in products", "products_speedup", 1, 2},
-                   {"core to core ns", "core_to_core_seconds", 1e9, 0}}};
-  report.scaling = {
-      "Threads",
-      {{"D", "D"}, {"H", "H"}, {"threads", "threads"}, {"ms", "seconds", 1e3, 3}, {"speed-up", "speedup", 1, 2}}};
-  report.precisions = {
-      "SAM steps by precision",
-      {{"D", "D"}, {"H", "H"}, {"precision", "precision"}, {"ms", "seconds", 1e3, 3}, {"speed-up", "speedup", 1, 2}}};
-  report.csv = {"Reading CSV, one thread",
-                {{"D", "D"}, {"MB", "bytes", 1e-6, 2}, {"ms", "median_seconds", 1e3, 3}, {"MB/s", "mbs", 1, 0}}};
-  double gemm = 0, copy = 0;
-  for (const Measured& m : measured) {
-    gemm = std::max(gemm, m.flops_peak * 1e-9);
-    copy = std::max(copy, m.bytes_peak * 1e-9);
-    double one_thread = 0, float32 = 0;
-    for (const Item& item : m.items) {
-      Json row = Json::object();
-      const auto place = [&] { row.update({{"D", m.shape.D}, {"H", m.shape.H}, {"batch", settings.batch}}); };
-      const auto timed = [&](std::string_view key) { row[key] = item.seconds; };
-      const auto counted = [&](bool flops, bool bytes) {
-        if (flops) row["flops"] = item.counts.flops;
-        if (bytes) row["bytes"] = item.counts.bytes;
-        if (flops) row["gflops"] = item.counts.flops / item.seconds * 1e-9;
-        if (bytes) row["gbs"] = item.counts.bytes / item.seconds * 1e-9;
-      };
-      switch (item.kind) {
-        case Kind::product:
-          row["product"] = item.name;
-          place();
-          row.update({{"M", item.size[0]}, {"N", item.size[1]}, {"K", item.size[2]}});
-          timed("median_seconds");
-          counted(true, true);
-          report.products.rows.push_back(row);
-          break;
-        case Kind::library:
-        case Kind::single:
-        case Kind::exchange:
-          break;
-        case Kind::copy:
-          place();
-          timed("median_seconds");
-          counted(false, true);
-          report.copies.rows.push_back(row);
-          break;
-        case Kind::operation:
-          row["op"] = item.name;
-          place();
-          timed("median_seconds");
-          counted(true, true);
-          row["share_of_peak"] = m.share(item);
-          report.operations.rows.push_back(row);
-          break;
-        case Kind::csv:
-          place();
-          timed("median_seconds");
-          row["bytes"] = item.counts.bytes;
-          row["mbs"] = item.counts.bytes / item.seconds * 1e-6;
-          report.csv.rows.push_back(row);
-          break;
-        case Kind::step:
-          place();
-          row.update({{"value", settings.model_option<std::string>("value")}, {"threads", item.threads}});
-          timed("seconds");
-          if (item.threads == threads) {
-            if (item.precision == "float32") float32 = item.seconds;
-            Json line = row;
-            line.update({{"precision", item.precision}, {"speedup", float32 / item.seconds}});
-            report.precisions.rows.push_back(line);
-          }
-          if (item.precision != "float32") break;
-          if (item.threads == 1) one_thread = item.seconds;
-          row["speedup"] = one_thread / item.seconds;
-          report.scaling.rows.push_back(row);
-          if (item.threads != threads) break;
-          row.erase("speedup");
-          row.update({{"floor_seconds", m.floor_seconds},
-                      {"efficiency", m.floor_seconds / item.seconds},
-                      {"library_seconds", m.library_seconds},
-                      {"over_library", item.seconds / m.library_seconds},
-                      {"products_speedup", m.products_speedup},
-                      {"core_to_core_seconds", m.exchange_seconds}});
-          report.steps.rows.push_back(row);
-          break;
-      }
-    }
-  }
-  report.head = document("bench");
-  report.head.update(Json{{"instruction_set", kernels::isa_name()},
-                          {"gemm_library", "oneDNN " + kernels::gemm_library_version()},
-                          {"threads", threads},
-                          {"precision", "float32"},
-                          {"value", settings.model_option<std::string>("value")},
-                          {"lookback", settings.lookback},
-                          {"d_model", settings.model_option<std::int64_t>("d-model")},
-                          {"batch", settings.batch},
-                          {"peaks", {{"gemm_gflops", gemm}, {"copy_gbs", copy}}}});
-  return report;
+enum { products, copies, operations, steps, scaling, precisions, csv };
+std::vector<Sheet> empty_sheets() {
+  return {
+      {"product", "/peaks/products", "Products, the peak of computation", "product D H M N K median_seconds gflops"},
+      {"copy", "/peaks/copies", "Copying the windows, the peak of memory", "D H bytes median_seconds gbs"},
+      {"operation", "/operations", "Operations", "op D H median_seconds flops bytes gflops gbs share_of_peak"},
+      {"step", "/steps", "SAM steps",
+       "D H value seconds floor_seconds efficiency library_seconds over_library products_speedup core_to_core_seconds"},
+      {"scaling", "/scaling", "Threads", "D H threads seconds speedup"},
+      {"precision", "/precisions", "SAM steps by precision", "D H precision seconds speedup"},
+      {"csv", "/csv", "Reading CSV, one thread", "D bytes median_seconds mbs"}};
 }
+
+std::vector<std::string> words(const std::string& list) {
+  std::istringstream in(list);
+  return {std::istream_iterator<std::string>(in), {}};
+}
+
+// How text and Markdown show a key; others as they are.
+struct Column {
+  std::string key, heading;
+  double scale = 1;
+  int digits = 2;
+};
+const Column columns[] = {{"op", "operation"},
+                          {"median_seconds", "ms", 1e3, 3},
+                          {"seconds", "ms", 1e3, 3},
+                          {"flops", "MFLOP", 1e-6},
+                          {"bytes", "MB", 1e-6},
+                          {"gflops", "GFLOP/s", 1, 1},
+                          {"gbs", "GB/s", 1, 1},
+                          {"mbs", "MB/s", 1, 0},
+                          {"share_of_peak", "% of peak", 100, 0},
+                          {"floor_seconds", "floor ms", 1e3, 3},
+                          {"efficiency", "efficiency"},
+                          {"library_seconds", "oneDNN's large products ms", 1e3, 3},
+                          {"over_library", "ms / these"},
+                          {"products_speedup", "threads' gain in products"},
+                          {"core_to_core_seconds", "core to core ns", 1e9, 0},
+                          {"speedup", "speed-up"}};
 
 std::string shown(const Json& value, const Column& column) {
   if (value.is_string()) return value.get<std::string>();
-  if (column.scale == 0) return fmt::format("{}", value.get<int64_t>());
+  if (value.is_number_integer()) return value.dump();
   return fmt::format("{:.{}f}", value.get<double>() * column.scale, column.digits);
 }
 
-std::string summary(const Json& head) {
-  const auto text = [&](const char* key) { return head[key].get<std::string>(); };
-  const auto number = [&](const char* key) { return head[key].get<int64_t>(); };
-  return fmt::format(
-      "samformer {}, {} threads, {}, {}; float32, value {}, L {}, d_m {}, batch {}. Medians. Peaks: {:.0f} GFLOP/s "
-      "(products), {:.1f} GB/s (copy).",
-      text("version"), number("threads"), text("instruction_set"), text("gemm_library"), text("value"),
-      number("lookback"), number("d_model"), number("batch"), head["peaks"]["gemm_gflops"].get<double>(),
-      head["peaks"]["copy_gbs"].get<double>());
-}
-
-void print_tables(std::ostream& out, const Report& report, bool markdown) {
-  out << summary(report.head) << '\n';
-  for (const Sheet* sheet : report.sheets()) {
-    std::string alignment;
+void print_tables(std::ostream& out, const std::vector<Sheet>& sheets, bool markdown) {
+  for (const Sheet& sheet : sheets) {
+    std::string alignment, rule = "|", lines;
     std::vector<std::string> heading;
-    for (const Column& column : sheet->columns) {
-      alignment += sheet->rows.front()[column.key].is_string() ? 'l' : 'r';
-      heading.push_back(column.heading);
+    std::vector<Column> shown_as;
+    for (const std::string& key : words(sheet.keys)) {
+      const auto* const known = std::ranges::find(columns, key, &Column::key);
+      shown_as.push_back(known == std::end(columns) ? Column{key, key} : *known);
+      heading.push_back(shown_as.back().heading);
+      alignment += sheet.rows.front()[key].is_string() ? 'l' : 'r';
+      rule += alignment.back() == 'l' ? "---|" : "---:|";
     }
     Table table(alignment, heading);
-    std::string lines;
-    for (const Json& row : sheet->rows) {
+    for (const Json& row : sheet.rows) {
       std::vector<std::string> cells;
-      for (const Column& column : sheet->columns) cells.push_back(shown(row[column.key], column));
-      if (markdown) lines += fmt::format("| {} |\n", join(cells, " | "));
+      for (const Column& column : shown_as) cells.push_back(shown(row[column.key], column));
+      lines += fmt::format("| {} |\n", join(cells, " | "));
       table.row(std::move(cells));
     }
     if (markdown) {
-      std::string rule = "|";
-      for (const char side : alignment) rule += side == 'l' ? "---|" : "---:|";
-      out << fmt::format("\n### {}\n\n| {} |\n{}\n{}", sheet->title, join(heading, " | "), rule, lines);
+      out << fmt::format("\n### {}\n\n| {} |\n{}\n{}", sheet.title, join(heading, " | "), rule, lines);
     } else {
-      out << fmt::format("\n{}\n\n{}", sheet->title, table.str());
+      out << fmt::format("\n{}\n\n{}", sheet.title, table.str());
     }
   }
 }
 
 // One table with the columns of all, so that every line has the same number of cells.
-void print_csv(std::ostream& out, const Report& report) {
-  constexpr std::string_view names[] = {"product", "copy", "operation", "step", "scaling", "precision", "csv"};
-  constexpr std::string_view keys[] = {"D",
-                                       "H",
-                                       "batch",
-                                       "value",
-                                       "threads",
-                                       "seconds",
-                                       "flops",
-                                       "bytes",
-                                       "M",
-                                       "N",
-                                       "K",
-                                       "floor_seconds",
-                                       "share_of_peak",
-                                       "efficiency",
-                                       "speedup",
-                                       "precision",
-                                       "library_seconds",
-                                       "products_speedup",
-                                       "core_to_core_seconds"};
-  out << "kind,name";
-  for (const std::string_view key : keys) out << ',' << key;
-  out << '\n';
-  for (std::size_t i = 0; i < std::size(names); ++i) {
-    for (const Json& row : report.sheets()[i]->rows) {
-      out << names[i] << ',';
-      for (const char* key : {"product", "op"}) {
-        if (row.contains(key)) out << row[key].get<std::string>();
-      }
-      for (const std::string_view key : keys) {
-        const std::string other = key == "seconds" ? "median_seconds" : std::string(key);
-        const auto found = row.contains(key) ? row.find(key) : row.find(other);
+void print_csv(std::ostream& out, const std::vector<Sheet>& sheets) {
+  const std::vector<std::string> keys = words(
+      "D H batch value threads seconds flops bytes M N K floor_seconds share_of_peak efficiency speedup precision "
+      "library_seconds products_speedup core_to_core_seconds");
+  out << fmt::format("kind,name,{}\n", join(keys, ","));
+  for (const Sheet& sheet : sheets) {
+    for (const Json& row : sheet.rows) {
+      out << sheet.kind << ',' << row.value("product", row.value("op", ""));
+      for (const std::string& key : keys) {
+        const auto cell = row.find(key == "seconds" && !row.contains(key) ? "median_seconds" : key);
         out << ',';
-        if (found == row.end()) continue;
-        out << (found->is_string() ? found->get<std::string>() : found->dump());
+        if (cell != row.end()) out << (cell->is_string() ? cell->get<std::string>() : cell->dump());
       }
       out << '\n';
     }
   }
 }
 
-Json json_document(const Report& report) {
-  Json result = report.head;
-  result["peaks"]["products"] = report.products.rows;
-  result["peaks"]["copies"] = report.copies.rows;
-  result["operations"] = report.operations.rows;
-  result["steps"] = report.steps.rows;
-  result["scaling"] = report.scaling.rows;
-  result["precisions"] = report.precisions.rows;
-  result["csv"] = report.csv.rows;
-  return result;
+// ---- One shape ----------------------------------------------------------------------------------------------------
+
+// Measures the settings' model with D channels and adds the rows to the tables.
+void measure_shape(const Settings& settings, int64_t D, int threads, std::vector<Sheet>& sheets) {
+  const int64_t N = settings.batch, H = settings.horizon, L = settings.lookback, R = N * D;
+  const model::Series series = model::make_seasonal({.rows = L + H + series_windows - 1, .channels = D});
+  const model::Span all{0, series.rows};
+  const std::vector<float> values = model::standardise(series, model::fit_scaler(series, all));
+  std::vector<std::int32_t> starts = model::window_starts(all, L, H), targets(static_cast<std::size_t>(D));
+  optim::shuffle(starts, 1, 0);
+  std::iota(targets.begin(), targets.end(), 0);
+  const optim::Problem problem{values, series.rows, D, targets};
+  std::ostringstream written;
+  model::write_csv(written, series);
+  const std::string text = written.str();
+
+  const model::Model model = settings.make_model(D);
+  optim::StepSettings step_settings = trainer_settings(settings).step;
+  optim::Training<float> training(model, step_settings);
+  step_settings.bf16 = true;
+  optim::Training<float> bf16_training(model, step_settings);
+  optim::Evaluator evaluator(model, center_of(settings));
+  initialise(training, model, settings);
+  initialise(bf16_training, model, settings);
+  const auto batch = [&](std::size_t first) {
+    return std::span<const std::int32_t>(starts).subspan(first, static_cast<std::size_t>(N));
+  };
+  std::size_t next = 0;
+  const auto step = [&](optim::Training<float>& with) {
+    with.step(problem.windows(batch(next)), problem.truth(batch(next), L), settings.lr);
+    next = (next + static_cast<std::size_t>(N)) % starts.size();
+  };
+
+  const Products products_alone = products_of(std::get<model::Samformer>(model.network()), R);
+  const std::vector<Product>& list = products_alone.list;
+  const Operands operands(list);
+  Operations in_step;
+  Profile profile;
+  std::vector<double> hand_overs;
+  std::deque<Item> items;
+  const auto add = [&](int with, std::function<void()> run, bool library = false) {
+    return &items.emplace_back(Item{with, std::move(run), library});
+  };
+  std::vector<const Item*> alone, by_library, float_steps;
+  for (const Product& p : list) alone.push_back(add(threads, [&] { operands.multiply(p); }));
+  const Item* const single = add(1, [&] { operands.multiply(list.front()); });
+  if (threads > 1) add(threads, [&] { hand_overs.push_back(exchange_seconds()); });
+  for (const Product& p : std::span(list).first(products_alone.large)) {
+    by_library.push_back(add(
+        threads, [&] { operands.by_library(p); }, true));
+  }
+  const Item* const copy = add(threads, [&] { operands.copy(R * L); });
+  const Item* const evaluation = add(threads, [&] { evaluator.errors(training.tested(), problem, batch(0)); });
+  for (int t = 1; t < threads; t *= 2) float_steps.push_back(add(t, [&] { step(training); }));
+  float_steps.push_back(add(threads, [&] { step(training); }));
+  add(threads, [&] {
+    profile.entries.clear();
+    training.set_profile(&profile);
+    step(training);
+    training.set_profile(nullptr);
+    in_step.add(profile);
+  });
+  const Item* const bf16 = kernels::bf16_available() ? add(threads, [&] { step(bf16_training); }) : nullptr;
+  const Item* const read = add(1, [&] { model::parse_csv(text, "bench", {}); });
+  measure(items);
+  use_threads(threads);
+
+  double flops_peak = 0, floor = 0, library = 0;  // peaks: a second
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    flops_peak = std::max(flops_peak, list[i].cost().flops / alone[i]->seconds);
+    floor += 2 * alone[i]->seconds;
+  }
+  for (const Item* item : by_library) library += 2 * item->seconds;
+  const double copied = 8 * static_cast<double>(R * L), bytes_peak = copied / copy->seconds;
+  const int64_t d_m = settings.model_option<int64_t>("d-model"), P = model.parameters().trained_size();
+  floor += static_cast<double>(12 * R * D * (d_m + products_alone.d_v)) / flops_peak;
+  floor += static_cast<double>(4 * (2 * R * L + 2 * R) + 24 * R * H + 56 * P) / bytes_peak;
+
+  const auto row = [&](int sheet, Json named, const Json& more) {
+    named.update({{"D", D}, {"H", H}, {"batch", N}});
+    named.update(more);
+    sheets[static_cast<std::size_t>(sheet)].rows.push_back(std::move(named));
+  };
+  const auto counted = [&](int sheet, const Json& named, Cost cost, double seconds) {
+    const double flops = cost.flops / seconds, bytes = cost.bytes / seconds;
+    row(sheet, named,
+        {{"median_seconds", seconds},
+         {"flops", cost.flops},
+         {"bytes", cost.bytes},
+         {"gflops", flops * 1e-9},
+         {"gbs", bytes * 1e-9},
+         {"share_of_peak", std::max(flops / flops_peak, bytes / bytes_peak)}});
+  };
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const Product& p = list[i];
+    counted(products, {{"product", p.name}, {"M", p.M}, {"N", p.N}, {"K", p.K}}, p.cost(), alone[i]->seconds);
+  }
+  const Json none = Json::object();
+  row(copies, none, {{"median_seconds", copy->seconds}, {"bytes", copied}, {"gbs", bytes_peak * 1e-9}});
+  for (const Operations::Row& o : in_step.rows) counted(operations, {{"op", o.name}}, o.cost, median(o.samples));
+  const Cost errors = float_cost(9 * R * H, 4 * R * H), forward = in_step.forward;
+  counted(operations, {{"op", "evaluation"}}, {forward.flops + errors.flops, forward.bytes + errors.bytes},
+          evaluation->seconds);
+  const auto step_row = [&](int sheet, const Item& item, Json more) {
+    more.update(
+        {{"value", settings.model_option<std::string>("value")}, {"threads", item.threads}, {"seconds", item.seconds}});
+    row(sheet, none, more);
+  };
+  const Item &first = *float_steps.front(), &last = *float_steps.back();
+  for (const Item* item : float_steps) step_row(scaling, *item, {{"speedup", first.seconds / item->seconds}});
+  step_row(precisions, last, {{"precision", "float32"}, {"speedup", 1.0}});
+  if (bf16) step_row(precisions, *bf16, {{"precision", "bf16"}, {"speedup", last.seconds / bf16->seconds}});
+  step_row(steps, last,
+           {{"floor_seconds", floor},
+            {"efficiency", floor / last.seconds},
+            {"library_seconds", library},
+            {"over_library", last.seconds / library},
+            {"products_speedup", single->seconds / alone.front()->seconds},
+            {"core_to_core_seconds", hand_overs.empty() ? 0 : median(hand_overs)}});
+  const double bytes = static_cast<double>(text.size());
+  row(csv, none, {{"median_seconds", read->seconds}, {"bytes", bytes}, {"mbs", bytes / read->seconds * 1e-6}});
 }
+
+struct BenchSettings {
+  std::string format = "text";
+  std::vector<std::string> shapes;  // DxH; empty: all
+};
+
+struct Shape {
+  int64_t D, H;
+};
 
 // "7x96": channels and horizon.
 Shape parse_shape(const std::string& text) {
@@ -827,26 +493,53 @@ int bench(const Invocation& invocation) {
     }
   }
   const int threads = thread_count(settings);
-  std::vector<Measured> measured;
-  for (const Shape shape : shapes) {
-    invocation.console.info(fmt::format("measuring {} channels, horizon {} ({} of {})", shape.D, shape.H,
-                                        measured.size() + 1, shapes.size()));
-    measured.push_back(measure_shape(settings, shape, threads));
-    const Measured& m = measured.back();
-    if (m.products_speedup < 0.75 * threads || m.exchange_seconds > 100e-9) {
+  std::vector<Sheet> sheets = empty_sheets();
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    invocation.console.info(
+        fmt::format("measuring {} channels, horizon {} ({} of {})", shapes[i].D, shapes[i].H, i + 1, shapes.size()));
+    Settings at_shape = settings;
+    at_shape.horizon = shapes[i].H;
+    measure_shape(at_shape, shapes[i].D, threads, sheets);
+    const Json& step = sheets[steps].rows.back();
+    const double gain = step["products_speedup"], exchange = step["core_to_core_seconds"];
+    if (threads > 1 && (gain < 0.75 * threads || exchange > 100e-9)) {
       invocation.console.warning(fmt::format(
           "{} threads compute products {:.2f} times as fast as one, and a cache line takes {:.0f} ns from core "
           "to core (25 to 50 where they share a cache): these are the times of cores that are shared or far apart",
-          threads, m.products_speedup, m.exchange_seconds * 1e9));
+          threads, gain, exchange * 1e9));
     }
   }
-  const Report report = make_report(measured, settings, threads);
+  const auto fastest = [](const Sheet& sheet, const char* key) {
+    double most = 0;
+    for (const Json& row : sheet.rows) most = std::max(most, row[key].get<double>());
+    return most;
+  };
+  const double gemm = fastest(sheets[products], "gflops"), copy = fastest(sheets[copies], "gbs");
+  const std::string library = "oneDNN " + kernels::gemm_library_version();
+  const auto value = settings.model_option<std::string>("value");
+  const auto d_m = settings.model_option<int64_t>("d-model");
+  Json head = document("bench");
   if (settings.json || own.format == "json") {
-    print(json_document(report), invocation.out);
+    head.update({{"instruction_set", kernels::isa_name()},
+                 {"gemm_library", library},
+                 {"threads", threads},
+                 {"precision", "float32"},
+                 {"value", value},
+                 {"lookback", settings.lookback},
+                 {"d_model", d_m},
+                 {"batch", settings.batch},
+                 {"peaks", {{"gemm_gflops", gemm}, {"copy_gbs", copy}}}});
+    for (const Sheet& sheet : sheets) head[Json::json_pointer(sheet.place)] = sheet.rows;
+    print(head, invocation.out);
   } else if (own.format == "csv") {
-    print_csv(invocation.out, report);
+    print_csv(invocation.out, sheets);
   } else {
-    print_tables(invocation.out, report, own.format == "md");
+    invocation.out << fmt::format(
+        "samformer {}, {} threads, {}, {}; float32, value {}, L {}, d_m {}, batch {}. Medians. Peaks: {:.0f} GFLOP/s "
+        "(products), {:.1f} GB/s (copy).\n",
+        head["version"].get<std::string>(), threads, kernels::isa_name(), library, value, settings.lookback, d_m,
+        settings.batch, gemm, copy);
+    print_tables(invocation.out, sheets, own.format == "md");
   }
   return 0;
 }

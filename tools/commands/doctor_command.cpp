@@ -115,12 +115,12 @@ T training_loss(const model::Samformer& model, std::vector<T>& weights, T* gradi
   const kernels::Windows<T> x{series.data(), rows, starts.data(), static_cast<std::int64_t>(starts.size()), D};
   kernels::Windows<T> y = x;
   y.base += L;
-  Arena arena;
+  Arena<> arena;
   Tape<T> tape(arena);
-  const Normalised<T> input = revin(tape, x, L, kernels::Center::mean);
+  const Normalised<T> input = revin(tape, x, L, kernels::Center::mean, true);
   const auto output = model.forward(tape, weights.data(), gradients, input, model.association(x.N * D));
   const Truth<T> truth{y, targets.data(), static_cast<std::int64_t>(targets.size())};
-  const Var<T> loss = forecast_loss(output.z, output.affine, input.level, input.sigma, truth, 0.5);
+  const Var<T> loss = forecast_loss(output.z, output.affine, input, truth, 0.5);
   if (gradients) tape.backward(loss);
   return loss.value().data[0];
 }

@@ -1,5 +1,5 @@
-// `samformer landscape RUN`: slices of the training loss around a run's weights (optim/analysis/landscape.h), beside another
-// run's with --against: the same windows, scale and pair of seeds.
+// `samformer landscape RUN`: slices of the training loss around a run's weights (optim/analysis/landscape.h), beside
+// another run's with --against: the same windows, scale and pair of seeds.
 #include <algorithm>
 #include <cmath>
 
@@ -18,16 +18,21 @@ struct Slices {
   optim::LossSlices values;
 };
 
-Slices slices_of(const Checkpoint& run, const Experiment& e, std::span<const std::int32_t> starts,
-                 const Settings& asked, Console& console) {
+Slices slices_of(const Checkpoint& run, const Experiment& e, const ChosenDevice& device,
+                 std::span<const std::int32_t> starts, const Invocation& invocation) {
+  const optim::Problem problem = e.problem();
+  const kernels::Center center = center_of(run.settings);
+  const auto loaded = device.load(run.model, problem, center);
   int done = 0;
+  const auto before_point = [&] {
+    stop_when_interrupted();
+    invocation.console.status(
+        fmt::format("{}: point {} of {}", run.path.string(), ++done, line_points + square_side * square_side));
+  };
   return {run.path.parent_path().filename().string(),
-          optim::loss_slices(run.model, center_of(run.settings), run.slab, e.problem(), starts,
-                             static_cast<std::uint64_t>(asked.seed), reach, line_points, square_side, [&] {
-                               stop_when_interrupted();
-                               console.status(fmt::format("{}: point {} of {}", run.path.string(), ++done,
-                                                          line_points + square_side * square_side));
-                             })};
+          optim::loss_slices(run.model, center, run.slab, problem, starts,
+                             static_cast<std::uint64_t>(invocation.settings.seed), reach, line_points, square_side,
+                             before_point, loaded.get())};
 }
 
 Json json_of(const Slices& s) {
@@ -47,7 +52,7 @@ void look(Analysed& a, const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const std::string against = asked.of<LandscapeSettings>().against;
   const auto starts = training_windows(a.experiment, a.run.settings, asked.windows);
-  std::vector<Slices> all{slices_of(a.run, a.experiment, starts, asked, invocation.console)};
+  std::vector<Slices> all{slices_of(a.run, a.experiment, a.device, starts, invocation)};
   if (!against.empty()) {
     const Checkpoint other = single_checkpoint(against);
     if (other.settings.lookback != a.run.settings.lookback || other.settings.horizon != a.run.settings.horizon ||
@@ -60,7 +65,7 @@ void look(Analysed& a, const Invocation& invocation) {
     if (second.series.sha256 != a.experiment.series.sha256) {
       throw Error(Exit::usage, "the runs were trained on different files").at(other.path.string());
     }
-    all.push_back(slices_of(other, second, starts, asked, invocation.console));
+    all.push_back(slices_of(other, second, a.device, starts, invocation));
   }
 
   Json& d = a.document;

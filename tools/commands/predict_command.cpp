@@ -36,8 +36,7 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
   }
   const std::int32_t start[] = {0};
   const optim::Problem problem{window, L, D, run.targets};
-  const std::unique_ptr<optim::DeviceModel> loaded =
-      device.gpu ? device.gpu->load(run.model, problem, center_of(run.settings)) : nullptr;
+  const auto loaded = device.load(run.model, problem, center_of(run.settings));
   optim::Evaluator evaluator(run.model, center_of(run.settings), loaded.get());
   const std::vector<float> y = evaluator.forecast(run.slab, problem, start);
   const std::int64_t targets = static_cast<std::int64_t>(run.targets.size()), H = run.settings.horizon;

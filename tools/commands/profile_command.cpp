@@ -132,10 +132,11 @@ int profile(const Invocation& invocation) {
   } else {
     for (Profile* profile : {&operations, &whole}) {
       training.set_profile(profile == &operations ? profile : nullptr);
+      Timer<Cpu> timer{{}, profile == &whole ? profile : nullptr};
       for (int64_t i = 0; i < steps; ++i) {
         const auto part = std::span<const std::int32_t>(order).subspan(static_cast<std::size_t>(i * batch),
                                                                        static_cast<std::size_t>(batch));
-        const Stopwatch step(profile == &whole ? profile : nullptr, "SAM step", {});
+        const Stopwatch<Cpu> step(timer, "SAM step", {});
         training.step(problem.windows(part), problem.truth(part, settings.lookback), t.lr);
       }
     }

@@ -4,7 +4,8 @@
 //   main         SAMformer in several settings, Transformer, TSMixer, TSMixer + SAM
 //   temporal     attention over the steps, and none, beside SAMformer
 //   rho          SAMformer over SAM's radius
-//   mix          SAMformer over the share of the batch's statistics in the loss, the same at every step of the forecast,
+//   mix          SAMformer over the share of the batch's statistics in the loss, the same at every step of the
+//                forecast,
 //                beside the default, where it rises with the step
 //   toy          the toy regression, at the released noise and at the one that the printed figures have
 //   parameters   true counts beside the printed formula; trains nothing

@@ -1,4 +1,5 @@
-// `samformer sharpness RUN`: the curvature of the training loss at a run's weights (optim/analysis/lanczos.h, sharpness.h).
+// `samformer sharpness RUN`: the curvature of the training loss at a run's weights (optim/analysis/lanczos.h,
+// sharpness.h).
 #include <cmath>
 
 #include "optim/analysis/lanczos.h"
@@ -142,25 +143,34 @@ std::string text(const Json& d) {
 }  // namespace
 
 int sharpness(const Invocation& invocation) {
+  const Settings& asked = invocation.settings;
+  Settings on_cpu = asked;
+  on_cpu.device = "cpu";
+  if (asked.device.starts_with("cuda")) {  // one that is not there is refused
+    const ChosenDevice gpu = select_device(asked);
+    invocation.console.info(fmt::format("{}: sharpness computes on the CPU, in double", gpu.name));
+  }
   return analyse(
-      invocation, "sharpness", [&](Analysed& a) { look(a, invocation); }, text);
+      {invocation.resolved, on_cpu, invocation.arguments, invocation.out, invocation.console, invocation.flags},
+      "sharpness", [&](Analysed& a) { look(a, invocation); }, text);
 }
 
 Command sharpness_command() {
-  return {.name = "sharpness",
-          .handler = sharpness,
-          .takes = {"data", "device", "threads", "out", "stats-mix", "seed", "windows"},
-          .options = {{.name = "tolerance",
-                       .member = at(&SharpnessSettings::tolerance),
-                       .value_name = "X",
-                       .help = "stop at a residual of X times the eigenvalue",
-                       .range = positive},
-                      {.name = "density",
-                       .member = at(&SharpnessSettings::density),
-                       .help = "the Hessian's spectral density too"}},
-          .arguments = {"RUN"},
-          .summary = "curvature of the training loss at a run's weights: extreme eigenvalues, trace, m-sharpness",
-          .example = "samformer sharpness runs/etth1 --density"};
+  return {
+      .name = "sharpness",
+      .handler = sharpness,
+      .takes = {"data", "device", "threads", "out", "stats-mix", "seed", "windows"},
+      .options = {{.name = "tolerance",
+                   .member = at(&SharpnessSettings::tolerance),
+                   .value_name = "X",
+                   .help = "stop at a residual of X times the eigenvalue",
+                   .range = positive},
+                  {.name = "density",
+                   .member = at(&SharpnessSettings::density),
+                   .help = "the Hessian's spectral density too"}},
+      .arguments = {"RUN"},
+      .summary = "curvature of the training loss at a run's weights, in double on the CPU: eigenvalues, m-sharpness",
+      .example = "samformer sharpness runs/etth1 --density"};
 }
 
 }  // namespace samformer::tools

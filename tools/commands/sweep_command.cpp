@@ -6,7 +6,7 @@
 //   DIR/trials/KEY=VALUE/seed-N    each trial's run, seed-N.log what it said
 //   DIR/sweep.json, report.html    the ranking
 //
-// The ledger makes it resumable: the same command goes on where it was stopped, and a wider grid adds to it. A torn
+// The ledger makes it resumable: the same command resumes where it was stopped, and a wider grid adds to it. A torn
 // last line is dropped and its trial run again; a failed trial is recorded and not repeated.
 
 #include <algorithm>

@@ -1,8 +1,6 @@
 // `samformer toy`: the paper's toy regression (section 2). A transformer is trained on Y = X W + noise, which a linear
 // map solves, and gets stuck in a sharp minimum far from it: beside it the Oracle (least squares), attention frozen at
 // its initialisation, SAM and sigma-reparam. No RevIN, samples in one order, Adam at a constant rate, no averaging.
-#include <omp.h>
-
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -76,8 +74,9 @@ struct Toy {
 // Follows one training: its course and, at the tracked epochs, its attention.
 class Course final : public optim::Observer {
  public:
-  Course(const Toy& toy, const model::Model& model, std::int64_t epochs, Console& console)
-      : toy_(toy), model_(model), tracked_{0, 1, early_epoch, epochs}, progress_(console) {}
+  // `device`: where the maps are computed; null: on the CPU.
+  Course(const Toy& toy, const model::Model& model, optim::DeviceModel* device, std::int64_t epochs, Console& console)
+      : toy_(toy), model_(model), device_(device), tracked_{0, 1, early_epoch, epochs}, progress_(console) {}
 
   void train(optim::Trainer& trainer) {
     trainer_ = &trainer;
@@ -109,8 +108,9 @@ class Course final : public optim::Observer {
   void note_attention(std::int64_t epoch) {
     if (!tracked_.contains(epoch)) return;
     const auto starts = toy_.starts(toy_.val);
-    const auto s = optim::attention_summary(model_, kernels::Center::none, trainer_->training().tested(),
-                                            toy_.problem(), starts.first(std::min(map_samples, starts.size())), 0);
+    const auto s = optim::attention_summary(
+        model_, kernels::Center::none, trainer_->training().tested(), toy_.problem(),
+        starts.first(std::min(map_samples, starts.size())), 0, [] {}, device_);
     entropies.push_back({{"epoch", epoch}, {"entropy", s.entropy}});
     Json map = Json::array();
     const std::int64_t D = toy_.sizes.D;
@@ -120,12 +120,13 @@ class Course final : public optim::Observer {
 
   const Toy& toy_;
   const model::Model& model_;
+  optim::DeviceModel* device_;
   std::set<std::int64_t> tracked_;
   Progress progress_;
   optim::Trainer* trainer_ = nullptr;
 };
 
-Json run(const Contender& c, const Toy& toy, const Settings& s, Console& console) {
+Json run(const Contender& c, const Toy& toy, const Settings& s, const ChosenDevice& device, Console& console) {
   console.info(fmt::format("{}", c.name));
   const auto [D, L, H] = toy.sizes;
   const model::Model net = model::Transformer({D, L, H, s.model_option<std::int64_t>("d-model"), c.attention, false});
@@ -143,14 +144,15 @@ Json run(const Contender& c, const Toy& toy, const Settings& s, Console& console
   t.patience = 0;
   t.select_last = true;
   const optim::Problem problem = toy.problem();
-  optim::Trainer trainer(net, problem, toy.starts(toy.train), toy.starts(toy.val), t);
+  optim::Trainer trainer(net, problem, toy.starts(toy.train), toy.starts(toy.val), t, device.gpu.get());
   initialise(trainer.training(), net, s);
-  Course course(toy, net, s.epochs, console);
+  const auto loaded = device.load(net, problem, kernels::Center::none);
+  Course course(toy, net, loaded.get(), s.epochs, console);
   const double begin = monotonic_seconds();
   course.train(trainer);
   const double seconds = monotonic_seconds() - begin;
 
-  optim::Evaluator evaluator(net, kernels::Center::none);
+  optim::Evaluator evaluator(net, kernels::Center::none, loaded.get());
   const auto mse = [&](model::ToyPart part) {
     return number_or_null(evaluator.errors(trainer.training().tested(), problem, toy.starts(part)).mse());
   };
@@ -262,7 +264,7 @@ int toy(const Invocation& invocation) {
   s.head_init = "as-init";
   // The published figures are Keras's: its small queries, keys and values make attention uniform at the start.
   if (invocation.resolved.origin("init").layer == Layer::builtin) s.init = "keras";
-  omp_set_num_threads(thread_count(s));
+  const ChosenDevice device = select_device(s);
   const fs::path folder = s.out.empty() ? "toy" : s.out;
   fs::create_directories(folder);
   Toy toy{{7, s.lookback, s.horizon}, {}, {}, {}, {}};
@@ -273,6 +275,7 @@ int toy(const Invocation& invocation) {
       model::make_toy(toy.sizes, toy.test.first + toy.test.count, own.noise, static_cast<std::uint64_t>(s.seed));
 
   Json d = document("toy");
+  d["device"] = device.name;
   d["noise"] = own.noise;
   d["init"] = s.init;
   d["rho"] = s.rho;
@@ -286,7 +289,7 @@ int toy(const Invocation& invocation) {
   d["horizon"] = s.horizon;
   d["samples"] = {{"train", toy.train.count}, {"val", toy.val.count}, {"test", toy.test.count}};
   d["models"] = Json::array({oracle(toy)});
-  for (const Contender& c : contenders(s)) d["models"].push_back(run(c, toy, s, invocation.console));
+  for (const Contender& c : contenders(s)) d["models"].push_back(run(c, toy, s, device, invocation.console));
   write_json(folder / "toy.json", d);
   write_page(d, folder);
   if (s.json) {
@@ -300,7 +303,8 @@ int toy(const Invocation& invocation) {
 Command toy_command() {
   return {.name = "toy",
           .handler = toy,
-          .takes = {"lookback", "horizon", "d-model", "init", "rho", "lr", "batch", "epochs", "seed", "threads", "out"},
+          .takes = {"lookback", "horizon", "d-model", "init", "rho", "lr", "batch", "epochs", "seed", "device",
+                    "threads", "out"},
           .options = {{.name = "noise",
                        .member = at(&ToySettings::noise),
                        .value_name = "X",

@@ -43,19 +43,14 @@ Checkpoint single_checkpoint(const std::string& run) {
 int analyse(const Invocation& invocation, const std::string& command, const std::function<void(Analysed&)>& look,
             const std::function<std::string(const Json&)>& text) {
   const CatchSignals catch_signals;
-  Settings asked = invocation.settings;
-  if (asked.device.starts_with("cuda")) {
-    throw Error(Exit::device, fmt::format("--device {}: {} is computed on the CPU", asked.device, command))
-        .hint("use --device cpu");
-  }
-  asked.device = "cpu";
+  const Settings& asked = invocation.settings;
   const ChosenDevice device = select_device(asked);
   const std::vector<Checkpoint> runs = read_run(invocation.arguments[0], "best");
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) {
     const Experiment experiment = experiment_for(run, invocation);
     const fs::path folder = output_folder(invocation, run, command);
-    Analysed a{run, experiment, folder, document(command)};
+    Analysed a{run, experiment, device, folder, document(command)};
     a.document.update({{"run_dir", run.path.parent_path().string()},
                        {"weights", run.path.filename().string()},
                        {"weights_sha256", run.sha256},

@@ -9,12 +9,14 @@
 
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
+#include "tools/run/experiment.h"
 
 namespace samformer::tools {
 
 struct Analysed {
   const Checkpoint& run;
   const Experiment& experiment;
+  const ChosenDevice& device;
   std::filesystem::path folder;  // exists
   Json document;                 // schema_version ... weights_sha256: what was looked at
 };

@@ -1,9 +1,9 @@
 // The public benchmark series that samformer knows by name, where a name is looked up on disk, and the download.
 //
 // `--data SPEC`: with a '/' or naming an existing file it is a path; anything else is a name, looked up as NAME and
-// NAME with each extension of model::readers() in $SAMFORMER_DATA_DIR, ./data and the cache folder ($XDG_CACHE_HOME or ~/.cache)/samformer.
-// A series has a URL and a hash only where these very bytes were verified; the others are listed by name, size and
-// publisher. `fetch` keeps a file only when its SHA-256 is the expected one.
+// NAME with each extension of model::readers() in $SAMFORMER_DATA_DIR, ./data and the cache folder ($XDG_CACHE_HOME or
+// ~/.cache)/samformer. A series has a URL and a hash only where these very bytes were verified; the others are listed
+// by name, size and publisher. `fetch` keeps a file only when its SHA-256 is the expected one.
 #pragma once
 
 #include <chrono>

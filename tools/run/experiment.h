@@ -50,6 +50,12 @@ void initialise(optim::Training<float>& training, const model::Model& model, con
 struct ChosenDevice {
   std::string name;
   std::unique_ptr<optim::Device> gpu;
+
+  // The problem there, for an evaluator; null: on the CPU.
+  std::unique_ptr<optim::DeviceModel> load(const model::Model& model, const optim::Problem& problem,
+                                           kernels::Center center) const {
+    return gpu ? gpu->load(model, problem, center) : nullptr;
+  }
 };
 // `auto` takes the first GPU that can be used, else the CPU. Refuses devices and precisions that are not there
 // (Exit::device), sets the number of threads.

@@ -6,6 +6,7 @@
 #include <deque>
 #include <fstream>
 
+#include "optim/baselines.h"
 #include "optim/least_squares.h"
 
 namespace samformer::tools {
@@ -58,8 +59,7 @@ Scores score(const model::Model& model, std::span<const float> slab, const Exper
              std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
   const optim::Problem problem = experiment.problem();
   const std::int64_t L = settings.lookback, H = settings.horizon;
-  const std::unique_ptr<optim::DeviceModel> loaded =
-      device.gpu ? device.gpu->load(model, problem, center_of(settings)) : nullptr;
+  const auto loaded = device.load(model, problem, center_of(settings));
   optim::Evaluator evaluator(model, center_of(settings), loaded.get());
   const double begin = monotonic_seconds();
   optim::ErrorSums errors = evaluator.errors(slab, problem, starts);
@@ -164,7 +164,7 @@ Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, st
   std::vector<optim::Member> members;
   for (const Checkpoint& run : runs) {
     const kernels::Center center = center_of(run.settings);
-    loaded.push_back(device.gpu ? device.gpu->load(run.model, problem, center) : nullptr);
+    loaded.push_back(device.load(run.model, problem, center));
     members.push_back({&evaluators.emplace_back(run.model, center, loaded.back().get()), run.slab});
   }
   const Settings& s = runs.front().settings;

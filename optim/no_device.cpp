@@ -2,7 +2,6 @@
 #include "optim/device.h"
 
 namespace samformer::optim {
-inline namespace cuda {
 
 std::vector<Gpu> list_gpus(std::string& why_none) {
   why_none = "this build has no CUDA backend (no nvcc was found)";
@@ -14,5 +13,4 @@ std::unique_ptr<Device> open_gpu(int index, bool) {
       .hint("use --device cpu; `samformer doctor` lists the devices");
 }
 
-}  // namespace cuda
 }  // namespace samformer::optim

@@ -1,0 +1,26 @@
+// A standardised series as the engine reads it: values[d * rows + t], resident; the channels that are forecast.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/ops/ops.h"
+
+namespace samformer::model {
+
+struct Problem {
+  std::span<const float> values;  // [D][rows]
+  std::int64_t rows = 0;
+  std::int64_t D = 0;
+  std::span<const std::int32_t> targets;
+
+  // Windows of the look-back (or, `offset` = look-back, of the truth) that start at `starts`.
+  kernels::Windows<float> windows(std::span<const std::int32_t> starts, std::int64_t offset = 0) const {
+    return {values.data() + offset, rows, starts.data(), static_cast<std::int64_t>(starts.size()), D};
+  }
+  Truth<float> truth(std::span<const std::int32_t> starts, std::int64_t lookback) const {
+    return {windows(starts, lookback), targets.data(), static_cast<std::int64_t>(targets.size())};
+  }
+};
+
+}  // namespace samformer::model

@@ -1,0 +1,72 @@
+#include "optim/baselines.h"
+
+#include <algorithm>
+
+namespace samformer::optim {
+namespace {
+
+constexpr std::int64_t mean_forecast_floats = std::int64_t{12} << 20;  // of a batch's forecasts
+
+// Errors of a forecast that repeats the look-back's last `period` values.
+ErrorSums repeated_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                          std::int64_t H, std::int64_t period) {
+  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
+  sums.windows = static_cast<std::int64_t>(starts.size());
+  kernels::parallel_for<float>(sums.targets, [&](std::int64_t t) {
+    const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
+    for (const std::int32_t start : starts) {
+      const float* end = channel + start + lookback;
+      for (std::int64_t h = 0; h < H; ++h) {
+        const double e = static_cast<double>(end[h % period - period]) - static_cast<double>(end[h]);
+        sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
+        sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
+      }
+    }
+  });
+  return sums;
+}
+
+}  // namespace
+
+ErrorSums mean_forecast_errors(std::span<const Member> members, const Problem& problem,
+                               std::span<const std::int32_t> starts, std::int64_t lookback, std::int64_t H) {
+  ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
+  sums.windows = static_cast<std::int64_t>(starts.size());
+  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, mean_forecast_floats / (2 * problem.D * H)));
+  std::vector<double> mean;
+  for (std::size_t first = 0; first < starts.size(); first += most) {
+    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
+    mean.assign(batch.size() * static_cast<std::size_t>(sums.targets * H), 0);
+    for (const Member& member : members) {
+      const std::vector<float> one = member.evaluator->forecast(member.weights, problem, batch);
+      for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += one[i] / static_cast<double>(members.size());
+    }
+    kernels::parallel_for<float>(sums.targets, [&](std::int64_t t) {
+      const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
+      for (std::size_t n = 0; n < batch.size(); ++n) {
+        const float* truth = channel + batch[n] + lookback;
+        const double* forecast = mean.data() + (static_cast<std::int64_t>(n) * sums.targets + t) * H;
+        for (std::int64_t h = 0; h < H; ++h) {
+          const double e = forecast[h] - static_cast<double>(truth[h]);
+          sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
+          sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
+        }
+      }
+    });
+  }
+  return sums;
+}
+
+ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                       std::int64_t H) {
+  return repeated_errors(problem, starts, lookback, H, 1);
+}
+
+ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
+                                std::int64_t H, std::int64_t season) {
+  SAMFORMER_CHECK(season > 0 && season <= lookback, "seasonal naive: a season of 1..{} steps expected, found {}",
+                  lookback, season);
+  return repeated_errors(problem, starts, lookback, H, season);
+}
+
+}  // namespace samformer::optim

@@ -1,0 +1,361 @@
+// One table of operations, each with shapes and inputs, that drives
+//   tests/ops/cases_test.cpp       the adjoint identity in double, float against double, guard zones, costs
+//   tests/gpu/gpu_cases_test.cpp   a device against double: the emulator in every order of warps, or a GPU
+//   tests/ops/cases_bench.cpp      how fast each is
+// An operation is tested by adding its row here. Inputs are normals with a printed seed; results are compared through
+// their values and the gradients of <u, result> for a fixed random u (never of a plain sum: softmax rows sum to 1).
+#pragma once
+
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/dual.h"
+#include "core/ops/ops.h"
+#include "tests/numeric.h"
+
+namespace samformer::cases {
+
+constexpr std::uint64_t seed = 20;
+
+struct Input {
+  Shape shape;
+  bool differentiated = true;
+  double mean = 0, scale = 1;
+};
+constexpr bool constant = false;
+
+// What a row's function builds with: the inputs as values of its tape, and memory where that computes.
+template <class T, class On>
+struct Build {
+  Tape<T, On>& tape;
+  std::vector<Var<T, On>> in;
+  std::function<const std::int32_t*(std::vector<std::int32_t>)> place;
+  std::function<const T*(std::vector<T>)> place_numbers;
+
+  Var<T, On> none() const { return {}; }
+  ProjectionInput<T, On> projection() const { return {}; }
+  Layer<T, On> layer(Var<T, On> weight, Var<T, On> bias, std::int64_t column) const { return {weight, bias, column}; }
+  Scaled<T, On> scaled(std::size_t weight, std::size_t gamma) const { return {in[weight], in[gamma]}; }
+  Running<T> running(std::size_t mean, std::size_t var, bool training) const {
+    return {in[mean].value(), in[var].value(), training, training};
+  }
+  // N windows of input i [D, rows], a series, each a step and a half behind the one before.
+  kernels::Windows<T> windows(std::size_t i, std::int64_t N, std::int64_t offset = 0) const {
+    const Tensor<T> x = in[i].value();
+    std::vector<std::int32_t> starts;
+    for (std::int64_t n = 0; n < N; ++n) starts.push_back(static_cast<std::int32_t>(3 * n / 2));
+    return {x.data + offset, x.shape[1], place(starts), N, x.shape[0]};
+  }
+  // The loss of z for the windows of input i, the truth behind them; the first `targets` channels count.
+  Var<T, On> loss(const Projected<T, On>& z, const AffineVars<T, On>& affine, const Normalised<T, On>& x, std::size_t i,
+                  std::int64_t L, kernels::StatsMix mix, std::int64_t targets) const {
+    const std::int64_t D = x.D();
+    std::vector<std::int32_t> channels;
+    std::vector<T> weight(static_cast<std::size_t>(D));
+    for (std::int64_t d = 0; d < targets; ++d) {
+      channels.push_back(static_cast<std::int32_t>(d));
+      weight[static_cast<std::size_t>(d)] = static_cast<T>(static_cast<double>(D) / static_cast<double>(targets));
+    }
+    const Truth<T> truth{windows(i, x.N(), L), place(channels), targets,
+                         targets == D ? nullptr : place_numbers(weight)};
+    return forecast_loss(z, affine, x, truth, mix);
+  }
+};
+
+struct Case {
+  std::string name;
+  std::vector<Input> inputs;
+  std::int64_t loss_rows = 0;  // the result is forecast_loss's, of so many rows: on a device parts of it
+  double tolerance = 2e-5;     // of float, relative to the largest of a tensor
+  std::function<Var<float, Cpu>(const Build<float, Cpu>&)> on_float;
+  std::function<Var<double, Cpu>(const Build<double, Cpu>&)> on_double;
+  std::function<Var<Dual<double>, Cpu>(const Build<Dual<double>, Cpu>&)> on_dual;
+  std::function<Var<float, Cuda>(const Build<float, Cuda>&)> on_device;
+
+  const auto& of(float, Cpu) const { return on_float; }
+  const auto& of(double, Cpu) const { return on_double; }
+  const auto& of(Dual<double>, Cpu) const { return on_dual; }
+  const auto& of(float, const Cuda&) const { return on_device; }
+};
+inline void PrintTo(const Case& c, std::ostream* out) { *out << c.name << ", seed " << seed; }
+
+template <class F>
+Case row(std::string name, std::vector<Input> inputs, const F& f) {
+  Case c{std::move(name), std::move(inputs), 0, 2e-5, f, f, f, {}};
+#ifdef SAMFORMER_CASES_ON_A_DEVICE  // a program that links one
+  c.on_device = f;
+#endif
+  return c;
+}
+template <class F>
+Case loss_row(std::string name, std::int64_t rows, std::vector<Input> inputs, const F& f) {
+  Case c = row(std::move(name), std::move(inputs), f);
+  c.loss_rows = rows;
+  return c;
+}
+
+// ---- Running a row -------------------------------------------------------------------------------------------------
+
+// Arrays where a tape computes.
+template <class On>
+class Memory;
+template <>
+class Memory<Cpu> {
+ public:
+  explicit Memory(Cpu = {}) {}
+  template <class T>
+  T* place(const std::vector<T>& values) {
+    bytes_.push_back(std::vector<std::byte>(values.size() * sizeof(T)));
+    std::copy(values.begin(), values.end(), reinterpret_cast<T*>(bytes_.back().data()));
+    return reinterpret_cast<T*>(bytes_.back().data());
+  }
+  template <class T>
+  std::vector<T> fetch(const T* from, std::int64_t n) const {
+    return {from, from + n};
+  }
+
+ private:
+  std::vector<std::vector<std::byte>> bytes_;
+};
+template <>
+class Memory<Cuda> {
+ public:
+  explicit Memory(Cuda on) : on_(on) {}
+  template <class T>
+  T* place(const std::vector<T>& values) {
+    arrays_.emplace_back(static_cast<std::int64_t>(values.size() * sizeof(T)), "input of a case");
+    arrays_.back().upload(std::as_bytes(std::span(values)), on_.stream);
+    kernels::synchronise(on_.stream);
+    return reinterpret_cast<T*>(arrays_.back().data());
+  }
+  template <class T>
+  std::vector<T> fetch(const T* from, std::int64_t n) const {
+    std::vector<T> values(static_cast<std::size_t>(n));
+    kernels::download(values.data(), from, values.size() * sizeof(T), on_.stream);
+    kernels::synchronise(on_.stream);
+    return values;
+  }
+
+ private:
+  Cuda on_;
+  std::vector<DeviceArray<std::byte>> arrays_;
+};
+
+inline std::vector<double> numbers(const Input& input, std::size_t index) {
+  return numeric::normals(input.shape.count(), seed, static_cast<std::uint32_t>(index), input.mean, input.scale);
+}
+inline std::vector<double> direction(std::int64_t n, std::uint32_t which) {
+  return numeric::normals(n, seed, 100 + which);
+}
+
+template <class T>
+struct Outcome {
+  std::vector<T> value;
+  std::vector<std::vector<T>> gradients;  // of <u, value>, or of the loss, by input; empty where it is a constant
+  bool guards_intact = true;
+};
+
+// The row on a tape, and its gradients unless `forward_only`. `values` of the inputs: by default numbers().
+template <class T, class On = Cpu>
+Outcome<T> run(const Case& c, On on = {}, const std::vector<std::vector<T>>& values = {}, bool forward_only = false,
+               Profile* profile = nullptr) {
+  constexpr std::int64_t zone = 64;
+  Memory<On> memory(on);
+  Arena<On> arena;
+  Tape<T, On> tape(arena, on);
+  tape.timer().profile = profile;
+  std::vector<Var<T, On>> in;
+  std::vector<T*> gradients;
+  const T guard = static_cast<T>(-12345.5);
+  for (std::size_t i = 0; i < c.inputs.size(); ++i) {
+    const std::int64_t n = c.inputs[i].shape.count();
+    const std::vector<double> own = numbers(c.inputs[i], i);
+    const Tensor<T> value(memory.place(values.empty() ? std::vector<T>(own.begin(), own.end()) : values[i]),
+                          c.inputs[i].shape);
+    gradients.push_back(memory.place(std::vector<T>(static_cast<std::size_t>(n + 2 * zone), guard)));
+    in.push_back(c.inputs[i].differentiated && !forward_only
+                     ? tape.leaf(value, Tensor<T>(gradients.back() + zone, c.inputs[i].shape))
+                     : tape.constant(value));
+  }
+  const Build<T, On> build{tape, in, [&](std::vector<std::int32_t> x) { return memory.place(x); },
+                           [&](std::vector<T> x) { return memory.place(x); }};
+  const Var<T, On> y = c.of(T{}, on)(build);
+  Outcome<T> out;
+  if (!forward_only) {
+    if (c.loss_rows > 0) {
+      tape.backward(y);
+    } else {
+      const std::vector<double> u = direction(y.value().count(), 0);
+      tape.backward(y, Tensor<T>(memory.place(std::vector<T>(u.begin(), u.end())), y.value().shape));
+    }
+  }
+  if (c.loss_rows > 0 && std::is_same_v<On, Cuda>) {
+    T total{};
+    const auto parts = memory.fetch(y.value().data, kernels::loss_size(on, c.loss_rows));
+    for (std::size_t i = 0; i < parts.size(); i += 2) total += parts[i];
+    out.value = {total};
+  } else {
+    out.value = memory.fetch(y.value().data, y.value().count());
+  }
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    out.gradients.emplace_back();
+    if (!in[i].needs_gradient()) continue;
+    const std::int64_t n = c.inputs[i].shape.count();
+    const std::vector<T> all = memory.fetch(gradients[i], n + 2 * zone);
+    out.gradients.back().assign(all.begin() + zone, all.end() - zone);
+    if constexpr (std::is_floating_point_v<T>) {
+      for (std::int64_t k = 0; k < zone; ++k) {
+        out.guards_intact &=
+            all[static_cast<std::size_t>(k)] == guard && all[all.size() - 1 - static_cast<std::size_t>(k)] == guard;
+      }
+    }
+  }
+  if constexpr (std::is_same_v<On, Cuda>) {
+    if (profile) tape.timer().collect();
+  }
+  return out;
+}
+
+// The worst relative error of values and gradients; NaN and wrong sizes are infinite.
+template <class T>
+double worst_error(const Outcome<T>& got, const Outcome<double>& want) {
+  // A gradient that is zero but for rounding is compared with the largest of the others.
+  double floor = 0;
+  for (const auto& g : want.gradients) floor = std::max(floor, 1e-3 * numeric::largest(g));
+  double worst = numeric::error(got.value, want.value);
+  if (got.gradients.size() != want.gradients.size()) return INFINITY;
+  for (std::size_t i = 0; i < want.gradients.size(); ++i) {
+    worst = std::max(worst, numeric::error(got.gradients[i], want.gradients[i], floor));
+  }
+  return worst;
+}
+
+// ---- The table -----------------------------------------------------------------------------------------------------
+
+// SAMformer's projection, attention and head over windows [N, D, L + H]; `values`: in two pieces, W_V folded.
+inline Case samformer_row(std::string name, std::int64_t N, std::int64_t D, std::int64_t L, std::int64_t H,
+                          std::int64_t d_m, bool two_pieces, kernels::StatsMix mix, std::int64_t targets) {
+  const std::int64_t d_v = two_pieces ? L : d_m, all = d_v + 2 * d_m + H;
+  std::vector<Input> inputs = {{Shape{D, L + H + 2 * N}, constant},
+                               {Shape{all, L}, true, 0, 0.3},
+                               {Shape{1, all}, true, 0, 0.3},
+                               {Shape{L, d_m}, !two_pieces, 0, 0.3},
+                               {Shape{1, L}, !two_pieces, 0, 0.3},
+                               {Shape{D}, true, 1, 0.2},
+                               {Shape{D}, true, 0, 0.2}};
+  return loss_row(std::move(name), N * D, std::move(inputs), [=](const auto& b) {
+    const auto x = revin(b.tape, b.windows(0, N), L, kernels::Center::mean, mix.any());
+    const auto affine = affine_vars(b.in[5], b.in[6], 0, N);
+    const auto head = rows(b.in[1], d_v + 2 * d_m, H);
+    const std::int64_t first = two_pieces ? d_v : 0, at = d_v - first;
+    auto w = b.projection();
+    if (two_pieces) w.values = compose(head, rows(b.in[1], 0, L), columns(b.in[2], 0, d_v), true);
+    if (!two_pieces) w.head_bias = compose(head, b.in[3], b.in[4], false);
+    w.weight = rows(b.in[1], first, all - first), w.bias = columns(b.in[2], first, all - first);
+    w.head = at + 2 * d_m, w.skip_begin = at + d_m, w.skip_end = at + 2 * d_m;
+    const auto p = project(x, w, affine);
+    const auto context = channel_attention(p.rest.columns(at, d_m), p.rest.columns(at + d_m, d_m),
+                                           two_pieces ? p.values : p.rest.columns(0, d_v), D);
+    const auto z = p.rest.columns(at + 2 * d_m, H);
+    return b.loss(two_pieces ? add_term(z, context) : add_linear(z, context, w.head_bias.weight), affine, x, 0, L, mix,
+                  targets);
+  });
+}
+
+inline std::vector<Case> table() {
+  const Input x{Shape{12, 20}}, w{Shape{9, 20}, true, 0, 0.5}, bias{Shape{9}};
+  std::vector<Case> all = {
+      row("linear", {x, w}, [](const auto& b) { return linear(b.in[0], b.in[1]); }),
+      row("linear of a constant", {{Shape{12, 20}, constant}, w},
+          [](const auto& b) { return linear(b.in[0], b.in[1]); }),
+      row("linear with a bias", {x, w, bias}, [](const auto& b) { return linear(b.in[0], b.in[1], b.in[2]); }),
+      row("add", {x, x}, [](const auto& b) { return b.in[0] + b.in[1]; }),
+      row("tanh", {x}, [](const auto& b) { return tanh(b.in[0]); }),
+      // Twice, as input and as residual, and three times.
+      row("used twice", {x}, [](const auto& b) { return tanh(b.in[0]) + gelu(b.in[0]); }),
+      row("residual and input", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
+          [](const auto& b) { return bias_activation(linear(b.in[0], b.in[1]), b.in[2], Activation::gelu, b.in[0]); }),
+      row("residual and input, no activation", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
+          [](const auto& b) {
+            const auto h = bias_activation(linear(b.in[0], b.in[1]), b.in[2], Activation::none, b.in[0]);
+            return bias_activation(linear(h, b.in[1]), b.in[2], Activation::none, h);
+          }),
+      row("used three times", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
+          [](const auto& b) {
+            const auto h = b.in[0] + b.in[0];
+            return bias_activation(linear(h, b.in[1]), b.in[2], Activation::tanh, h) + h;
+          }),
+      row("transpose", {x}, [](const auto& b) { return transpose(b.in[0], 3); }),
+      row("transpose and add", {{Shape{3 * 4, 20}}, {Shape{3 * 20, 4}}},
+          [](const auto& b) { return transpose(b.in[0], 3, b.in[1]); }),
+      row("transpose of what is added", {{Shape{6, 3}}},
+          [](const auto& b) { return transpose(b.in[0], 2, tanh(b.in[0])); }),
+      row("mse", {x, x}, [](const auto& b) { return mse(b.in[0], b.in[1]); }),
+      row("layer norm", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]); }),
+      row("layer norm as a residual's term", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]) + b.in[0]; }),
+      row("layers side by side", {x, {Shape{27, 20}, true, 0, 0.5}, {Shape{1, 27}}},
+          [](const auto& b) {
+            const auto layer = [&](std::int64_t i) {
+              return b.layer(rows(b.in[1], 9 * i, 9), columns(b.in[2], 9 * i, 9), 9 * i);
+            };
+            const auto p = layers(b.in[0], {layer(0), layer(1), layer(2)});
+            return channel_attention(p.columns(9, 9), p.columns(18, 9), p.columns(0, 9), 4);
+          }),
+      row("spectral reparam",
+          {{Shape{5, 11}}, {Shape{1}, true, 1, 0.1}, {Shape{11, 5}}, {Shape{1}, true, 1, 0.1}, {Shape{4, 11}}},
+          [](const auto& b) {
+            const auto scaled = spectral_reparam({b.scaled(0, 1), b.scaled(2, 3)});
+            return linear(linear(b.in[4], scaled[0]), scaled[1]);
+          }),
+      row("RevIN's scale and shift", {{Shape{4, 3, 17}, constant}, {Shape{3}, true, 1, 0.2}, {Shape{3}}},
+          [](const auto& b) { return revin_affine(b.in[0], affine_vars(b.in[1], b.in[2], 0, 4)); }),
+      loss_row("linear model", 15,
+               {{Shape{3, 28}, constant}, {Shape{6, 12}}, {Shape{1, 6}}, {Shape{3}, true, 1, 0.2}, {Shape{3}}},
+               [](const auto& b) {
+                 const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::last);
+                 const auto affine = affine_vars(b.in[3], b.in[4], 1e-10, 5);
+                 auto p = b.projection();
+                 p.weight = b.in[1], p.bias = b.in[2];
+                 return b.loss(project(in, p, affine).rest, affine, in, 0, 12, 0, 3);
+               }),
+      loss_row("loss without RevIN", 15, {{Shape{3, 28}, constant}, {Shape{6, 12}}, {Shape{6}}},
+               [](const auto& b) {
+                 const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::none);
+                 return b.loss(layers(in.xhat, {b.layer(b.in[1], b.in[2], 0)}), {}, in, 0, 12, 0, 3);
+               }),
+      samformer_row("samformer", 5, 7, 24, 6, 4, false, {0.5, 3}, 7),
+      samformer_row("samformer, unmixed, some targets", 5, 7, 23, 5, 3, false, 0, 2),
+      samformer_row("samformer, values of L x L", 4, 3, 12, 6, 4, true, {0.5, 3}, 3),
+      samformer_row("samformer, attention by products", 2, 70, 12, 20, 4, true, 0, 70),
+      samformer_row("samformer, keys of 70", 2, 5, 75, 4, 70, false, 0, 5),
+  };
+  for (const Activation act : {Activation::none, Activation::relu, Activation::gelu}) {
+    for (const double rate : {0.0, 0.4}) {
+      for (const bool residual : {false, true}) {
+        Dropout dropout;
+        dropout.rate = rate, dropout.seed = 3, dropout.step = 5, dropout.pass = 1, dropout.site = 2;
+        all.push_back(row(
+            fmt::format("bias, activation {}, dropout {}{}", static_cast<int>(act), rate, residual ? ", residual" : ""),
+            {{Shape{10, 9}}, bias, {Shape{10, 9}}}, [=](const auto& b) {
+              return bias_activation(b.in[0], b.in[1], act, residual ? b.in[2] : b.none(), dropout);
+            }));
+      }
+    }
+  }
+  for (const bool training : {true, false}) {
+    all.push_back(row(training ? "batch norm" : "batch norm by running averages",
+                      {{Shape{5 * 3, 7}},
+                       {Shape{3, 7}, true, 1, 0.2},
+                       {Shape{3, 7}},
+                       {Shape{3, 7}, constant},
+                       {Shape{3, 7}, constant, 3, 0.1}},
+                      [=](const auto& b) { return batch_norm(b.in[0], b.in[1], b.in[2], b.running(3, 4, training)); }));
+  }
+  return all;
+}
+
+}  // namespace samformer::cases
