@@ -81,12 +81,23 @@ void finish_gradients(const Cuda& on, const ProjectionGradients& gradients, cons
 
 namespace samformer::kernels {
 
-// Z, P and s. Where gamma has no gradient, P is not needed: pass P = Z. `work`: O L scalars, for W'. `words`: with
-// halves, bf16_panel_words(O, L).
+// What the CPU's projection reads, and what it leaves for its consumers and for backward.
 template <class T>
-void projection(Cpu, T* Z, T* P, T* s, const T* xhat, const T* W, const T* b, const T* gamma, const T* beta,
-                std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L, T* work, Bf16Windows halves = {},
-                std::uint32_t* words = nullptr) {
+struct ProjectionOperands {
+  T *Z, *P, *s;  // where gamma has no gradient, P is not needed: P = Z
+  const T *xhat, *W, *b, *gamma, *beta;
+  std::int64_t R, D, O, L;
+  Bf16Windows halves = {};
+};
+
+// `work`: O L scalars, for W'. `words`: with halves, bf16_panel_words(O, L).
+template <class T>
+void projection(Cpu, const ProjectionOperands<T>& operands, T* work, std::uint32_t* words = nullptr) {
+  T *const Z = operands.Z, *const P = operands.P, *const s = operands.s;
+  const T *const xhat = operands.xhat, *const W = operands.W, *const b = operands.b;
+  const T *const gamma = operands.gamma, *const beta = operands.beta;
+  const std::int64_t R = operands.R, D = operands.D, O = operands.O, L = operands.L;
+  const Bf16Windows halves = operands.halves;
   constexpr std::int64_t rows = 16;
   parallel_for<T>(blocks_of(O, rows), [=](std::int64_t block, auto target) {
     const std::int64_t first = block * rows, count = std::min(rows, O - first);
@@ -134,10 +145,14 @@ constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O, 
 // [skip_begin, skip_end) of db get nothing: the key bias has no gradient, a softmax row is blind to it. `words`: with
 // halves, bf16_pairs(R) O.
 template <class T>
-void projection_backward(Cpu, Sink<T> dW, Sink<T> db, T* dgamma, T* dbeta, T* dZ, const T* xhat, const T* P, const T* s,
-                         const T* gamma, const T* beta, std::int64_t R, std::int64_t D, std::int64_t O, std::int64_t L,
-                         std::int64_t skip_begin, std::int64_t skip_end, T* work, Bf16Windows halves = {},
+void projection_backward(Cpu, Sink<T> dW, Sink<T> db, AffineSink<T> affine, T* dZ,
+                         const ProjectionOperands<T>& operands, std::int64_t skip_begin, std::int64_t skip_end, T* work,
                          std::uint32_t* words = nullptr) {
+  const T *const P = operands.P, *const s = operands.s, *const xhat = operands.xhat;
+  const T *const gamma = operands.gamma, *const beta = operands.beta;
+  T *const dgamma = affine.gamma, *const dbeta = affine.beta;
+  const std::int64_t R = operands.R, D = operands.D, O = operands.O, L = operands.L;
+  const Bf16Windows halves = operands.halves;
   constexpr std::int64_t rows = projection_backward_rows;
   const std::int64_t blocks = blocks_of(R, rows);
   T* by_p = work;                        // [R] dZ . P

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "kernels/correlation.h"
-#include "optim/device.h"
+#include "optim/device_model.h"
 
 namespace samformer::optim {
 namespace {

@@ -1,5 +1,5 @@
-// The devices of a build without CUDA: none (optim/device.h).
-#include "optim/device.h"
+// The devices of a build without CUDA: none (optim/device_model.h).
+#include "optim/device_model.h"
 
 namespace samformer::optim {
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "optim/device.h"
+#include "optim/device_model.h"
 
 namespace samformer::optim {
 

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "optim/device.h"
+#include "optim/device_model.h"
 
 namespace samformer::optim {
 namespace {

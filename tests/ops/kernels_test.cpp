@@ -765,8 +765,9 @@ TEST(Projection, WithoutAffine) {
     for (std::int64_t i = 0; biased && i < R * O; ++i) expected[i] = b[i % O];
     numeric::gemm(false, true, R, O, L, x.data(), L, W.data(), L, expected.data(), O, true);
     Guarded<double> Z(R * O), s(O), turned(O * L);
-    projection<double>(Cpu{}, Z.data(), Z.data(), s.data(), x.data(), W.data(), biased ? b.data() : nullptr, nullptr,
-                       nullptr, R, D, O, L, turned.data());
+    const ProjectionOperands<double> operands{
+        Z.data(), Z.data(), s.data(), x.data(), W.data(), biased ? b.data() : nullptr, nullptr, nullptr, R, D, O, L};
+    projection(Cpu{}, operands, turned.data());
     EXPECT_TRUE(error(Z.values(), expected) <= 1e-14);
 
     Guarded<double> dZ(normals(R * O, seed, 4)), dW(zeros<double>(O * L)), db(zeros<double>(O)),
@@ -774,9 +775,8 @@ TEST(Projection, WithoutAffine) {
     std::vector<double> dw(O * L), sums(O);
     numeric::gemm(true, false, O, L, R, dZ.data(), O, x.data(), L, dw.data(), L, false);
     for (std::int64_t i = 0; i < R * O; ++i) sums[i % O] += dZ.data()[i];
-    projection_backward<double>(Cpu{}, added(dW, L), biased ? added(db, O) : Sink<double>{}, nullptr, nullptr,
-                                dZ.data(), x.data(), Z.data(), s.data(), nullptr, nullptr, R, D, O, L, 0, 0,
-                                work.data());
+    projection_backward<double>(Cpu{}, added(dW, L), biased ? added(db, O) : Sink<double>{}, {}, dZ.data(), operands, 0,
+                                0, work.data());
     EXPECT_TRUE(error(dW.values(), dw) <= 1e-14);
     EXPECT_TRUE(error(db.values(), biased ? sums : std::vector<double>(O)) <= 1e-14);
     EXPECT_TRUE(Z.intact() && s.intact() && dZ.intact() && dW.intact() && db.intact() && work.intact() &&

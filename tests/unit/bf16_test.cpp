@@ -143,11 +143,23 @@ TEST(Bf16, ProjectionTakesRoundedOperands) {
 
   std::vector<float> work = room(std::max(O * L, projection_backward_work<float>(R, O, L)));
   std::vector<float> Z = room(R * O), P = Z, s = room(O), expected_Z = Z, expected_P = Z, expected_s = s;
-  projection(Cpu{}, Z.data(), P.data(), s.data(), x.data(), W.data(), b.data(), gamma.data(), beta.data(), R, D, O, L,
-             work.data(), halves, of_W.data());
+  const ProjectionOperands<float> in_halves{Z.data(),    P.data(), s.data(), x.data(), W.data(), b.data(), gamma.data(),
+                                            beta.data(), R,        D,        O,        L,        halves};
+  projection(Cpu{}, in_halves, work.data(), of_W.data());
   const std::vector<float> x_rounded = narrow(rounded(x)), W_rounded = narrow(rounded(W));
-  projection(Cpu{}, expected_Z.data(), expected_P.data(), expected_s.data(), x_rounded.data(), W_rounded.data(),
-             b.data(), gamma.data(), beta.data(), R, D, O, L, work.data());
+  const ProjectionOperands<float> in_floats{expected_Z.data(),
+                                            expected_P.data(),
+                                            expected_s.data(),
+                                            x_rounded.data(),
+                                            W_rounded.data(),
+                                            b.data(),
+                                            gamma.data(),
+                                            beta.data(),
+                                            R,
+                                            D,
+                                            O,
+                                            L};
+  projection(Cpu{}, in_floats, work.data());
   EXPECT_TRUE(error(Z, expected_Z) <= 1e-6) << error(Z, expected_Z);
   EXPECT_TRUE(error(P, expected_P) <= 1e-6) << error(P, expected_P);
 
@@ -155,11 +167,12 @@ TEST(Bf16, ProjectionTakesRoundedOperands) {
   std::vector<float> expected_dW = dW, expected_db = db, expected_dgamma = dgamma, dbeta = room(D), ignored = dbeta;
   std::vector<float> dP = dZ, rounded_dP = dZ;
   const auto to = [](std::vector<float>& v, std::int64_t ld) { return Sink<float>{v.data(), ld, true}; };
-  projection_backward(Cpu{}, to(dW, L), to(db, O), dgamma.data(), dbeta.data(), dP.data(), x.data(), P.data(), s.data(),
-                      gamma.data(), beta.data(), R, D, O, L, 0, 0, work.data(), halves, of_dZ.data());
-  projection_backward(Cpu{}, to(expected_dW, L), to(expected_db, O), expected_dgamma.data(), ignored.data(),
-                      rounded_dP.data(), x.data(), P.data(), s.data(), gamma.data(), beta.data(), R, D, O, L, 0, 0,
-                      work.data());
+  ProjectionOperands<float> unrounded = in_halves;
+  unrounded.halves = {};
+  projection_backward(Cpu{}, to(dW, L), to(db, O), {dgamma.data(), dbeta.data()}, dP.data(), in_halves, 0, 0,
+                      work.data(), of_dZ.data());
+  projection_backward(Cpu{}, to(expected_dW, L), to(expected_db, O), {expected_dgamma.data(), ignored.data()},
+                      rounded_dP.data(), unrounded, 0, 0, work.data());
   EXPECT_TRUE(numeric::same_bits(db, expected_db) && numeric::same_bits(dgamma, expected_dgamma));
   std::vector<double> exact(static_cast<std::size_t>(O * L));
   numeric::gemm(true, false, O, L, R, rounded(dP).data(), O, rounded(x).data(), L, exact.data(), L, false);

@@ -1,5 +1,5 @@
 // Where a model computes other than on the CPU. The trainer and the evaluator know this interface alone; what is behind
-// it is decided at link time: optim/device.cpp on CUDA or on the SIMT emulator, or optim/no_device.cpp.
+// it is decided at link time: optim/device_model.cpp on CUDA or on the SIMT emulator, or optim/no_device.cpp.
 //
 // On a device a step, its both passes included, is one graph that is recorded from the tape once (a last short batch
 // has its own) and launched once a step; the host neither waits nor allocates before the epoch's end. Non-finite

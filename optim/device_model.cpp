@@ -1,5 +1,5 @@
 // A device's model: its arrays, and the steps as graphs recorded from the tape's own (optim/step.h, optim/evaluator.h).
-#include "optim/device.h"
+#include "optim/device_model.h"
 
 #include <cmath>
 #include <optional>
