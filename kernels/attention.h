@@ -4,10 +4,11 @@
 //   dV = A' dC,   dS = A * (dC V' - delta),  delta = rowsum(dC * C),   dQ = dS K / sqrt(d_m),   dK = dS' Q / sqrt(d_m)
 //
 // Tiles of channels with a running row maximum and sum (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022): no
-// D x D matrix exists, memory is O(R (d_m + d_v)). A tile of scores is held transposed, keys down and queries across,
-// so that a row's maximum and sum run along the vector's lanes and never across them. Saved for backward: Q, K, V, C
-// and the row log-sum-exp. Shapes: Q, K [R][d_m] (rows ld apart), V and C [R][d_v] (ldv, ldc); lse [R]; row r = n D +
-// d. A sample is one block of work: the bits do not depend on the number of threads.
+// D x D matrix exists, memory is O(R (d_m + d_v)); only a device's products, below, hold the scores. The CPU's tile of
+// scores is transposed, keys down and queries across, so that a row's maximum and sum run along the vector's lanes and
+// never across them. Saved for backward: Q, K, V, C and the row log-sum-exp. Shapes: Q, K [R][d_m] (rows ld apart),
+// V and C [R][d_v] (ldv, ldc); lse [R]; row r = n D + d. A sample is one block of work on the CPU: the bits do not
+// depend on the number of threads.
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,8 @@
 // a step, both passes read the same copy. Slabs (model/parameters.h) hold weights, gradients, the saved copy, the
 // optimiser's moments and the averaged weights. The optimiser works on the trained beginning of a slab; what lies
 // behind it (running averages) is the forward pass's, and the averaged copy has it as it is. After the first step
-// nothing is allocated. Step is the same on both devices; a device's (optim/device_model.cpp) is recorded once and replayed.
+// nothing is allocated. Step is the same on both devices; a device's (optim/device_model.cpp) is recorded once and
+// replayed.
 #pragma once
 
 #include <algorithm>

@@ -5,14 +5,13 @@
 //   temporal     attention over the steps, and none, beside SAMformer
 //   rho          SAMformer over SAM's radius
 //   mix          SAMformer over the share of the batch's statistics in the loss, the same at every step of the
-//                forecast,
-//                beside the default, where it rises with the step
+//                forecast, beside the default, where it rises with the step
 //   toy          the toy regression, at the released noise and at the one that the printed figures have
 //   parameters   true counts beside the printed formula; trains nothing
 //
-// Every run is a process of one thread; the ledger DIR/reproduce.jsonl makes it resumable (tools/run/runner.h). The first
-// seed of all cells comes first, and DIR/reproduce.{json,md,csv} and report.html are written after every run, so that a
-// part of it can be read: each cell says how many seeds it has.
+// Every run is a process of one thread; the ledger DIR/reproduce.jsonl makes it resumable (tools/run/runner.h). The
+// first seed of all cells comes first, and DIR/reproduce.{json,md,csv} and report.html are written after every run, so
+// that a part of it can be read: each cell says how many seeds it has.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
