@@ -1,4 +1,5 @@
 // The program: what is common to all commands: help, errors, exit codes, a checked stdout.
+#include <execinfo.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -6,6 +7,7 @@
 #include <iostream>
 #include <new>
 #include <sstream>
+#include <system_error>
 
 #include "core/error.h"
 #include "tools/cli/command_line.h"
@@ -15,6 +17,7 @@
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
 #include "tools/commands/commands.h"
+#include "tools/run/runner.h"
 
 namespace samformer::tools {
 namespace {
@@ -86,11 +89,27 @@ bool standard_output_is_open() {
   return open_output;
 }
 
+// Where there is no memory even for a message. Nothing here may allocate.
+bool json_asked = false, main_returned = false;
+[[noreturn]] void end_without_memory() {
+  const auto put = [](int to, std::string_view text) {
+    [[maybe_unused]] const ssize_t ignored = write(to, text.data(), text.size());
+  };
+  put(STDERR_FILENO, "error: out of memory or threads\n");
+  if (json_asked) {
+    put(STDOUT_FILENO,
+        "{\"error\": {\"exit_code\": 4, \"kind\": \"device\", \"message\": \"out of memory or threads\", "
+        "\"file\": null, \"line\": null, \"column\": null, \"hint\": null}}\n");
+  }
+  _exit(static_cast<int>(Exit::device));
+}
+
 int program(const std::vector<std::string>& words) {
   const bool can_print = standard_output_is_open();
   install_signal_handlers();
   const Environment environment = process_environment();
   bool json = asks_for("json", words, environment);
+  json_asked = json;
   Console console = Console::standard(asks_for("quiet", words, environment));
   std::optional<Error> failure;
   try {
@@ -106,6 +125,9 @@ int program(const std::vector<std::string>& words) {
     failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
   } catch (const std::filesystem::filesystem_error& error) {
     failure = Error(Exit::io, error.what());
+  } catch (const std::system_error& error) {
+    failure = Error(Exit::device, fmt::format("cannot start a thread: {}", error.code().message()))
+                  .hint("give a smaller --threads, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
   } catch (const std::exception& error) {
     failure = Error(Exit::internal, error.what()).hint("this is a bug in samformer, please report it");
   }
@@ -122,5 +144,20 @@ int program(const std::vector<std::string>& words) {
 }  // namespace samformer::tools
 
 int main(int argc, char** argv) {
-  return samformer::tools::program(std::vector<std::string>(argv + (argc > 0), argv + argc));
+  using namespace samformer::tools;
+  // The C library loads what it unwinds with at the first exception that passes through it (pthread_once), and aborts
+  // where there is no memory left for it.
+  void* frame = nullptr;
+  backtrace(&frame, 1);
+  // libgomp ends the process itself where it gets no thread or memory, after a message of its own.
+  on_exit([](int, void*) { main_returned ? void() : end_without_memory(); }, nullptr);
+  follow_parent();
+  int code = 0;
+  try {
+    code = program(std::vector<std::string>(argv + (argc > 0), argv + argc));
+  } catch (const std::bad_alloc&) {
+    end_without_memory();
+  }
+  main_returned = true;
+  return code;
 }

@@ -35,6 +35,8 @@ std::string write_hint(int error, std::uint64_t bytes, const fs::path& folder) {
       return fmt::format("'{}' cannot be written to: choose a folder that can", folder.string());
     case ENOENT:
       return fmt::format("create the folder '{}' first", folder.string());
+    case ELOOP:
+      return "nothing is written through a symbolic link in a run's folder: remove the link, and start again";
     default:
       return fmt::format("check the folder '{}' and its disk", folder.string());
   }
@@ -54,6 +56,47 @@ auto retried(Call call) {
   auto result = call();
   while (result < 0 && errno == EINTR) result = call();
   return result;
+}
+
+// What stops a read, or the file of a given exit code itself: its disk, our limits, or that it is not there.
+Exit reading_failure(int error, Exit otherwise) {
+  switch (error) {
+    case EIO:
+    case ENXIO:
+    case ENODEV:
+    case ESTALE:
+    case ETIMEDOUT:
+    case EMFILE:
+    case ENFILE:
+      return Exit::io;
+    case ENOMEM:
+      return Exit::device;
+    default:
+      return otherwise;
+  }
+}
+
+// Opens a file of a folder for writing. Without O_NONBLOCK a pipe in its place would hang.
+Descriptor open_to_write(const fs::path& path, int flags, std::string_view action, std::uint64_t bytes = 0) {
+  flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Descriptor file(retried([&] { return ::open(path.c_str(), flags, 0666); }));
+  if (file.get() < 0) write_failed(path, action, errno, bytes);
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) write_failed(path, action, errno, bytes);
+  if (!S_ISREG(status.st_mode)) {
+    throw Error(Exit::io, fmt::format("cannot {}: no regular file", action))
+        .at(path.string())
+        .hint("a device, pipe or socket has the name of a run's file: remove it, and start again");
+  }
+  return file;
+}
+
+// Whether the path names this very file.
+bool is_at(const Descriptor& file, const fs::path& path) {
+  struct stat ours {
+  }, there{};
+  return ::fstat(file.get(), &ours) == 0 && ::lstat(path.c_str(), &there) == 0 && ours.st_dev == there.st_dev &&
+         ours.st_ino == there.st_ino;
 }
 
 // 0, or the errno that stopped it.
@@ -76,10 +119,12 @@ Descriptor open_to_read(const fs::path& path, int flags, mode_t& kind, std::uint
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) {
     const int error = errno;
-    throw Error(on_failure, fmt::format("cannot open this file: {}", words(error)))
+    const Exit code = reading_failure(error, on_failure);
+    throw Error(code, fmt::format("cannot open this file: {}", words(error)))
         .at(path.string())
         .hint(error == ENOENT || error == ENOTDIR ? "check the spelling and the folder"
               : error == EACCES                   ? "you have no permission to read it"
+              : code == Exit::io                  ? "check the disk it lies on, and the limits (ulimit -n)"
                                                   : "check that it is a readable file");
   }
   kind = status.st_mode & S_IFMT;
@@ -139,11 +184,61 @@ void write_atomic(const fs::path& path, std::string_view text) {
   write_atomic(path, parts);
 }
 
+Descriptor open_emptied(const fs::path& path) {
+  return open_to_write(path, O_WRONLY | O_CREAT | O_TRUNC, "open for writing");
+}
+
+void copy_atomic(const fs::path& from, const fs::path& to) {
+  const MappedFile content(from);
+  const std::array parts{content.bytes()};
+  write_atomic(to, parts);
+}
+
+fs::path make_folders(const fs::path& root, const fs::path& relative) {
+  std::error_code error;
+  fs::create_directories(root, error);
+  fs::path folder = root;
+  if (!error && !fs::is_directory(root, error)) error = std::make_error_code(std::errc::not_a_directory);
+  for (auto part = relative.begin(); !error && part != relative.end(); ++part) {
+    folder /= *part;
+    fs::create_directory(folder, error);
+    if (error) break;
+    const fs::file_status status = fs::symlink_status(folder, error);
+    if (!error && status.type() != fs::file_type::directory) error.assign(ELOOP, std::generic_category());
+  }
+  if (error) {
+    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error.message()))
+        .at(folder.string())
+        .hint(error.value() == ELOOP ? write_hint(ELOOP, 0, folder) : "choose another folder with --out");
+  }
+  return folder;
+}
+
+void remove_temporaries(const fs::path& folder) {
+  std::error_code ignored;
+  for (fs::directory_iterator entry(folder, ignored), end; !ignored && entry != end; entry.increment(ignored))
+    if (is_temporary(entry->path().filename().native())) ::unlink(entry->path().c_str());
+}
+
 AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
-  file_ = Descriptor(retried([&] { return ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666); }));
+  file_ = open_to_write(path_, O_RDWR | O_CREAT | O_APPEND, "open for appending");
   struct stat status {};
-  if (file_.get() < 0 || ::fstat(file_.get(), &status) != 0) write_failed(path_, "open for appending", errno, 0);
+  if (::fstat(file_.get(), &status) != 0) write_failed(path_, "open for appending", errno, 0);
   size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+bool AppendFile::restore() {
+  if (is_at(file_, path_)) return false;
+  std::string content(static_cast<std::size_t>(size_), '\0');
+  for (std::size_t done = 0; done < content.size();) {
+    const ssize_t count = retried(
+        [&] { return ::pread(file_.get(), content.data() + done, content.size() - done, static_cast<off_t>(done)); });
+    if (count <= 0) write_failed(path_, "read back a file that was removed", count < 0 ? errno : EIO, size_);
+    done += static_cast<std::size_t>(count);
+  }
+  write_atomic(path_, content);
+  *this = AppendFile(path_);
+  return true;
 }
 
 void AppendFile::append_line(std::string_view line) {
@@ -170,10 +265,10 @@ void AppendFile::sync() {
 }
 
 std::uint64_t cut_file(const fs::path& path, std::uint64_t size) {
-  const Descriptor file(retried([&] { return ::open(path.c_str(), O_WRONLY | O_CLOEXEC); }));
-  if (file.get() < 0 && errno == ENOENT) return 0;
   struct stat status {};
-  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) write_failed(path, "open to cut it back", errno, size);
+  if (::lstat(path.c_str(), &status) != 0 && errno == ENOENT) return 0;
+  const Descriptor file = open_to_write(path, O_WRONLY, "open to cut it back", size);
+  if (::fstat(file.get(), &status) != 0) write_failed(path, "open to cut it back", errno, size);
   const auto found = static_cast<std::uint64_t>(status.st_size);
   if (found <= size) return found;
   if (retried([&] { return ::ftruncate(file.get(), static_cast<off_t>(size)); }) != 0)
@@ -182,36 +277,37 @@ std::uint64_t cut_file(const fs::path& path, std::uint64_t size) {
 }
 
 FolderLock::FolderLock(fs::path folder) : path_(std::move(folder) / ".lock") {
-  for (;;) {
-    Descriptor file(retried([&] { return ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666); }));
-    if (file.get() < 0) write_failed(path_, "create the lock file", errno, 0);
-    if (retried([&] { return ::flock(file.get(), LOCK_EX | LOCK_NB); }) != 0) {
-      if (errno != EWOULDBLOCK) write_failed(path_, "lock", errno, 0);
-      std::array<char, 20> holder;
-      const ssize_t length = ::pread(file.get(), holder.data(), holder.size(), 0);
-      int pid = 0;
-      if (length > 0) std::from_chars(holder.data(), holder.data() + length, pid);
-      throw Error(Exit::usage, fmt::format("the folder '{}' is in use by {}", path_.parent_path().string(),
-                                           pid > 0 ? fmt::format("process {}", pid) : "another process"))
-          .at(path_.string())
-          .hint("wait until it has finished, or choose another folder");
-    }
-    // Between open and flock the last holder may have removed the file: then the lock on it protects nothing.
-    struct stat ours {
-    }, current{};
-    if (::fstat(file.get(), &ours) == 0 && ::stat(path_.c_str(), &current) == 0 && ours.st_dev == current.st_dev &&
-        ours.st_ino == current.st_ino) {
-      file_ = std::move(file);
-      break;
-    }
-  }
-  // The process id only serves the message above: a full disk is no reason to refuse the lock.
-  if (::ftruncate(file_.get(), 0) == 0) write_all(file_.get(), bytes_of(fmt::format("{}\n", ::getpid())));
+  // Between open and flock the last holder may have removed the file: then the lock on it protects nothing.
+  do {
+    file_ = open_to_write(path_, O_RDWR | O_CREAT, "create the lock file");
+    if (retried([&] { return ::flock(file_.get(), LOCK_EX | LOCK_NB); }) == 0) continue;
+    const Descriptor held = std::exchange(file_, Descriptor());
+    if (errno != EWOULDBLOCK) write_failed(path_, "lock", errno, 0);
+    std::array<char, 20> holder;
+    const ssize_t length = ::pread(held.get(), holder.data(), holder.size(), 0);
+    int pid = 0;
+    if (length > 0) std::from_chars(holder.data(), holder.data() + length, pid);
+    throw Error(Exit::usage, fmt::format("the folder '{}' is in use by {}", path_.parent_path().string(),
+                                         pid > 0 ? fmt::format("process {}", pid) : "another process"))
+        .at(path_.string())
+        .hint("wait until it has finished, or choose another folder");
+  } while (!is_at(file_, path_));
+  take();
+}
 
-  std::error_code ignored;
-  for (fs::directory_iterator entry(path_.parent_path(), ignored), end; !ignored && entry != end;
-       entry.increment(ignored))
-    if (is_temporary(entry->path().filename().native())) ::unlink(entry->path().c_str());
+FolderLock::FolderLock(fs::path folder, Descriptor inherited)
+    : path_(std::move(folder) / ".lock"), file_(std::move(inherited)) {
+  SAMFORMER_CHECK(is_at(file_, path_), "the descriptor {} is not that of {}", file_.get(), path_.string());
+  take();
+}
+
+void FolderLock::take() {
+  // The process id only serves the message above: a full disk is no reason to refuse the lock.
+  if (::ftruncate(file_.get(), 0) == 0) {
+    const std::string holder = fmt::format("{}\n", ::getpid());
+    [[maybe_unused]] const ssize_t ignored = ::pwrite(file_.get(), holder.data(), holder.size(), 0);
+  }
+  remove_temporaries(path_.parent_path());
 }
 
 FolderLock::~FolderLock() {
@@ -230,7 +326,8 @@ std::string read_file(const fs::path& path, Exit on_failure) {
     if (done == content.size()) content.resize(done == 0 ? std::max<std::size_t>(room, 4096) : 2 * done);
     const ssize_t count = retried([&] { return ::read(file.get(), content.data() + done, content.size() - done); });
     if (count < 0)
-      throw Error(on_failure, fmt::format("cannot read this file after {} bytes: {}", done, words(errno)))
+      throw Error(reading_failure(errno, on_failure),
+                  fmt::format("cannot read this file after {} bytes: {}", done, words(errno)))
           .at(path.string())
           .hint("check the disk it lies on");
     if (count == 0) break;
@@ -249,7 +346,8 @@ MappedFile::MappedFile(fs::path path, Exit on_failure) : path_(std::move(path)) 
   if (size == 0) return;
   void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (address == MAP_FAILED)
-    throw Error(on_failure, fmt::format("cannot map this file's {} bytes: {}", size, words(errno)))
+    throw Error(reading_failure(errno, on_failure),
+                fmt::format("cannot map this file's {} bytes: {}", size, words(errno)))
         .at(path_.string())
         .hint("check the memory limit (ulimit -v) and the file system");
   bytes_ = {static_cast<const std::byte*>(address), static_cast<std::size_t>(size)};

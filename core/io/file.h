@@ -3,7 +3,9 @@
 // A replaced file is written as `.samformer.<thread id>.tmp` in the same folder, flushed (fsync), renamed over the
 // old one, and the folder flushed; after any failure the old file is intact and the temporary gone. Nothing here
 // allocates in proportion to the data. Write failures are Error(Exit::io) with path, system error, bytes and hint.
-// RLIMIT_FSIZE counts as a full disk only in a process that ignores SIGXFSZ: main() must do so.
+// A folder may come from an archive of others: nothing is written through a symbolic link that lies in it, which is
+// Error(Exit::io) naming the link. RLIMIT_FSIZE counts as a full disk only in a process that ignores SIGXFSZ: main()
+// must do so.
 #pragma once
 
 #include <cstddef>
@@ -42,10 +44,25 @@ class Descriptor {
 void write_atomic(const std::filesystem::path& path, std::span<const Bytes> parts);
 void write_atomic(const std::filesystem::path& path, std::string_view text);
 
+// A new or emptied regular file to write to, for a process that is about to be started.
+Descriptor open_emptied(const std::filesystem::path& path);
+
+// Replaces `to` with the content of `from`, as write_atomic() does.
+void copy_atomic(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Makes the folder root/relative, every missing part of it. `root` is the user's to choose and may be a link; what is
+// below it may not: Error(Exit::io).
+std::filesystem::path make_folders(const std::filesystem::path& root, const std::filesystem::path& relative = {});
+
+// Removes what killed processes have left of their writing. Only for a folder that this process alone writes to.
+void remove_temporaries(const std::filesystem::path& folder);
+
 // A log that grows by whole lines: a line that does not fit on the disk is taken back before the throw.
 class AppendFile {
  public:
   explicit AppendFile(std::filesystem::path path);
+  // Where somebody has removed or replaced the file since it was opened, writes it there again: true.
+  bool restore();
   // Writes the line and a line end in one system call; other readers see it at once.
   void append_line(std::string_view line);
   // Flushes to the disk. Call it before a state file that records size().
@@ -68,15 +85,23 @@ std::uint64_t cut_file(const std::filesystem::path& path, std::uint64_t size);
 class FolderLock {
  public:
   explicit FolderLock(std::filesystem::path folder);
+  // The lock that another process has taken and handed down: a descriptor that this process has inherited.
+  FolderLock(std::filesystem::path folder, Descriptor inherited);
   FolderLock(FolderLock&&) noexcept = default;
   ~FolderLock();
+  // For a child to inherit. The lock lasts until both have closed it.
+  int descriptor() const { return file_.get(); }
+  // Leaves lock and file to the child that has inherited the descriptor.
+  void hand_down() { file_ = Descriptor(); }
 
  private:
+  void take();
   std::filesystem::path path_;
   Descriptor file_;
 };
 
-// The whole content of a regular file or a pipe. A missing file, a folder, no permission: Error(on_failure).
+// The whole content of a regular file or a pipe. A missing file, a folder, no permission: Error(on_failure). A disk that
+// fails to read is Error(Exit::io), no memory Error(Exit::device), whatever the file.
 std::string read_file(const std::filesystem::path& path, Exit on_failure = Exit::data);
 
 // Read-only view of a regular file (mmap); failures as read_file(). The file must not shrink while it is mapped.

@@ -1,26 +1,28 @@
+// OpenSSL 3 deprecates these calls in favour of providers that it loads at run time: more work at the start of every
+// process, and a null pointer inside OpenSSL where memory ends meanwhile. These need nothing but their context.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "core/io/sha256.h"
 
-#include <openssl/evp.h>
+#include <openssl/sha.h>
 
 #include <array>
 
 namespace samformer {
 
-void Sha256::Free::operator()(evp_md_ctx_st* context) const { EVP_MD_CTX_free(context); }
+void Sha256::Free::operator()(SHA256state_st* context) const { delete context; }
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
-  SAMFORMER_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1,
-                  "OpenSSL offers no SHA-256");
-}
+Sha256::Sha256() : context_(new SHA256_CTX) { SHA256_Init(context_.get()); }
 
 Sha256& Sha256::update(Bytes bytes) {
-  SAMFORMER_CHECK(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1, "SHA-256: update failed");
+  SHA256_Update(context_.get(), bytes.data(), bytes.size());
   return *this;
 }
 
 std::string Sha256::hex() {
-  std::array<unsigned char, 32> digest;
-  SAMFORMER_CHECK(EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr) == 1, "SHA-256: hex() called twice");
+  SAMFORMER_CHECK(context_, "SHA-256: hex() called twice");
+  std::array<unsigned char, SHA256_DIGEST_LENGTH> digest;
+  SHA256_Final(digest.data(), context_.get());
+  context_.reset();
   std::string text;
   for (const unsigned char byte : digest) text += fmt::format("{:02x}", byte);
   return text;

@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4) of bytes that arrive in pieces, by OpenSSL's EVP interface; results are 64 lower-case hex
-// digits, as sha256sum prints them.
+// SHA-256 (FIPS 180-4) of bytes that arrive in pieces, by OpenSSL; results are 64 lower-case hex digits,
+// as sha256sum prints them.
 #pragma once
 
 #include <filesystem>
@@ -8,7 +8,7 @@
 
 #include "core/io/file.h"
 
-struct evp_md_ctx_st;
+struct SHA256state_st;
 
 namespace samformer {
 
@@ -21,9 +21,9 @@ class Sha256 {
 
  private:
   struct Free {
-    void operator()(evp_md_ctx_st* context) const;
+    void operator()(SHA256state_st* context) const;
   };
-  std::unique_ptr<evp_md_ctx_st, Free> context_;
+  std::unique_ptr<SHA256state_st, Free> context_;
 };
 
 std::string sha256(Bytes bytes);

@@ -57,8 +57,6 @@ void await_change(const std::atomic<T>& value, T old, std::chrono::microseconds 
 
 class Pool {
  public:
-  ~Pool() { stop(); }
-
   void run(std::int64_t blocks, int threads, void (*run)(const void*, std::int64_t), const void* body) {
     if (taken_.test_and_set(std::memory_order_acquire)) {
       for (std::int64_t block = 0; block < blocks; ++block) run(body, block);
@@ -165,7 +163,8 @@ class Pool {
 }  // namespace
 
 void detail::run_blocks(std::int64_t blocks, int threads, void (*run)(const void*, std::int64_t), const void* body) {
-  static Pool pool;
+  // Never destroyed: where a library ends the process from a worker (libgomp without memory), nobody could wait for it.
+  static Pool& pool = *new Pool;
   pool.run(blocks, threads, run, body);
 }
 

@@ -144,7 +144,11 @@ TEST_F(ReproduceTest, FailuresAreRecordedAndShown) {
   series("short.csv", 150, 2);
   Words words = reproduce("mix", "r", {"--models", "mix/0", "--seeds", "1,2"});
   words[3] = path("short.csv");
-  const Json d = document(words);
+  const Outcome o = run(words + Words{"--json"});
+  EXPECT_EQ(o.code, 6) << o.err;
+  const Json d = o.json();
+  EXPECT_EQ(d["failed"], 2);
+  EXPECT_NE(o.err.find("2 of 2 runs failed, left out"), std::string::npos) << o.err;
   EXPECT_EQ(d["cells"][0]["failures"].size(), 2u);
   EXPECT_TRUE(d["cells"][0]["test_mse"].is_null());
   EXPECT_NE(read("r/reproduce.md").find("too few rows"), std::string::npos);

@@ -309,6 +309,52 @@ TEST_F(Resume, MovedData) {
   EXPECT_EQ(document({"train", "--resume", path("run")}), moved);
 }
 
+// Of a folder that others have made: nothing is written through a link that lies in it.
+TEST_F(Resume, NoLinkOfItsFolderIsFollowed) {
+  EXPECT_EQ(run(small("run")).code, 0);
+  const Words resume{"train", "--resume", path("run"), "--epochs", "6"};
+  for (const char* name : {".lock", "log.txt", "metrics.jsonl"}) {
+    const std::string letter = write("letter", "a letter, longer than nothing");
+    if (exists(std::string("run/") + name)) std::filesystem::rename(scratch_ / "run" / name, scratch_ / "kept");
+    std::filesystem::create_symlink(letter, scratch_ / "run" / name);
+    const Outcome o = run(resume);
+    EXPECT_EQ(o.code, 7) << o.err;
+    EXPECT_NE(o.err.find(std::string("run/") + name), std::string::npos) << o.err;
+    EXPECT_EQ(read("letter"), "a letter, longer than nothing");
+    std::filesystem::remove(scratch_ / "run" / name);
+    if (exists("kept")) std::filesystem::rename(scratch_ / "kept", scratch_ / "run" / name);
+  }
+  // Nor by --overwrite, which removes a run's files.
+  EXPECT_EQ(run(small("other")).code, 0);
+  std::filesystem::create_directory_symlink(path("other"), path("run/seed-1"));
+  EXPECT_EQ(run(small("run", {"--overwrite", "--epochs", "1"})).code, 0);
+  EXPECT_TRUE(exists("other/best.safetensors"));
+}
+
+TEST_F(Resume, FilesThatAreRemovedMeanwhileAreWrittenAgain) {
+  const pid_t child = start(small("run", {"--epochs", "60"}));
+  while (!exists("run/state.safetensors")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (const char* name : {"config.toml", "metrics.jsonl"}) std::filesystem::remove(scratch_ / "run" / name);
+  const Outcome o = finish(child);
+  EXPECT_EQ(o.code, 0);
+  EXPECT_NE(o.err.find("config.toml was removed"), std::string::npos) << o.err;
+  EXPECT_EQ(lines(read("run/metrics.jsonl")).size(), 60u);
+  EXPECT_EQ(document({"train", "--resume", path("run"), "--epochs", "62"})["epochs_run"], 62);
+}
+
+// What a killed process left in the folder of a seed, or of a candidate, goes when the part is taken up again.
+TEST_F(Resume, TemporariesOfPartsAreCleared) {
+  EXPECT_EQ(run(small("seeds", {"--seeds", "1,2"})).code, 0);
+  EXPECT_EQ(run(small("tuned", {"--tune"})).code, 0);
+  for (const char* name : {"seeds/seed-2/.samformer.9.tmp", "tuned/tune-mean-0/.samformer.9.tmp"}) write(name, "half");
+  for (const char* name : {"seeds", "tuned"}) {
+    EXPECT_EQ(run({"train", "--resume", path(name), "--epochs", "5"}).code, 0);
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(scratch_ / name)) {
+      EXPECT_FALSE(entry.path().filename().string().starts_with(".samformer")) << entry.path();
+    }
+  }
+}
+
 TEST_F(Resume, ADamagedStateIsRefused) {
   EXPECT_EQ(run(small("run")).code, 0);
   fs::remove(scratch_ / "run/result.json");

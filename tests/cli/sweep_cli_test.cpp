@@ -88,6 +88,108 @@ TEST_F(SweepTest, FailuresAreRecordedAndPassedOver) {
   EXPECT_NE(none.out.find("every trial failed"), std::string::npos);
 }
 
+TEST_F(SweepTest, AFailureIsSaid) {
+  const Outcome o = run(sweep("s", {"--grid", "lr=1e30,1e-3", "--schedule", "constant", "--ema", "0", "--quiet"}));
+  EXPECT_EQ(o.code, 0);
+  EXPECT_NE(o.err.find("1 of 2 runs failed, left out"), std::string::npos) << o.err;
+}
+
+// What happens to a trial from outside is not its result: the same command tries it again, and ends as undisturbed.
+TEST_F(SweepTest, ATrialThatIsEndedFromOutsideIsTriedAgain) {
+  const auto words = [&](const std::string& out) {
+    return sweep(out, {"--grid", "rho=0,0.5", "--jobs", "1", "--epochs", "60", "--json"});
+  };
+  const Json whole = document(words("whole"));
+  for (const auto& [out, signal, code, says] :
+       {std::tuple("killed", SIGKILL, 4, "killed by signal 9"), std::tuple("ended", SIGTERM, 130, "interrupted in")}) {
+    const pid_t parent = start(words(out));
+    const fs::path folder = scratch_ / out / "trials/rho=0/seed-1";
+    while (!fs::exists(folder / "state.safetensors")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    kill(std::stoi(read_file(folder / ".lock")), signal);
+    const Outcome o = finish(parent);
+    EXPECT_EQ(o.code, code) << o.err;
+    EXPECT_EQ(o.json()["error"]["exit_code"], code);
+    EXPECT_NE(o.err.find(says), std::string::npos) << o.err;
+    EXPECT_NE(o.err.find("the same command tries again"), std::string::npos) << o.err;
+    EXPECT_EQ(with(out, "trial"), 1u);
+    EXPECT_EQ(with(out, "tested"), 0u);
+    const Json d = document(words(out));
+    EXPECT_EQ(with(out, "trial"), 2u);
+    EXPECT_EQ(d["failed"], 0);
+    EXPECT_EQ(d["trials"], whole["trials"]);
+  }
+}
+
+TEST_F(SweepTest, AFullDiskIsNoResult) {
+  const Words words = sweep("s", {"--grid", "rho=0,0.5", "--jobs", "1"});
+  Surroundings full;
+  full.in_child = [] {
+    const rlimit limit{20000, 20000};  // room for the ledger, not for a state
+    setrlimit(RLIMIT_FSIZE, &limit);
+  };
+  const Outcome o = run(words, full);
+  EXPECT_EQ(o.code, 7) << o.err;
+  EXPECT_EQ(with("s", "trial"), 0u);
+  EXPECT_EQ(document(words)["failed"], 0);
+}
+
+TEST_F(SweepTest, LedgersOfEarlierVersions) {
+  const Words words = sweep("s", {"--grid", "rho=0,0.1,0.2,0.3", "--epochs", "1"});
+  const Json d = document(words);
+  std::istringstream text(read("s/sweep.jsonl"));
+  std::string header;
+  std::getline(text, header);
+  // What they recorded of a trial that was killed, of one that met a lock, of one whose settings were at fault.
+  write("s/sweep.jsonl", header + R"(
+{"trial":"rho=0","seed":1,"status":"failed","exit_code":137,"error":"exit code 137"}
+{"trial":"rho=0.1","seed":1,"status":"failed","exit_code":2,"error":"the folder 'x' is in use by process 1"}
+{"trial":"rho=0.2","seed":1,"status":"failed","exit_code":5,"error":"training diverged"}
+{"trial":"rho=0.3","seed":1,"status":"ok","val_mse":0.5,"train_loss":0.5,"best_epoch":1}
+)");
+  const Json again = document(words);
+  EXPECT_EQ(again["failed"], 1);
+  EXPECT_EQ(again["trials"][3]["trial"], "rho=0.2");
+  for (const char* name : {"rho=0", "rho=0.1"}) {
+    const auto mean = [&](const Json& document) {
+      for (const Json& t : document["trials"]) {
+        if (t["trial"] == name) return t["mean"];
+      }
+      return Json();
+    };
+    EXPECT_TRUE(mean(d).is_number());
+    EXPECT_EQ(mean(again), mean(d)) << name;
+  }
+}
+
+// The command dies, and its trial with it, before the trial has a state or a lock of its own.
+TEST_F(SweepTest, KilledAndStartedAgainAtOnce) {
+  const Words words = sweep("s", {"--grid", "rho=0,0.5", "--jobs", "1", "--epochs", "30"});
+  for (int i = 0; i < 2; ++i) {
+    const pid_t parent = start(words);
+    while (!exists("s/trials/rho=0/seed-1.log")) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5 * i));
+    kill(parent, SIGKILL);
+    EXPECT_EQ(finish(parent).code, 1000 + SIGKILL);
+  }
+  const Json d = document(words);
+  EXPECT_EQ(d["failed"], 0);
+  EXPECT_EQ(d["trials"], document(sweep("whole", {"--grid", "rho=0,0.5", "--jobs", "1", "--epochs", "30"}))["trials"]);
+}
+
+TEST_F(SweepTest, NoLinkOfItsFolderIsFollowed) {
+  const Words words = sweep("s", {"--grid", "rho=0", "--epochs", "1"});
+  write("letter", "a letter");
+  fs::create_directories(scratch_ / "s/trials/rho=0");
+  fs::create_symlink(path("letter"), path("s/trials/rho=0/seed-1.log"));
+  fails(7, words, {"seed-1.log", "symbolic link"});
+  EXPECT_EQ(read("letter"), "a letter");
+  fs::remove_all(scratch_ / "s/trials");
+  fs::create_directories(scratch_ / "other/rho=0");
+  fs::create_directory_symlink(path("other"), path("s/trials"));
+  fails(7, words, {"s/trials", "symbolic link"});
+  EXPECT_TRUE(fs::is_empty(scratch_ / "other/rho=0"));
+}
+
 TEST_F(SweepTest, ATornLastLineIsRunAgainAndAGridMayGrow) {
   const Json d = document(sweep("s", {"--grid", "rho=0,0.5"}));
   const std::string text = read("s/sweep.jsonl");

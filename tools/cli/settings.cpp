@@ -22,8 +22,9 @@ namespace {
 constexpr std::size_t max_config_bytes = 1 << 20;
 constexpr std::size_t max_seeds = 10000;
 constexpr std::string_view prefix = "SAMFORMER_";
-// Where data sets lie; the widest instruction set that kernels may use (kernels/cpu/parallel.h).
-constexpr std::array<std::string_view, 2> no_settings = {"SAMFORMER_DATA_DIR", "SAMFORMER_MAX_ISA"};
+// Where data sets lie; the widest instruction set that kernels may use (kernels/cpu/parallel.h); what a process that
+// the program starts is told (tools/run/runner.cpp).
+constexpr std::array<std::string_view, 3> no_settings = {"SAMFORMER_DATA_DIR", "SAMFORMER_MAX_ISA", "SAMFORMER_TRIAL"};
 
 struct Assignment {
   const Option* option;

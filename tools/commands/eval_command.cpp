@@ -10,7 +10,7 @@ namespace samformer::tools {
 namespace fs = std::filesystem;
 
 Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows) {
-  const std::future<void> prepared = prepare_products();
+  std::future<void> prepared = prepare_products();
   Experiment e;
   e.series = load_series(settings, series_options(run, settings));
   model::require_clean(e.series);
@@ -24,6 +24,7 @@ Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Co
   e.scaler = run.scaler;
   e.values = model::standardise(e.series, e.scaler);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
+  prepared.get();
   return e;
 }
 

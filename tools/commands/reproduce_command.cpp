@@ -625,7 +625,7 @@ std::vector<Task> tasks_of(const Work& w) {
       words.insert(words.end(), column.flags.begin(), column.flags.end());
       words.insert(words.end(), w.common.begin(), w.common.end());
       words.push_back(fmt::format("--seed={}", seed));
-      tasks.push_back({name, seed, words, w.folder / "runs" / name / fmt::format("seed-{}", seed)});
+      tasks.push_back({name, seed, words, w.folder, w.folder / "runs" / name / fmt::format("seed-{}", seed)});
     };
     if (w.table == "toy") {
       for (const Column& column : w.columns) add(column.id, {"toy"}, column);
@@ -683,14 +683,16 @@ Json render(const Work& w, const Ledger* ledger) {
   d["flags"] = w.common;
   d["absent"] = w.absent;
   d["cells"] = Json::array();
-  std::size_t done = 0, all = 0;
+  std::size_t done = 0, all = 0, failed = 0;
   std::vector<Section> sections;
   if (w.table == "parameters") {
     sections.push_back(parameter_section(w.horizons));
   } else {
     for (const Task& task : tasks_of(w)) {
+      const Json* row = ledger->trial(task.name, task.seed);
       ++all;
-      done += ledger->trial(task.name, task.seed) != nullptr;
+      done += row != nullptr;
+      failed += row && (*row)["status"] != "ok";
     }
   }
   if (w.table == "toy") {
@@ -732,6 +734,7 @@ Json render(const Work& w, const Ledger* ledger) {
   }
   d["runs"] = all;
   d["runs_done"] = done;
+  d["failed"] = failed;
 
   const std::string title = "Reproduction: " + w.table;
   const std::string line = w.table == "parameters"
@@ -817,26 +820,25 @@ int reproduce(const Invocation& invocation) {
                      : std::vector<const char*>{"test_mse",   "test_mae",    "val_mse",         "baselines",
                                                 "best_epoch", "epochs_run",  "parameters",      "center",
                                                 "stats_mix",  "data_sha256", "seconds_training"};
-  std::error_code error;
-  fs::create_directories(w.folder, error);
-  if (error) {
-    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error.message())).at(w.folder.string());
-  }
+  make_folders(w.folder);
   const FolderLock lock(w.folder);
   Json d;
+  std::size_t failed = 0;
   if (trains) {
     Ledger ledger(w.folder / "reproduce.jsonl", {{"reproduce", {{"table", w.table}, {"flags", w.common}}}});
     check_data(w, ledger);
-    for (Task& task : tasks_of(w)) {
-      if (!ledger.trial(task.name, task.seed)) queue.tasks.push_back(std::move(task));
-    }
+    const std::vector<Task> tasks = tasks_of(w);
+    std::ranges::copy_if(tasks, std::back_inserter(queue.tasks),
+                         [&](const Task& task) { return !ledger.trial(task.name, task.seed); });
     for (const Json& a : w.absent) {
       invocation.console.info(
           fmt::format("{} is not here: {}", a["series"].get<std::string>(), a["where"].get<std::string>()));
     }
     invocation.console.info(
         fmt::format("{} runs to do, {} at a time with {} threads each", queue.tasks.size(), queue.jobs, queue.threads));
-    run_queue(queue, ledger, invocation.console, [&] { render(w, &ledger); });
+    const auto unfinished = run_queue(queue, ledger, invocation.console, [&] { render(w, &ledger); });
+    failed = warn_of_failures(tasks, ledger, invocation.console);
+    require_finished(unfinished);
     d = render(w, &ledger);
   } else {
     d = render(w, nullptr);
@@ -848,7 +850,7 @@ int reproduce(const Invocation& invocation) {
                    << fmt::format("\nwritten to {}: report.html, reproduce.md, reproduce.csv, reproduce.json\n",
                                   w.folder.string());
   }
-  return 0;
+  return failed > 0 && failed == d["runs"] ? static_cast<int>(Exit::check) : 0;
 }
 
 Command reproduce_command() {

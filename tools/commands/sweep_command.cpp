@@ -6,8 +6,8 @@
 //   DIR/trials/KEY=VALUE/seed-N    each trial's run, seed-N.log what it said
 //   DIR/sweep.json, report.html    the ranking
 //
-// The ledger makes it resumable: the same command resumes where it was stopped, and a wider grid adds to it. A torn
-// last line is dropped and its trial run again; a failed trial is recorded and not repeated.
+// The ledger (tools/run/runner.h) makes it resumable: the same command resumes where it was stopped, and a wider grid
+// adds to it. A trial whose settings are at fault is recorded, left out and not repeated.
 
 #include <algorithm>
 #include <charconv>
@@ -159,7 +159,11 @@ Json test_winner(const Trial& winner, const fs::path& folder, bool several) {
   const int code = run_program({"eval", folder.string(), "--json", "--quiet"}, out, log);
   const Json document = Json::parse(read_file(out), nullptr, false);
   if (code != 0 || !document.is_object()) {
-    throw Error(Exit::internal, fmt::format("the winner's test failed with exit code {}", code)).at(log.string());
+    const bool signal = code > 128 && code != static_cast<int>(Exit::interrupted);
+    throw Error(signal || code == 0 ? Exit::internal : static_cast<Exit>(code),
+                fmt::format("the winner's test failed with exit code {}", code))
+        .at(log.string())
+        .hint("the file says why; the same command tries again");
   }
   Json row = {{"tested", name_of(winner)}};
   for (const char* name : {"test_mse", "test_mae"}) {
@@ -310,11 +314,7 @@ int sweep(const Invocation& invocation) {
   const std::vector<Trial> trials = combinations(axes, own.random, seed);
 
   const fs::path folder = asked.out;
-  std::error_code error;
-  fs::create_directories(folder / "trials", error);
-  if (error) {
-    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error.message())).at(folder.string());
-  }
+  make_folders(folder, "trials");
   const FolderLock lock(folder);
   Ledger ledger(folder / "sweep.jsonl", {{"sweep", common}});
   Queue queue{{},
@@ -322,20 +322,24 @@ int sweep(const Invocation& invocation) {
               threads,
               {"val_mse", "train_loss", "best_epoch", "epochs_run", "seconds_training", "parameters"},
               "val_mse"};
+  std::vector<Task> tasks;
   for (const Trial& trial : trials) {
     for (const std::uint64_t s : seeds) {
-      if (ledger.trial(name_of(trial), s)) continue;
       std::vector<std::string> words{"train"};
       words.insert(words.end(), common.begin(), common.end());
       for (const auto& [key, value] : trial) words.push_back(fmt::format("--{}={}", key, value));
       words.insert(words.end(), {"--no-test", "--seed", std::to_string(s)});
-      queue.tasks.push_back(
-          {name_of(trial), s, words, folder / "trials" / folder_name(trial) / fmt::format("seed-{}", s)});
+      tasks.push_back(
+          {name_of(trial), s, words, folder, folder / "trials" / folder_name(trial) / fmt::format("seed-{}", s)});
     }
   }
+  std::ranges::copy_if(tasks, std::back_inserter(queue.tasks),
+                       [&](const Task& task) { return !ledger.trial(task.name, task.seed); });
   invocation.console.info(fmt::format("{} trials of {} seeds, {} runs to do, {} at a time with {} threads each",
                                       trials.size(), seeds.size(), queue.tasks.size(), jobs, threads));
-  run_queue(queue, ledger, invocation.console);
+  const std::vector<Unfinished> unfinished = run_queue(queue, ledger, invocation.console);
+  const std::size_t failed = warn_of_failures(tasks, ledger, invocation.console);
+  require_finished(unfinished);
 
   Json d = document("sweep");
   d["out"] = folder.string();
@@ -343,6 +347,7 @@ int sweep(const Invocation& invocation) {
   d["seeds"] = seeds;
   d["jobs"] = jobs;
   d["threads"] = threads;
+  d["failed"] = failed;
   d["trials"] = ranked(trials, seeds, own.metric, ledger);
   d["winner"] = nullptr;
   if (const Json& first = d["trials"][0]; first["mean"].is_number()) {

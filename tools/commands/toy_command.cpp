@@ -16,6 +16,7 @@
 #include "tools/run/analysis.h"
 #include "tools/run/experiment.h"
 #include "tools/run/result.h"
+#include "tools/run/runner.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -266,7 +267,8 @@ int toy(const Invocation& invocation) {
   if (invocation.resolved.origin("init").layer == Layer::builtin) s.init = "keras";
   const ChosenDevice device = select_device(s);
   const fs::path folder = s.out.empty() ? "toy" : s.out;
-  fs::create_directories(folder);
+  make_folders(folder);
+  const FolderLock lock = lock_folder(folder);
   Toy toy{{7, s.lookback, s.horizon}, {}, {}, {}, {}};
   toy.train = {0, own.samples};
   toy.val = {own.samples, std::max<std::int64_t>(1, own.samples / 2)};

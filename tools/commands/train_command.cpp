@@ -8,6 +8,7 @@
 #include "tools/cli/signals.h"
 #include "tools/report/page.h"
 #include "tools/run/result.h"
+#include "tools/run/runner.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -27,13 +28,6 @@ Json stored_result(const fs::path& folder) {
   } catch (const Json::exception& e) {
     throw Error(Exit::data, fmt::format("not the result of a run: {}", e.what())).at(path.string());
   }
-}
-
-// Settings as a run's config.toml has them, where that is not there yet, or --resume changed a setting.
-void write_config(const fs::path& folder, const Settings& settings) {
-  const std::string text = to_toml(settings);
-  const fs::path path = folder / "config.toml";
-  if (!fs::exists(path) || read_file(path) != text) write_atomic(path, text);
 }
 
 fs::path seed_folder(const fs::path& folder, std::uint64_t seed) { return folder / fmt::format("seed-{}", seed); }
@@ -61,6 +55,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     console.info(fmt::format("{} is finished: its stored result", folder.string()));
     return stored_result(folder);
   }
+  remove_temporaries(folder);
   fs::remove(folder / "result.json");
   write_config(folder, settings);
   const model::Model model = settings.make_model(experiment.D());
@@ -124,16 +119,6 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   }
 }
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error || !fs::is_directory(folder)) {
-    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error ? error.message() : "a file is there"))
-        .at(folder.string())
-        .hint("choose another folder with --out");
-  }
-}
-
 // --tune: the candidates are trained without the test split, each once; the folder then becomes a copy of the best one
 // (the state that its training ended with), which alone is tested.
 Json tune(const fs::path& folder, const Settings& settings, const Experiment& experiment, const ChosenDevice& device,
@@ -153,8 +138,7 @@ Json tune(const fs::path& folder, const Settings& settings, const Experiment& ex
     candidate.stats_mix = stats_mix;
     candidate.no_test = true;
     candidate.tune = candidate.refit = false;
-    const fs::path part = folder / fmt::format("tune-{}-{}", center, stats_mix);
-    make_folder(part);
+    const fs::path part = make_folders(folder, fmt::format("tune-{}-{}", center, stats_mix));
     const Json result = train_one(part, candidate, experiment, device, console, fs::exists(part / "state.safetensors"));
     rows.push_back({{"center", center}, {"stats_mix", stats_mix}, {"val_mse", result["val_mse"]}});
     if (!result["val_mse"].is_number() || result["val_mse"].get<double>() >= lowest) continue;
@@ -166,11 +150,9 @@ Json tune(const fs::path& folder, const Settings& settings, const Experiment& ex
   if (best.empty()) throw Error(Exit::internal, "--tune: no candidate has a validation error").at(folder.string());
   console.info(fmt::format("--tune: --center {} --stats-mix {} has the lowest validation error, {:.5f}", chosen.center,
                            chosen.stats_mix, lowest));
-  for (const fs::directory_entry& file : fs::directory_iterator(best)) {
-    const fs::path name = file.path().filename();
-    if (name != "result.json" && name != "config.toml") {
-      fs::copy_file(file.path(), folder / name, fs::copy_options::overwrite_existing);
-    }
+  for (const char* name :
+       {"metrics.jsonl", "log.txt", "events.out.tfevents.samformer", "best.safetensors", "state.safetensors"}) {
+    if (fs::exists(best / name)) copy_atomic(best / name, folder / name);
   }
   const Json tuned = {{"center", chosen.center}, {"stats_mix", chosen.stats_mix}, {"candidates", rows}};
   return train_one(folder, chosen, experiment, device, console, true, tuned);
@@ -228,8 +210,8 @@ int train(const Invocation& invocation) {
     return report(describe("train", settings, experiment, settings.make_model(experiment.D()), device));
   }
   const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
-  make_folder(folder);
-  const FolderLock lock(folder);
+  make_folders(folder);
+  const FolderLock lock = lock_folder(folder);
   if (!resume && settings.overwrite) remove_run(folder);
   if (!resume) refuse_existing(folder, settings);  // another process may have been faster
 
@@ -248,8 +230,7 @@ int train(const Invocation& invocation) {
     Settings one = settings;
     one.seed = static_cast<std::int64_t>(seed);
     one.seeds.clear();
-    const fs::path part = seed_folder(folder, seed);
-    make_folder(part);
+    const fs::path part = make_folders(folder, seed_folder({}, seed));
     log_line(log, fmt::format("seed {}", seed));
     console.info(fmt::format("seed {}", seed));
     runs.push_back(run(part, one));
@@ -262,6 +243,7 @@ int train(const Invocation& invocation) {
     document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment, starts, device);
   }
   write_seeds_report(folder, document);
+  write_config(folder, settings);  // somebody may have removed it meanwhile
   write_json(folder / "result.json", document);
   return report(document);
 }

@@ -20,15 +20,8 @@ Experiment experiment_for(const Checkpoint& run, const Invocation& invocation) {
 fs::path output_folder(const Invocation& invocation, const Checkpoint& run, const std::string& command) {
   const fs::path asked = invocation.settings.out, of_run = run.path.parent_path(), argument = invocation.arguments[0];
   const bool one = !fs::is_directory(argument) || fs::equivalent(argument, of_run);
-  const fs::path folder = asked.empty() ? of_run / command : one ? asked : asked / of_run.filename();
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) {
-    throw Error(Exit::io, fmt::format("cannot create the folder: {}", error.message()))
-        .at(folder.string())
-        .hint("choose another folder with --out");
-  }
-  return folder;
+  return asked.empty() ? make_folders(of_run.empty() ? "." : of_run, command)
+                       : make_folders(asked, one ? fs::path() : of_run.filename());
 }
 
 Checkpoint single_checkpoint(const std::string& run) {

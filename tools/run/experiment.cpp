@@ -1,6 +1,7 @@
 #include "tools/run/experiment.h"
 
 #include <omp.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -34,7 +35,13 @@ model::Series read_hashed(const std::string& bytes, const std::string& path, con
 
 }  // namespace
 
-std::future<void> prepare_products() { return std::async(std::launch::async, kernels::prepare_products); }
+std::future<void> prepare_products() {
+  // The library does not survive the end of memory (kernels/cpu/onednn.cpp): where there is a limit, nothing else may
+  // take some meanwhile.
+  rlimit memory{};
+  const bool limited = getrlimit(RLIMIT_AS, &memory) == 0 && memory.rlim_cur != RLIM_INFINITY;
+  return std::async(limited ? std::launch::deferred : std::launch::async, kernels::prepare_products);
+}
 
 std::vector<std::string> Experiment::target_names() const {
   std::vector<std::string> names;
@@ -77,7 +84,7 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
 }
 
 Experiment load_experiment(const DataSettings& settings, Console& console) {
-  const std::future<void> prepared = prepare_products();
+  std::future<void> prepared = prepare_products();
   Experiment e;
   e.series = load_series(settings, series_options(settings));
   model::require_clean(e.series);
@@ -91,6 +98,7 @@ Experiment load_experiment(const DataSettings& settings, Console& console) {
   model::check_length(e.series, e.splits, settings.lookback, settings.horizon);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   scale(e, e.splits.train);
+  prepared.get();
   return e;
 }
 

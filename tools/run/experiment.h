@@ -36,7 +36,7 @@ model::Features features_of(const DataSettings& settings);
 model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options);
 // The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console.
 Experiment load_experiment(const DataSettings& settings, Console& console);
-// kernels::prepare_products on another core, for the time that reading takes; the result's destructor waits.
+// kernels::prepare_products on another core, for the time that reading takes, or, where memory is limited, at get().
 std::future<void> prepare_products();
 // Fits the scaler on `rows` and standardises with it.
 void scale(Experiment& experiment, model::Span rows);

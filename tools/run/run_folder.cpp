@@ -152,6 +152,12 @@ bool training_done(const fs::path& folder, const Settings& settings) {
   }
 }
 
+void write_config(const fs::path& folder, const Settings& settings) {
+  const std::string text = to_toml(settings);
+  const fs::path path = folder / "config.toml";
+  if (!fs::exists(path) || read_file(path) != text) write_atomic(path, text);
+}
+
 void log_line(AppendFile& log, std::string_view text) {
   log.append_line(fmt::format("{} {}", utc_text("%Y-%m-%dT%H:%M:%SZ"), text));
 }
@@ -164,7 +170,8 @@ void remove_run(const fs::path& folder) {
   if (!fs::is_directory(folder)) return;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const bool part = is_seed_folder(entry.path()) || entry.path().filename().string().starts_with("tune-");
-    if (!entry.is_directory() || !part || !holds_run(entry.path())) continue;
+    if (entry.is_symlink() || !entry.is_directory() || !part || !holds_run(entry.path())) continue;
+    remove_temporaries(entry.path());
     remove_run(entry.path());
     std::error_code not_empty;
     fs::remove(entry.path(), not_empty);
@@ -446,7 +453,20 @@ void RunFolder::epoch_ends(const optim::EpochReport& report) {
   save_state();
 }
 
+// Without these the run could not be resumed.
+void RunFolder::restore_files() {
+  const bool config = !fs::exists(folder_ / "config.toml");
+  if (config) write_config(folder_, settings_);
+  for (const auto& [name, restored] :
+       {std::pair("config.toml", config), std::pair("metrics.jsonl", metrics_->restore()),
+        std::pair("log.txt", log_->restore())}) {
+    if (!restored) continue;
+    console_.warning(fmt::format("{} was removed while the run went on: written again", (folder_ / name).string()));
+  }
+}
+
 void RunFolder::save_state() {
+  restore_files();
   metrics_->sync();
   log_->sync();
   const double now = clock_();

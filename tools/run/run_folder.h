@@ -71,6 +71,9 @@ std::string weights_sha256(const model::Model& model, std::span<const float> sla
 // Whether the folder's stored training has nothing left to do under these settings (more epochs, another patience).
 bool training_done(const std::filesystem::path& folder, const Settings& settings);
 
+// Settings as the run's config.toml has them, where that is not there, or --resume has changed one.
+void write_config(const std::filesystem::path& folder, const Settings& settings);
+
 // Appends a line with the time in front.
 void log_line(AppendFile& log, std::string_view text);
 
@@ -102,6 +105,7 @@ class RunFolder final : public optim::Observer {
   enum class Phase { train, refit };
   static const char* name_of(Phase phase) { return phase == Phase::refit ? "refit" : "train"; }
   void open_logs(const Json& lengths);
+  void restore_files();
   Json log_lengths() const { return {{"metrics_bytes", metrics_->size()}, {"log_bytes", log_->size()}}; }
   void run(optim::Trainer& trainer);
   std::filesystem::path folder_;

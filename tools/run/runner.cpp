@@ -3,12 +3,18 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
+#include <sstream>
 #include <thread>
+#include <variant>
 
 #include "core/error.h"
 #include "tools/cli/signals.h"
@@ -19,20 +25,34 @@ namespace samformer::tools {
 namespace fs = std::filesystem;
 namespace {
 
-pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {
+// "PARENT LOCK": the process that has started this one, the descriptor of the lock that it hands down, or -1.
+constexpr std::string_view variable = "SAMFORMER_TRIAL";
+int handed_down = -1;
+
+pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs::path& log, int lock = -1) {
   std::vector<char*> arguments{const_cast<char*>("samformer")};
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
+  constexpr int lock_there = 3;
+  std::string trial = fmt::format("{}={} {}", variable, getpid(), lock < 0 ? -1 : lock_there);
+  std::vector<char*> environment{trial.data()};
+  for (char** entry = environ; *entry; ++entry) environment.push_back(*entry);
+  environment.push_back(nullptr);
+  const Descriptor out_file = open_emptied(out), log_file = open_emptied(log);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  constexpr int flags = O_WRONLY | O_CREAT | O_TRUNC;
   posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), flags, 0644);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, log.c_str(), flags, 0644);
+  posix_spawn_file_actions_adddup2(&actions, out_file.get(), STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, log_file.get(), STDERR_FILENO);
+  // Also where it has that number already: dup2 lets it through exec.
+  if (lock >= 0) posix_spawn_file_actions_adddup2(&actions, lock, lock_there);
   pid_t child = 0;
-  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environ);
+  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) throw Error(Exit::internal, fmt::format("cannot start a run: {}", std::strerror(error)));
+  if (error != 0) {
+    throw Error(Exit::device, fmt::format("cannot start a run: {}", std::strerror(error)))
+        .hint("lower --jobs, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
+  }
   return child;
 }
 
@@ -40,41 +60,56 @@ int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128
 
 fs::path beside(const Task& task, const char* extension) { return task.folder.string() + extension; }
 
-pid_t start_task(const Task& task, std::int64_t threads) {
-  fs::create_directories(task.folder.parent_path());
+pid_t start_task(const Task& task, std::int64_t threads, FolderLock lock) {
   std::vector<std::string> words = task.words;
   std::string folder_flag = "--out";
   if (fs::exists(task.folder / "config.toml")) {
     words = {"train"};
     folder_flag = "--resume";
+  } else if (words[0] == "train") {
+    words.push_back("--overwrite");  // of a run without its settings nothing can be taken up
   }
   words.insert(words.end(), {"--json", "--threads", std::to_string(threads), folder_flag, task.folder.string()});
-  return start(words, beside(task, ".json"), beside(task, ".log"));
+  const pid_t child = start(words, beside(task, ".json"), beside(task, ".log"), lock.descriptor());
+  lock.hand_down();
+  return child;
 }
 
-// Whether another process trains there: one that a killed command has left behind.
-bool in_use(const fs::path& folder) {
-  if (!fs::exists(folder)) return false;
-  try {
-    const FolderLock lock(folder);
-  } catch (const Error& e) {
-    return e.code == Exit::usage;
+// The runs that are going on. However the queue ends, they are ended with it, and save their state.
+struct Running : std::map<pid_t, const Task*> {
+  ~Running() {
+    for (const auto& [child, task] : *this) kill(child, SIGTERM);
+    for (const auto& [child, task] : *this) waitpid(child, nullptr, 0);
   }
-  return false;
-}
+};
 
-Json result_of(const Task& task, int code, const std::vector<const char*>& fields) {
+// Whether the settings themselves have caused it: the same run would end so again.
+bool is_result(Exit code) { return code == Exit::usage || code == Exit::data || code == Exit::diverged; }
+
+// A row of the ledger, or why there is none.
+std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields) {
+  if (WIFSIGNALED(status)) {
+    const int signal = WTERMSIG(status);
+    return Unfinished{task.name, task.seed, signal == SIGKILL ? Exit::device : Exit::internal,
+                      signal == SIGKILL ? "killed by signal 9, as the system does when memory runs out"
+                                        : fmt::format("ended by signal {}", signal)};
+  }
+  const auto code = static_cast<Exit>(WEXITSTATUS(status));
   const Json d = Json::parse(read_file(beside(task, ".json")), nullptr, false);
-  Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", code == 0 ? "ok" : "failed"}};
-  if (code == 0 && d.is_object()) {
+  if (code == Exit{} && d.is_object()) {
+    Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", "ok"}};
     for (const char* name : fields) row[name] = d.value(name, Json());
     return row;
   }
-  row["status"] = "failed";
-  row["exit_code"] = code;
-  row["error"] =
-      d.is_object() && d.contains("error") ? d["error"].value("message", "") : fmt::format("exit code {}", code);
-  return row;
+  const Json error = d.is_object() ? d.value("error", Json::object()) : Json::object();
+  const std::string message = error.value("message", fmt::format("exit code {}", static_cast<int>(code)));
+  if (!is_result(code)) return Unfinished{task.name, task.seed, code == Exit{} ? Exit::internal : code, message};
+  return Json{{"trial", task.name},
+              {"seed", task.seed},
+              {"status", "failed"},
+              {"exit_code", static_cast<int>(code)},
+              {"kind", error.value("kind", "")},
+              {"error", message}};
 }
 
 }  // namespace
@@ -113,25 +148,39 @@ Json Ledger::tested(const std::string& name) const {
 }
 
 void Ledger::add(const Json& row) {
+  if (row.value("status", "") == "failed") {
+    // Earlier versions recorded what came from outside too, and a lock that was held as a failure of usage.
+    const auto code = static_cast<Exit>(row.value("exit_code", 0));
+    if (!is_result(code) || (code == Exit::usage && !row.contains("kind"))) return;
+  }
   if (row.contains("trial")) trials_[{row["trial"], row.value("seed", std::uint64_t{0})}] = row;
   if (row.contains("tested")) tested_[row["tested"]] = row;
 }
 
-void run_queue(const Queue& queue, Ledger& ledger, Console& console, const std::function<void()>& finished) {
+std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& console,
+                                  const std::function<void()>& finished) {
   const std::vector<Task>& tasks = queue.tasks;
-  std::map<pid_t, const Task*> running;
-  std::size_t next = 0, done = 0;
-  while (next < tasks.size() || !running.empty()) {
+  std::vector<Unfinished> unfinished;
+  Running running;
+  std::size_t next = 0, done = 0, waiting = tasks.size();
+  bool can_write = true;
+  while ((can_write && next < tasks.size()) || !running.empty()) {
     if (interrupted()) {
-      for (const auto& [child, task] : running) kill(child, SIGTERM);  // they save their state
-      for (const auto& [child, task] : running) waitpid(child, nullptr, 0);
       throw Error(Exit::interrupted, fmt::format("interrupted after {} of {} runs", done, tasks.size()))
           .hint("the same command goes on from here");
     }
-    if (next < tasks.size() && static_cast<std::int64_t>(running.size()) < queue.jobs && !in_use(tasks[next].folder)) {
-      running[start_task(tasks[next], queue.threads)] = &tasks[next];
-      ++next;
-      continue;
+    if (can_write && next < tasks.size() && static_cast<std::int64_t>(running.size()) < queue.jobs) {
+      const Task& task = tasks[next];
+      make_folders(task.root, task.folder.lexically_relative(task.root));
+      try {
+        running[start_task(task, queue.threads, FolderLock(task.folder))] = &task;
+        ++next;
+        continue;
+      } catch (const Error& e) {
+        if (e.code != Exit::usage) throw;
+        if (waiting != next) console.info(fmt::format("waiting: {}", e.what()));
+        waiting = next;
+      }
     }
     int status = 0;
     const pid_t child = waitpid(-1, &status, WNOHANG);
@@ -140,19 +189,48 @@ void run_queue(const Queue& queue, Ledger& ledger, Console& console, const std::
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       continue;
     }
-    if (interrupted()) continue;  // ended by the signal that also reached us: no result
     const Task& task = *found->second;
-    const Json row = result_of(task, exit_code(status), queue.fields);
-    ledger.append(row);
+    running.erase(found);
+    if (interrupted()) continue;  // perhaps ended by the signal that also reached us: no result
     ++done;
-    std::string outcome = row["status"] == "ok" ? "done" : "failed: " + row["error"].get<std::string>();
-    if (const Json shown = row.value(queue.shown, Json()); shown.is_number()) {
-      outcome = fmt::format("{} {:.5f}", queue.shown, shown.get<double>());
+    std::string outcome = "done";
+    const auto end = end_of(task, status, queue.fields);
+    if (const auto* none = std::get_if<Unfinished>(&end)) {
+      outcome = fmt::format("not finished: {}", none->error);
+      can_write = can_write && none->code != Exit::io;
+      unfinished.push_back(*none);
+    } else {
+      const Json& row = std::get<Json>(end);
+      ledger.append(row);
+      if (row["status"] != "ok") outcome = "failed: " + row["error"].get<std::string>();
+      if (const Json shown = row.value(queue.shown, Json()); shown.is_number()) {
+        outcome = fmt::format("{} {:.5f}", queue.shown, shown.get<double>());
+      }
+      finished();
     }
     console.info(fmt::format("{}/{}  {}  seed {}  {}", done, tasks.size(), task.name, task.seed, outcome));
-    running.erase(found);
-    finished();
   }
+  return unfinished;
+}
+
+void require_finished(const std::vector<Unfinished>& unfinished) {
+  if (unfinished.empty()) return;
+  const auto& [name, seed, code, error] = unfinished.front();
+  const std::size_t more = unfinished.size() - 1;
+  throw Error(code, fmt::format("not finished: {}, seed {}: {}{}", name, seed, error,
+                                more > 0 ? fmt::format(" (and {} more)", more) : ""))
+      .hint("that is no result: the same command tries again, from the state that was saved");
+}
+
+std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledger, Console& console) {
+  const auto failed = static_cast<std::size_t>(std::ranges::count_if(tasks, [&](const Task& task) {
+    const Json* row = ledger.trial(task.name, task.seed);
+    return row && (*row)["status"] != "ok";
+  }));
+  if (failed > 0) {
+    console.warning(fmt::format("{} of {} runs failed, left out: the ledger says why", failed, tasks.size()));
+  }
+  return failed;
 }
 
 std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64_t otherwise) {
@@ -169,6 +247,24 @@ int run_program(const std::vector<std::string>& words, const fs::path& out, cons
   int status = 0;
   waitpid(start(words, out, log), &status, 0);
   return exit_code(status);
+}
+
+void follow_parent() {
+  const char* const text = std::getenv(variable.data());
+  if (!text) return;
+  std::istringstream words(text);
+  pid_t parent = 0;
+  words >> parent >> handed_down;
+  unsetenv(variable.data());
+  // The parent may have died before: then nobody is left to send the signal.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(static_cast<int>(Exit::interrupted));
+  for (const int signal : {SIGINT, SIGHUP}) std::signal(signal, SIG_IGN);
+}
+
+FolderLock lock_folder(const fs::path& folder) {
+  if (handed_down < 0) return FolderLock(folder);
+  return FolderLock(folder, Descriptor(std::exchange(handed_down, -1)));
 }
 
 }  // namespace samformer::tools

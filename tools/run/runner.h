@@ -2,9 +2,13 @@
 // command that started them resumable (`sweep`, `reproduce`).
 //
 // The ledger is JSON lines: first what the command was asked for, then one line a finished run: {trial, seed, status,
-// ...} with the fields of its result that the command wants, or exit_code and error of a failed one. A torn last line
-// is cut off, so its run is done again; a failed run is recorded and not repeated. A run that was interrupted goes on
-// from its own state; one that outlived a killed command is waited for.
+// ...} with the fields of its result that the command wants, or exit_code, kind and error of a failed one. A torn last
+// line is cut off, so its run is done again. Only what the settings themselves have caused is a failure, recorded and
+// not repeated: usage, data, divergence (exit codes 2, 3, 5). What comes from outside (a signal, a full disk, no memory,
+// a lost device) is no result: the same command tries that run again, from the state that it has saved.
+//
+// A run's folder is locked before the run starts, and the lock handed down to it: nobody else gets in between. A run
+// dies with the process that started it.
 #pragma once
 
 #include <filesystem>
@@ -41,7 +45,16 @@ struct Task {
   std::string name;
   std::uint64_t seed;
   std::vector<std::string> words;  // the command and its flags, to which --json, --threads and --out are added
-  std::filesystem::path folder;    // of the run; FOLDER.json is its document, FOLDER.log what it said
+  std::filesystem::path root;      // the command's --out
+  std::filesystem::path folder;    // of the run, below root; FOLDER.json is its document, FOLDER.log what it said
+};
+
+// A run that something outside has ended.
+struct Unfinished {
+  std::string name;
+  std::uint64_t seed;
+  Exit code;
+  std::string error;
 };
 
 struct Queue {
@@ -50,16 +63,28 @@ struct Queue {
   std::vector<const char*> fields;  // of a result, for the ledger
   const char* shown;                // the one that progress shows
 };
-// Runs the tasks in order; every end is a line of the ledger, after which `finished` is called. A signal ends the runs
-// that are going on, which save their state: Error(Exit::interrupted).
-void run_queue(
+// Runs the tasks in order; every result is a line of the ledger, after which `finished` is called. Where one cannot
+// write (Exit::io), no more are started. A signal, and any error, ends the runs that are going on, which save their
+// state: Error(Exit::interrupted).
+std::vector<Unfinished> run_queue(
     const Queue& queue, Ledger& ledger, Console& console, const std::function<void()>& finished = [] {});
+
+// Throws the first of them, with their number, where there is one.
+void require_finished(const std::vector<Unfinished>& unfinished);
+// How many of the tasks' runs have failed: they are left out of what the command shows, which a warning says.
+std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledger, Console& console);
 
 // --jobs times --threads (0: `otherwise`, or an equal share of the cores) may be at most the cores: Exit::usage.
 std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64_t otherwise);
 
-// This program with other words, to its end: its exit code.
+// This program with other words, to its end: its exit code (128 and the number of the signal that ended it).
 int run_program(const std::vector<std::string>& words, const std::filesystem::path& out,
                 const std::filesystem::path& log);
+
+// First thing in main(): where run_queue() or run_program() has started this process, it ends with its parent, to which
+// it leaves the terminal's signals.
+void follow_parent();
+// The lock of --out: the one that was handed down, if there is one.
+FolderLock lock_folder(const std::filesystem::path& folder);
 
 }  // namespace samformer::tools
