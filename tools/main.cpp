@@ -95,11 +95,12 @@ bool json_asked = false, main_returned = false;
   const auto put = [](int to, std::string_view text) {
     [[maybe_unused]] const ssize_t ignored = write(to, text.data(), text.size());
   };
-  put(STDERR_FILENO, "error: out of memory or threads\n");
+  put(STDERR_FILENO, "error: out of memory or threads\n  hint: fewer --threads or a smaller --batch need less\n");
   if (json_asked) {
     put(STDOUT_FILENO,
         "{\"error\": {\"exit_code\": 4, \"kind\": \"device\", \"message\": \"out of memory or threads\", "
-        "\"file\": null, \"line\": null, \"column\": null, \"hint\": null}}\n");
+        "\"file\": null, \"line\": null, \"column\": null, "
+        "\"hint\": \"fewer --threads or a smaller --batch need less\"}}\n");
   }
   _exit(static_cast<int>(Exit::device));
 }

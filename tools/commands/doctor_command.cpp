@@ -244,11 +244,13 @@ int doctor(const Invocation& invocation) {
   omp_set_num_threads(threads);
 
   std::vector<Line> lines;
-  // A check that throws has failed; the others still run.
+  // A check that throws has failed; the others still run, but for want of memory.
   const auto check = [&](const char* name, const auto& work) {
     invocation.console.status(fmt::format("checking: {}", name));
     try {
       lines.push_back(work());
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (const std::exception& error) {
       lines.push_back(line(false, name, error.what()));
     }
