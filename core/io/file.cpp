@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <charconv>
 #include <system_error>
+#include <vector>
 
 namespace samformer {
 namespace fs = std::filesystem;
@@ -76,8 +77,25 @@ Exit reading_failure(int error, Exit otherwise) {
   }
 }
 
+struct Input {
+  dev_t device;
+  ino_t number;
+};
+std::vector<Input> inputs;
+
+void require_no_input(const fs::path& path) {
+  struct stat status {};
+  if (inputs.empty() || ::stat(path.c_str(), &status) != 0) return;
+  const auto same = [&](const Input& i) { return i.device == status.st_dev && i.number == status.st_ino; };
+  if (std::ranges::none_of(inputs, same)) return;
+  throw Error(Exit::usage, "this is an input of this command, it would be replaced")
+      .at(path.string())
+      .hint("nothing has been written there; choose another --out");
+}
+
 // Opens a file of a folder for writing. Without O_NONBLOCK a pipe in its place would hang.
 Descriptor open_to_write(const fs::path& path, int flags, std::string_view action, std::uint64_t bytes = 0) {
+  require_no_input(path);
   flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   Descriptor file(retried([&] { return ::open(path.c_str(), flags, 0666); }));
   if (file.get() < 0) write_failed(path, action, errno, bytes);
@@ -149,6 +167,7 @@ Descriptor::~Descriptor() {
 void write_atomic(const fs::path& path, std::span<const Bytes> parts) {
   std::uint64_t total = 0;
   for (const Bytes part : parts) total += part.size();
+  require_no_input(path);
   const fs::path folder = folder_of(path);
   // Thread ids are unique among all live threads of the machine: a temporary of the same name is a dead process's.
   const fs::path temporary = folder / fmt::format("{}{}{}", temporary_prefix, ::gettid(), temporary_suffix);
@@ -192,6 +211,15 @@ void copy_atomic(const fs::path& from, const fs::path& to) {
   const MappedFile content(from);
   const std::array parts{content.bytes()};
   write_atomic(to, parts);
+}
+
+void never_replace(const fs::path& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode)) inputs.push_back({status.st_dev, status.st_ino});
+}
+
+void require_no_input(const fs::path& folder, std::span<const char* const> names) {
+  for (const char* name : names) require_no_input(folder / name);
 }
 
 fs::path make_folders(const fs::path& root, const fs::path& relative) {

@@ -50,6 +50,12 @@ Descriptor open_emptied(const std::filesystem::path& path);
 // Replaces `to` with the content of `from`, as write_atomic() does.
 void copy_atomic(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// Names an input of this command. Whatever would replace or cut it from now on, under this or another name, is
+// Error(Exit::usage) and leaves it as it is. Not while other threads write.
+void never_replace(const std::filesystem::path& path);
+// That error, before any file of a folder is written.
+void require_no_input(const std::filesystem::path& folder, std::span<const char* const> names);
+
 // Makes the folder root/relative, every missing part of it. `root` is the user's to choose and may be a link; what is
 // below it may not: Error(Exit::io).
 std::filesystem::path make_folders(const std::filesystem::path& root, const std::filesystem::path& relative = {});

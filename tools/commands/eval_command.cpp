@@ -131,7 +131,7 @@ bool comparable(const Checkpoint& a, const Checkpoint& b) {
 int eval(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
   const std::vector<Checkpoint> runs =
-      read_run(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
+      read_run_to_keep(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
   const ChosenDevice device = select_device(settings);
   std::vector<Json> documents;
   Json together;

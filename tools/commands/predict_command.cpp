@@ -97,7 +97,7 @@ std::string age(const Checkpoint& run, const model::Series& series, std::int64_t
 int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const std::string& argument = invocation.arguments[0];
-  const std::vector<Checkpoint> runs = read_run(argument, asked.weights);
+  const std::vector<Checkpoint> runs = read_run_to_keep(argument, asked.weights);
   const ChosenDevice device = select_device(asked);
   const Checkpoint& first = runs[0];
   const std::int64_t H = first.settings.horizon;

@@ -820,6 +820,8 @@ int reproduce(const Invocation& invocation) {
                      : std::vector<const char*>{"test_mse",   "test_mae",    "val_mse",         "baselines",
                                                 "best_epoch", "epochs_run",  "parameters",      "center",
                                                 "stats_mix",  "data_sha256", "seconds_training"};
+  for (const Series& series : w.series) never_replace(series.path);
+  require_no_input(w.folder, std::array{"reproduce.jsonl", "reproduce.json", "reproduce.csv", "reproduce.md"});
   make_folders(w.folder);
   const FolderLock lock(w.folder);
   Json d;

@@ -314,6 +314,8 @@ int sweep(const Invocation& invocation) {
   const std::vector<Trial> trials = combinations(axes, own.random, seed);
 
   const fs::path folder = asked.out;
+  if (fs::exists(asked.data)) never_replace(asked.data);
+  require_no_input(folder, std::array{"sweep.jsonl", "sweep.json", "report.html", "eval.json", "eval.log"});
   make_folders(folder, "trials");
   const FolderLock lock(folder);
   Ledger ledger(folder / "sweep.jsonl", {{"sweep", common}});

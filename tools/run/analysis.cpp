@@ -1,5 +1,6 @@
 #include "tools/run/analysis.h"
 
+#include <array>
 #include <charconv>
 
 #include "tools/cli/signals.h"
@@ -20,12 +21,15 @@ Experiment experiment_for(const Checkpoint& run, const Invocation& invocation) {
 fs::path output_folder(const Invocation& invocation, const Checkpoint& run, const std::string& command) {
   const fs::path asked = invocation.settings.out, of_run = run.path.parent_path(), argument = invocation.arguments[0];
   const bool one = !fs::is_directory(argument) || fs::equivalent(argument, of_run);
-  return asked.empty() ? make_folders(of_run.empty() ? "." : of_run, command)
-                       : make_folders(asked, one ? fs::path() : of_run.filename());
+  const fs::path root = asked.empty() ? (of_run.empty() ? "." : of_run) : asked;
+  const fs::path below = asked.empty() ? fs::path(command) : one ? fs::path() : of_run.filename();
+  const std::string document = command + ".json", table = command + ".csv";
+  require_no_input(root / below, std::array{document.c_str(), table.c_str(), "report.html"});
+  return make_folders(root, below);
 }
 
 Checkpoint single_checkpoint(const std::string& run) {
-  std::vector<Checkpoint> all = read_run(run, "best");
+  std::vector<Checkpoint> all = read_run_to_keep(run, "best");
   if (all.size() != 1) {
     throw Error(Exit::usage, fmt::format("'{}' holds {} seeds, one run is needed", run, all.size()))
         .hint(fmt::format("name one of them: {}", all[0].path.parent_path().string()));
@@ -38,7 +42,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
   const CatchSignals catch_signals;
   const Settings& asked = invocation.settings;
   const ChosenDevice device = select_device(asked);
-  const std::vector<Checkpoint> runs = read_run(invocation.arguments[0], "best");
+  const std::vector<Checkpoint> runs = read_run_to_keep(invocation.arguments[0], "best");
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) {
     const Experiment experiment = experiment_for(run, invocation);

@@ -72,6 +72,7 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
     series = read_hashed(text.str(), "seasonal", options);
   } else {
     const std::string path = settings.data == "-" ? settings.data : find_dataset(settings.data).string();
+    never_replace(path == "-" ? "/dev/stdin" : path);
     series = read_hashed(model::read_bytes(path), path, options);
   }
   if (!settings.data_sha256.empty() && settings.data_sha256 != series.sha256) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "core/io/sha256.h"
 #include "tools/cli/signals.h"
@@ -168,6 +169,7 @@ bool holds_run(const fs::path& folder) {
 
 void remove_run(const fs::path& folder) {
   if (!fs::is_directory(folder)) return;
+  require_no_input(folder, own_files);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const bool part = is_seed_folder(entry.path()) || entry.path().filename().string().starts_with("tune-");
     if (entry.is_symlink() || !entry.is_directory() || !part || !holds_run(entry.path())) continue;
@@ -269,6 +271,20 @@ Checkpoint read_checkpoint(const fs::path& path) {
   } catch (const Json::exception& e) {
     throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(path.string());
   }
+}
+
+std::vector<Checkpoint> read_run_to_keep(const std::string& run, const std::string& which) {
+  std::vector<Checkpoint> all = read_run(run, which);
+  std::set<fs::path> folders{run};
+  for (const Checkpoint& c : all) {
+    never_replace(c.path);
+    never_replace(c.settings.data);
+    folders.insert(c.path.parent_path());
+  }
+  for (const fs::path& folder : folders) {
+    for (const char* name : own_files) never_replace(folder / name);
+  }
+  return all;
 }
 
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which) {

@@ -59,6 +59,8 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 // RUN of eval and predict: a checkpoint file, a run's folder, or a folder of seeds, one checkpoint each. `which`: best,
 // final, or empty: final where it is there, else best. Throws Error(Exit::data) where there is none.
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which);
+// The same for a command that only reads it: no file of the run and not its data are ever replaced (never_replace()).
+std::vector<Checkpoint> read_run_to_keep(const std::string& run, const std::string& which);
 
 // How the file of `settings` is read for a checkpoint: its columns are the model's.
 model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings);
