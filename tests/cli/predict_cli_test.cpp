@@ -173,6 +173,11 @@ TEST_F(Predict, HorizonAndOrigin) {
   const Cells early = forecast({path("run"), "--origin", hourly(200)});
   EXPECT_EQ(early[1][0], hourly(201));
   EXPECT_EQ(early, forecast({path("run"), "--data", head("head.csv", 201)}));
+  // Trained up to row 279: the model's age is that at the origin, not at the end of the file.
+  for (const auto& [origin, steps] : {std::pair(300, "21 steps"), std::pair(399, "120 steps")}) {
+    const std::string err = run({"predict", path("run"), "--origin", hourly(origin)}).err;
+    EXPECT_NE(err.find(hourly(279) + ", " + steps + " before this forecast"), std::string::npos) << err;
+  }
   fails(2, {"predict", path("run"), "--origin", "2031-01-01"}, {"2031-01-01"});
   fails(3, {"predict", path("run"), "--origin", hourly(22)}, {"23 rows", "24"});
   EXPECT_EQ(forecast({path("run"), "--data", head("least.csv", 24)})[1][0], hourly(24));
