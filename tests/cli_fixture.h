@@ -192,6 +192,24 @@ class ProgramTest : public testing::Test {
     return result;
   }
 
+  // Writes a checkpoint, or a state, with other metadata and tensors.
+  void rewrite(const std::string& name,
+               const std::function<void(model::Metadata&, std::map<std::string, std::vector<float>>&)>& change) {
+    model::Metadata metadata;
+    std::map<std::string, std::vector<float>> values;
+    std::vector<model::TensorSource> tensors;
+    {
+      const model::Safetensors file = model::Safetensors::open(scratch_ / name);
+      metadata = file.metadata();
+      for (const auto& [tensor, stored] : file.tensors()) {
+        values[tensor] = file.read<float>(tensor);
+        tensors.push_back(model::tensor_source(tensor, stored.shape, values[tensor].data()));
+      }
+    }
+    change(metadata, values);
+    model::write_safetensors(scratch_ / name, tensors, metadata);
+  }
+
   // SHA-256 over the tensors' bytes in name order: what weights_sha256 must be.
   std::string hash_of(const std::string& checkpoint) const {
     const model::Safetensors file = model::Safetensors::open(scratch_ / checkpoint);

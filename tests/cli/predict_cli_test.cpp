@@ -173,6 +173,11 @@ TEST_F(Predict, HorizonAndOrigin) {
   const Cells early = forecast({path("run"), "--origin", hourly(200)});
   EXPECT_EQ(early[1][0], hourly(201));
   EXPECT_EQ(early, forecast({path("run"), "--data", head("head.csv", 201)}));
+  // Trained up to row 279: the model's age is that at the origin, not at the end of the file.
+  for (const auto& [origin, steps] : {std::pair(300, "21 steps"), std::pair(399, "120 steps")}) {
+    const std::string err = run({"predict", path("run"), "--origin", hourly(origin)}).err;
+    EXPECT_NE(err.find(hourly(279) + ", " + steps + " before this forecast"), std::string::npos) << err;
+  }
   fails(2, {"predict", path("run"), "--origin", "2031-01-01"}, {"2031-01-01"});
   fails(3, {"predict", path("run"), "--origin", hourly(22)}, {"23 rows", "24"});
   EXPECT_EQ(forecast({path("run"), "--data", head("least.csv", 24)})[1][0], hourly(24));
@@ -388,6 +393,53 @@ TEST_F(Predict, DamagedCheckpoints) {
   fs::create_directory(scratch_ / "empty");
   fails(3, {"predict", path("empty")}, {"empty"});
   fails(3, {"predict", path("small.csv")}, {"small.csv"});
+}
+
+// Values that no training leaves are refused; a forecast that overflows is none.
+TEST_F(Predict, ForgedCheckpoints) {
+  train();
+  const std::string name = "run/best.safetensors", good = read(name);
+  using Tensors = std::map<std::string, std::vector<float>>;
+  const auto refused = [&](int code, const Words& parts,
+                           const std::function<void(model::Metadata&, Tensors&)>& change) {
+    SCOPED_TRACE(parts[0]);
+    write(name, good);
+    rewrite(name, change);
+    fs::remove_all(scratch_ / "eval");
+    fails(code, {"predict", path("run"), "--out", path("forecast.csv")}, parts);
+    fails(code, {"eval", path("run"), "--out", path("eval")}, code == 3 ? parts : Words{"overflow"});
+    EXPECT_FALSE(exists("forecast.csv"));
+    EXPECT_FALSE(exists("eval/report.html"));
+  };
+  for (const float bad : {std::nanf(""), HUGE_VALF}) {
+    refused(3, {"damaged: weights are not finite", "best.safetensors"},
+            [&](auto&, Tensors& tensors) { tensors["linear_forecaster.weight"][5] = bad; });
+  }
+  const auto with = [](const std::string& key, const std::string& from, const std::string& to) {
+    return [=](model::Metadata& metadata, Tensors&) {
+      std::string& text = metadata[key];
+      const std::size_t at = text.find(from), end = text.find_first_of(",]}", at + from.size());
+      ASSERT_NE(at, std::string::npos) << text;
+      text.replace(at + from.size(), end - at - from.size(), to);
+    };
+  };
+  for (const char* bad : {"0", "-1.5", "0.0"}) refused(3, {"deviations above 0"}, with("scaler", "\"std\":[", bad));
+  refused(3, {"'std[0]'", "null", "a number"}, with("scaler", "\"std\":[", "null"));
+  refused(3, {"not valid JSON"}, with("scaler", "\"mean\":[", "1e999"));
+  refused(3, {"targets", "another one"}, with("targets", "[0,1,", "0"));
+  refused(3, {"targets", "0 to 2"}, with("targets", "[0,1,", "4294967296"));
+  refused(3, {"'parts.train.first_row'"}, with("splits", "\"first_row\":", "-9223372036854775808"));
+  refused(3, {"'parts.train.last_row'"}, with("splits", "\"last_row\":", "9223372036854775807"));
+  refused(3, {"config", "dots"}, [](model::Metadata& metadata, Tensors&) {
+    std::string& text = metadata["config"];
+    text += "\na";
+    for (int i = 0; i < 50000; ++i) text += ".a";
+    text += " = 1 # config";
+  });
+  refused(5, {"overflow", "'c0'", "step 1", "data check"}, [](auto&, Tensors& tensors) {
+    for (float& w : tensors["linear_forecaster.weight"]) w = 3e38f;
+  });
+  refused(5, {"overflow"}, with("scaler", "\"mean\":[", "1.7e308"));
 }
 
 // The name of a folder is bytes; a JSON document, on stdout or in a file, is UTF-8.

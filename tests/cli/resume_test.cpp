@@ -382,6 +382,25 @@ TEST_F(Resume, ADamagedStateIsRefused) {
     write("run/state.safetensors", bad[i]);
     fails(3, {"train", "--resume", path("run")}, {"state.safetensors"});
   }
+  // Counters that no training leaves.
+  const auto counters = [&](const std::string& key, const Json& value) {
+    SCOPED_TRACE(key);
+    write("run/state.safetensors", good);
+    rewrite("run/state.safetensors", [&](model::Metadata& metadata, auto&) {
+      Json all = Json::parse(metadata["counters"]);
+      all[Json::json_pointer("/train" + key)] = value;
+      metadata["counters"] = all.dump();
+    });
+    const std::string name = key.substr(key.rfind('/') + 1);
+    fails(3, {"train", "--resume", path("run"), "--epochs", "6"},
+          {"state.safetensors", "damaged", name, "--overwrite"});
+  };
+  for (const Json& value : {Json(INT64_MAX), Json(INT64_MIN), Json(31), Json("x"), Json(32.0), Json()}) {
+    counters("/steps", value);
+  }
+  for (const char* key : {"/epoch", "/step", "/best_epoch", "/stale_epochs", "/tested/epoch"}) {
+    for (const Json& value : {Json(INT64_MAX), Json(-1), Json(9)}) counters(key, value);
+  }
   write("run/state.safetensors", good);
   resume("run");
   const std::string config = read("run/config.toml");

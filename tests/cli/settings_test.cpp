@@ -560,6 +560,38 @@ TEST_F(SettingsFile, BrokenFilesAreRefused) {
   EXPECT_EQ(from_file("\xef\xbb\xbflr = 0.5\r\n").settings.lr, 0.5);
 }
 
+// Tables nested so deep would end the program where they are freed.
+TEST_F(SettingsFile, DottedKeysAreBounded) {
+  std::string bare = "a", quoted = "\"a,=\"";
+  for (int i = 0; i < 50000; ++i) {
+    bare += ".a";
+    quoted += i % 2 ? ".'b#]'" : " . \"c\\\"\"";
+  }
+  for (const std::string& key : {bare, quoted}) {
+    const std::string set = key + " = 1";
+    for (const std::string& text :
+         {set, "[" + key + "]", "[[" + key + "]]", "data = { " + set + " }", "columns = [{" + set + "}]",
+          "data = \"\"\"a\"\"\"\"\"\n" + set, "data = \"\"\n" + set, "data = '''b\\'''\n" + set, "data = 'b\\'\n" + set,
+          "# a \"\"\" comment\n" + set, key}) {
+      const std::string begin = text.substr(0, 60);
+      const Error by_flag = error_of([&] { from_file(text); });
+      EXPECT_EQ(by_flag.code, Exit::usage) << begin;
+      EXPECT_EQ(by_flag.line, std::ranges::count(text, '\n') + 1) << begin;
+      EXPECT_TRUE(contains(by_flag.what(), "dots")) << by_flag.what();
+      const Error stored = error_of([&] { settings_from_toml(text, "a checkpoint"); });
+      EXPECT_EQ(stored.code, Exit::data) << begin;
+      EXPECT_EQ(stored.file, "a checkpoint");
+    }
+  }
+  const std::string dots(100, '.');
+  const Settings plain =
+      settings_from_toml("data = \"" + dots + "\" # " + dots + "\nlr = 0.5\ntarget = '''" + dots + "'''", "x");
+  EXPECT_EQ(plain.data, dots);
+  EXPECT_EQ(plain.target, std::vector{dots});
+  EXPECT_EQ(plain.lr, 0.5);
+  EXPECT_EQ(error_of([&] { settings_from_toml(std::string(2 << 20, '#'), "x"); }).code, Exit::data);
+}
+
 TEST_F(SettingsFile, MutatedFilesNeverCrash) {
   std::mt19937 random(7);
   const std::string whole = to_toml(from_flags({{"seeds", "1..3"}, {"columns", "a,b"}}));

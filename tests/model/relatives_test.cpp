@@ -160,27 +160,40 @@ TEST(TsMixerGolden, InFloat) {
 struct Course {
   std::vector<std::vector<float>> weights, averaged;
 };
-Course train(const Model& net, std::int64_t steps, optim::StepSettings settings, std::int64_t N = 8) {
-  const auto [D, L, H] = net.shape();
-  const std::int64_t rows = 200;
-  std::vector<float> values(static_cast<std::size_t>(D * rows));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const double t = static_cast<double>(i);
-    values[i] = static_cast<float>(std::sin(0.1 * t) + 0.3 * std::sin(0.037 * t * t));
+// A training on N windows of a smooth series.
+struct Steps {
+  Steps(const Model& net, const optim::StepSettings& settings, std::int64_t windows)
+      : D(net.shape().D), L(net.shape().L), values(static_cast<std::size_t>(D * rows)), starts(range(windows, 11)),
+        targets(range(D, 1)), training(net, settings) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double t = static_cast<double>(i);
+      values[i] = static_cast<float>(std::sin(0.1 * t) + 0.3 * std::sin(0.037 * t * t));
+    }
+    net.initialise(training.weights().data(), 3, model::Init::glorot, model::HeadInit::as_init);
+    training.start_average();
   }
-  const auto starts = range(N, 11), targets = range(D, 1);
-  optim::Training<float> training(net, settings);
-  net.initialise(training.weights().data(), 3, model::Init::glorot, model::HeadInit::as_init);
-  training.start_average();
+  void step() {
+    const auto N = static_cast<std::int64_t>(starts.size());
+    training.step({values.data(), rows, starts.data(), N, D},
+                  {{values.data() + L, rows, starts.data(), N, D}, targets.data(), D}, 1e-2);
+  }
+
+  static constexpr std::int64_t rows = 200;
+  std::int64_t D, L;
+  std::vector<float> values;
+  std::vector<std::int32_t> starts, targets;
+  optim::Training<float> training;
+};
+Course train(const Model& net, std::int64_t steps, optim::StepSettings settings, std::int64_t N = 8) {
+  Steps s(net, settings, N);
   Course out;
   const auto keep = [&] {
-    out.weights.emplace_back(training.weights().begin(), training.weights().end());
-    out.averaged.emplace_back(training.tested().begin(), training.tested().end());
+    out.weights.emplace_back(s.training.weights().begin(), s.training.weights().end());
+    out.averaged.emplace_back(s.training.tested().begin(), s.training.tested().end());
   };
   keep();
   for (std::int64_t i = 0; i < steps; ++i) {
-    training.step({values.data(), rows, starts.data(), N, D},
-                  {{values.data() + L, rows, starts.data(), N, D}, targets.data(), D}, 1e-2);
+    s.step();
     keep();
   }
   return out;
@@ -244,6 +257,47 @@ TEST(Untrained, RunningAveragesByHand) {
   EXPECT_TRUE(numeric::error(running_mean.values(), expected_running_mean) <= 1e-14);
   EXPECT_TRUE(numeric::error(running_var.values(), expected_running_var) <= 1e-14);
   EXPECT_TRUE(mean.intact() && rstd.intact() && running_mean.intact() && running_var.intact());
+}
+
+// ---- What a step leaves -------------------------------------------------------------------------------------------
+
+// mean = d mean + (1 - d) w behind step t (from 0), d = min(ema, (1 + t) / (10 + t)): both sides of that minimum.
+TEST(Step, TheAverageIsThatOfItsFormula) {
+  const Model net = model::Samformer({model::Value::low_rank, 3, 16, 4, 4});
+  for (const double ema : {0.998, 0.2}) {
+    optim::StepSettings settings;
+    settings.ema = ema;
+    const Course course = train(net, 4, settings);
+    std::vector<double> mean(course.weights[0].begin(), course.weights[0].end());
+    for (std::size_t t = 0; t + 1 < course.weights.size(); ++t) {
+      const double d = std::min(ema, (1 + static_cast<double>(t)) / (10 + static_cast<double>(t)));
+      for (std::size_t i = 0; i < mean.size(); ++i) {
+        mean[i] = d * mean[i] + (1 - d) * static_cast<double>(course.weights[t + 1][i]);
+      }
+      EXPECT_TRUE(numeric::error(course.averaged[t + 1], mean) <= 1e-6) << ema << ", step " << t;
+    }
+  }
+}
+
+TEST(Step, ADivergenceInSamsSecondPassLeavesTheWeightsBeforeTheStep) {
+  const Model net = model::Samformer({model::Value::low_rank, 3, 16, 4, 4});
+  for (const bool adaptive : {false, true}) {
+    optim::StepSettings settings;
+    settings.rho = 1e30;  // the ascent point overflows
+    settings.adaptive = adaptive;
+    Steps s(net, settings, 8);
+    const auto copy = [](std::span<const float> slab) { return std::vector<float>(slab.begin(), slab.end()); };
+    const std::vector<float> before = copy(s.training.weights());
+    try {
+      s.step();
+      FAIL() << "not diverged";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::diverged);
+      EXPECT_NE(std::string(e.what()).find("step 1, pass 2"), std::string::npos) << e.what();
+    }
+    EXPECT_TRUE(numeric::same_bits(before, copy(s.training.weights())));
+    EXPECT_TRUE(numeric::same_bits(before, copy(s.training.tested())));
+  }
 }
 
 // ---- Operations ---------------------------------------------------------------------------------------------------

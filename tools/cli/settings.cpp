@@ -20,6 +20,7 @@ namespace samformer::tools {
 namespace {
 
 constexpr std::size_t max_config_bytes = 1 << 20;
+constexpr int max_key_dots = 16;
 constexpr std::size_t max_seeds = 10000;
 constexpr std::string_view prefix = "SAMFORMER_";
 // Where data sets lie; the widest instruction set that kernels may use (kernels/cpu/parallel.h); what a process that
@@ -259,9 +260,40 @@ std::string read_text_file(const std::string& path, Exit code) {
   return text;
 }
 
+// toml++ frees tables recursively: how deep they are is bounded before it makes them. Where the text is no TOML it stops,
+// so that strings and comments are what they are here as far as it comes.
+void check_keys(std::string_view text, const std::string& source) {
+  if (text.size() > max_config_bytes) throw usage("the configuration is longer than 1 MiB").at(source);
+  int dots = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '#') {
+      i = std::min(text.find('\n', i), text.size());
+      dots = 0;
+    } else if (c == '"' || c == '\'') {
+      const std::string three(3, c);
+      const bool lines = text.substr(i, 3) == three;
+      const auto ends = [&] { return lines ? text.substr(i, 3) == three : text[i] == c || text[i] == '\n'; };
+      for (i += lines ? 3 : 1; i < text.size() && !ends(); ++i) i += c == '"' && text[i] == '\\';
+      if (!lines) continue;
+      i += 2;
+      for (int more = 0; more < 2 && i + 1 < text.size() && text[i + 1] == c; ++more) ++i;  // quotes of the text
+    } else if (c == '.') {
+      if (++dots <= max_key_dots) continue;
+      const std::string_view before = text.substr(0, i);
+      throw usage(fmt::format("a key of more than {} dots", max_key_dots))
+          .at(source, std::ranges::count(before, '\n') + 1, static_cast<std::int64_t>(i - (before.rfind('\n') + 1)) + 1)
+          .hint("the names of settings have none: lookback = 512");
+    } else if (std::string_view("=,[]{}\n").find(c) != std::string_view::npos) {
+      dots = 0;
+    }
+  }
+}
+
 // In the file's order. Keys of other commands are refused, stored settings are not: a train configuration also
 // serves `data check`.
 std::vector<Assignment> assignments_of_file(std::string_view text, const std::string& source, const Takes& taken) {
+  check_keys(text, source);
   toml::table table;
   try {
     table = toml::parse(text, source);

@@ -1,10 +1,12 @@
 // `samformer eval RUN`: the test protocol on a trained run, optionally on another file: the run's scaler, the run's
 // split rule on that file. Windows that overlap the training span are counted and said.
+#include <cmath>
 #include <filesystem>
 
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
 #include "tools/run/result.h"
+#include "tools/run/stored_json.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -64,13 +66,15 @@ std::int64_t overlapping(std::span<const std::int32_t> starts, const Checkpoint&
 
 // What the run's own result says of its training; null where it has none.
 void add_training(Json& document, const fs::path& checkpoint) {
-  Json result;
+  Json result = Json::object();
   if (const fs::path path = checkpoint.parent_path() / "result.json"; fs::exists(path)) {
-    result = Json::parse(read_file(path), nullptr, false);
+    const StoredJson stored = read_json(path, "remove the file: `eval` needs the weights alone");
+    check_fields(stored, {});
+    result = stored.json();
   }
   for (const char* name :
        {"epochs_run", "best_epoch", "stopped_by", "train_loss", "val_mse", "seconds_training", "seconds_per_epoch"}) {
-    document[name] = result.is_object() && result.contains(name) ? result[name] : Json(nullptr);
+    document[name] = result.value(name, Json());
   }
 }
 
@@ -105,7 +109,15 @@ Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocat
   document["part"] = invocation.settings.of<EvalSettings>().part;
   document["windows"] = starts.size();
   add_training(document, run.path);
-  add_scores(document, score(run.model, run.slab, e, starts, settings, device), e);
+  const Scores scores = score(run.model, run.slab, e, starts, settings, device);
+  if (!std::isfinite(scores.model.mse())) {
+    throw Error(Exit::diverged, fmt::format("the forecasts overflow: their error is {}", scores.model.mse()))
+        .at(run.path.string())
+        .hint(
+            "look at the rows with `samformer data check`; if they are right, train again with a smaller --lr or "
+            "--rho");
+  }
+  add_scores(document, scores, e);
   document["peak_memory_bytes"] = peak_memory_bytes();
   document["weights_sha256"] = run.sha256;
   const std::int64_t seen =

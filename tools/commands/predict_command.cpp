@@ -44,8 +44,16 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
   for (std::int64_t h = 0; h < horizon; ++h) {
     for (std::int64_t t = 0; t < targets; ++t) {
       const auto d = static_cast<std::size_t>(run.targets[static_cast<std::size_t>(t)]);
-      values[static_cast<std::size_t>(h * targets + t)] =
-          run.scaler.restore(static_cast<double>(y[static_cast<std::size_t>(t * H + h)]), d);
+      const double value = run.scaler.restore(static_cast<double>(y[static_cast<std::size_t>(t * H + h)]), d);
+      if (!std::isfinite(value)) {
+        throw Error(Exit::diverged,
+                    fmt::format("the forecast overflows: '{}' is {} in step {}", run.columns[d], value, h + 1))
+            .at(run.path.string())
+            .hint(
+                "look at the last rows with `samformer data check`; if they are right, train again with a smaller "
+                "--lr or --rho");
+      }
+      values[static_cast<std::size_t>(h * targets + t)] = value;
     }
   }
   return values;

@@ -22,7 +22,7 @@
 #include "tools/run/analysis.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
-#include "tools/run/tracking.h"
+#include "tools/run/stored_json.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -157,18 +157,19 @@ std::string folder_name(const Trial& trial) {
 Json test_winner(const Trial& winner, const fs::path& folder, bool several) {
   const fs::path out = folder / "eval.json", log = folder / "eval.log";
   const int code = run_program({"eval", folder.string(), "--json", "--quiet"}, out, log);
-  const Json document = Json::parse(read_file(out), nullptr, false);
-  if (code != 0 || !document.is_object()) {
+  if (code != 0) {
     const bool signal = code > 128 && code != static_cast<int>(Exit::interrupted);
-    throw Error(signal || code == 0 ? Exit::internal : static_cast<Exit>(code),
+    throw Error(signal ? Exit::internal : static_cast<Exit>(code),
                 fmt::format("the winner's test failed with exit code {}", code))
         .at(log.string())
         .hint("the file says why; the same command tries again");
   }
+  const StoredJson document = read_json(out, "the same command tries again");
   Json row = {{"tested", name_of(winner)}};
-  for (const char* name : {"test_mse", "test_mae"}) {
-    row[name] = several ? document["mean"][name] : document[name];
-    row[std::string(name) + "_std"] = several ? document["std"][name] : Json(nullptr);
+  for (const std::string name : {"test_mse", "test_mae"}) {
+    const auto of = [&](const char* part) { return number_or_null(document.at(part).at(name).number_or_nan()); };
+    row[name] = several ? of("mean") : number_or_null(document.at(name).number_or_nan());
+    row[name + "_std"] = several ? of("std") : Json();
   }
   return row;
 }
@@ -318,7 +319,7 @@ int sweep(const Invocation& invocation) {
   require_no_input(folder, std::array{"sweep.jsonl", "sweep.json", "report.html", "eval.json", "eval.log"});
   make_folders(folder, "trials");
   const FolderLock lock(folder);
-  Ledger ledger(folder / "sweep.jsonl", {{"sweep", common}});
+  Ledger ledger(folder / "sweep.jsonl", {{"sweep", common}}, {"val_mse", "train_loss"});
   Queue queue{{},
               jobs,
               threads,

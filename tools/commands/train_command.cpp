@@ -21,15 +21,6 @@ std::string default_folder(const Settings& settings, const std::string& dataset)
   return name;
 }
 
-Json stored_result(const fs::path& folder) {
-  const fs::path path = folder / "result.json";
-  try {
-    return Json::parse(read_file(path));
-  } catch (const Json::exception& e) {
-    throw Error(Exit::data, fmt::format("not the result of a run: {}", e.what())).at(path.string());
-  }
-}
-
 fs::path seed_folder(const fs::path& folder, std::uint64_t seed) { return folder / fmt::format("seed-{}", seed); }
 
 // Whether a stored result still stands: --resume with more --epochs or another --patience may train on.
@@ -53,7 +44,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
                const ChosenDevice& device, Console& console, bool resume, const Json& tuned = {}) {
   if (resume && finished(folder, settings)) {
     console.info(fmt::format("{} is finished: its stored result", folder.string()));
-    return stored_result(folder);
+    return read_result(folder, false);
   }
   remove_temporaries(folder);
   fs::remove(folder / "result.json");
@@ -196,7 +187,7 @@ int train(const Invocation& invocation) {
   const ChosenDevice device = select_device(settings);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
-  if (resume && finished(given, settings)) return report(stored_result(given));
+  if (resume && finished(given, settings)) return report(read_result(given, !settings.seeds.empty()));
   if (resume && settings.split == "auto") {
     // `auto` goes by the file's name, and --data may name a copy.
     const std::string before = fs::path(read_run_settings(given).data).stem().string();

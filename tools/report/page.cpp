@@ -30,7 +30,7 @@ summary{cursor:pointer;color:var(--soft);margin:14px 0 6px}
 // Lines of metrics.jsonl that belong to the training proper.
 std::vector<Json> epochs_of(const fs::path& metrics) {
   std::vector<Json> rows = read_metrics(metrics);
-  std::erase_if(rows, [](const Json& row) { return row.value("phase", "train") != "train"; });
+  std::erase_if(rows, [](const Json& row) { return row["phase"] != "train"; });
   return rows;
 }
 

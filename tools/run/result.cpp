@@ -41,7 +41,171 @@ Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
   return {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}, {"season", season}};
 }
 
+// ---- Documents that are read back ---------------------------------------------------------------------------------
+
+void numbers(const StoredJson& value, std::initializer_list<const char*> names) {
+  for (const char* name : names) value.at(name).number_or_nan();
+}
+
+void check_text(const StoredJson& value) { value.text(); }
+void check_whole(const StoredJson& value) { value.whole(); }
+void check_number(const StoredJson& value) { value.number(); }
+void check_number_or_null(const StoredJson& value) { value.number_or_nan(); }
+void check_flag(const StoredJson& value) { value.flag(); }
+void check_whole_or_null(const StoredJson& value) {
+  if (!value.is_null()) value.whole();
+}
+void check_text_or_null(const StoredJson& value) {
+  if (!value.is_null()) value.text();
+}
+void check_model(const StoredJson& value) {
+  const std::string name = value.text();
+  if (std::ranges::none_of(model::models(), [&](const auto& row) { return row.name == name; })) {
+    throw value.expected("a model of this version");
+  }
+}
+void check_splits(const StoredJson& value) {
+  if (value.is_null()) return;
+  for (const char* name : {"train", "val", "test"}) {
+    const StoredJson part = value.at(name);
+    for (const char* row : {"first_row", "last_row"}) part.at(row).whole();
+    for (const char* date : {"first_date", "last_date"}) check_text_or_null(part.at(date));
+  }
+}
+void check_baselines(const StoredJson& value) {
+  numbers(value.at("naive"), {"test_mse", "test_mae"});
+  if (const StoredJson seasonal = value.at("seasonal_naive"); !seasonal.is_null()) {
+    numbers(seasonal, {"test_mse", "test_mae"});
+    seasonal.at("season").whole();
+  }
+  const auto fit = value.find("least_squares");
+  if (fit && !fit->is_null()) numbers(*fit, {"test_mse", "test_mae"});
+}
+void check_tune(const StoredJson& value) {
+  if (value.is_null()) return;
+  value.at("center").text();
+  value.at("stats_mix").number();
+  for (const StoredJson& candidate : value.at("candidates").list()) {
+    candidate.at("center").text();
+    candidate.at("stats_mix").number();
+    candidate.at("val_mse").number_or_nan();
+  }
+}
+void check_toy(const StoredJson& value) {
+  for (const StoredJson& row : value.list()) {
+    row.at("model").text();
+    numbers(row, {"train_mse", "val_mse", "test_mse", "lambda_max"});
+  }
+}
+
+using Check = void (*)(const StoredJson&);
+constexpr std::pair<const char*, Check> fields[] = {{"run_dir", check_text_or_null},
+                                                    {"dataset", check_text},
+                                                    {"data_sha256", check_text},
+                                                    {"rows", check_whole},
+                                                    {"step", check_text},
+                                                    {"channels", check_whole},
+                                                    {"splits", check_splits},
+                                                    {"model", check_model},
+                                                    {"lookback", check_whole},
+                                                    {"horizon", check_whole},
+                                                    {"seed", check_whole},
+                                                    {"rho", check_number},
+                                                    {"adaptive", check_flag},
+                                                    {"stats_mix", check_number},
+                                                    {"stats_mix_step", check_number},
+                                                    {"center", check_text},
+                                                    {"ema", check_number},
+                                                    {"optimizer", check_text},
+                                                    {"device", check_text},
+                                                    {"precision", check_text},
+                                                    {"threads", check_whole},
+                                                    {"parameters", check_whole},
+                                                    {"train_windows", check_whole_or_null},
+                                                    {"val_windows", check_whole_or_null},
+                                                    {"test_windows", check_whole_or_null},
+                                                    {"epochs_run", check_whole},
+                                                    {"best_epoch", check_whole},
+                                                    {"stopped_by", check_text},
+                                                    {"train_loss", check_number_or_null},
+                                                    {"val_mse", check_number_or_null},
+                                                    {"test_mse", check_number_or_null},
+                                                    {"test_mse_std", check_number_or_null},
+                                                    {"test_mae", check_number_or_null},
+                                                    {"test_mae_std", check_number_or_null},
+                                                    {"skill", check_number_or_null},
+                                                    {"baselines", check_baselines},
+                                                    {"tune", check_tune},
+                                                    {"models", check_toy},
+                                                    {"seconds_training", check_number_or_null},
+                                                    {"seconds_per_epoch", check_number_or_null}};
+
+// Of one run; with its test where `tested`.
+void check_run(const StoredJson& document, bool tested) {
+  if (const auto part = document.find("part")) part->text();
+  check_fields(document, std::vector{"run_dir",
+                                     "dataset",
+                                     "rows",
+                                     "step",
+                                     "channels",
+                                     "splits",
+                                     "model",
+                                     "lookback",
+                                     "horizon",
+                                     "seed",
+                                     "rho",
+                                     "adaptive",
+                                     "stats_mix",
+                                     "stats_mix_step",
+                                     "center",
+                                     "ema",
+                                     "optimizer",
+                                     "device",
+                                     "precision",
+                                     "threads",
+                                     "parameters",
+                                     "train_windows",
+                                     "val_windows",
+                                     "test_windows",
+                                     "epochs_run",
+                                     "best_epoch",
+                                     "stopped_by",
+                                     "val_mse",
+                                     "seconds_training",
+                                     "seconds_per_epoch"});
+  if (tested) check_fields(document, std::vector{"test_mse", "test_mae", "skill", "baselines"});
+}
+
 }  // namespace
+
+void check_fields(const StoredJson& document, std::span<const char* const> needed) {
+  for (const char* name : needed) document.at(name);
+  for (const auto& [name, check] : fields) {
+    const auto value = document.find(name);
+    // Earlier versions wrote null where a field was not known yet.
+    const bool unknown = value && value->is_null() && std::ranges::find(needed, std::string_view(name)) == needed.end();
+    if (value && !unknown) check(*value);
+  }
+}
+
+Json read_result(const std::filesystem::path& folder, bool several) {
+  const StoredJson document = read_json(folder / "result.json", "remove the file: --resume writes it again");
+  if (!several) {
+    check_run(document, document.find("test_mse").has_value());
+    if (document.find("runs")) throw document.at("runs").expected("the result of one run");
+    return document.json();
+  }
+  check_text_or_null(document.at("run_dir"));
+  const std::vector<StoredJson> runs = document.at("runs").list();
+  if (runs.empty()) throw document.at("runs").expected("a list of runs");
+  const bool tested = runs[0].find("test_mse").has_value();
+  for (const StoredJson& run : runs) check_run(run, tested);
+  for (const char* name : {"mean", "std"}) numbers(document.at(name), {"test_mse", "test_mae", "skill"});
+  if (const auto together = document.find("ensemble"); together && !together->is_null()) {
+    numbers(*together, {"test_mse", "test_mae"});
+  }
+  return document.json();
+}
 
 std::int64_t peak_memory_bytes() {
   // ru_maxrss outlives exec: it may be the launching process's.

@@ -8,6 +8,7 @@
 
 #include "tools/cli/text_format.h"
 #include "tools/run/run_folder.h"
+#include "tools/run/stored_json.h"
 
 namespace samformer::tools {
 
@@ -33,6 +34,12 @@ Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, st
 
 // {command, runs, mean, std} of several documents: mean and standard deviation (n - 1) of every metric.
 Json summarise(const std::string& command, const std::string& folder, std::vector<Json> runs);
+
+// Throws Error(Exit::data) unless `needed` are there and all fields of a document that are read back are what `train`
+// and `toy` write.
+void check_fields(const StoredJson& document, std::span<const char* const> needed);
+// folder/result.json, of one run or of several seeds: all that summarise() and print_result() use is there.
+Json read_result(const std::filesystem::path& folder, bool several);
 
 // The process's high-water mark.
 std::int64_t peak_memory_bytes();

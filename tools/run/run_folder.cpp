@@ -8,6 +8,7 @@
 #include "core/io/sha256.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
+#include "tools/run/stored_json.h"
 #include "tools/run/tracking.h"
 
 namespace samformer::tools {
@@ -21,9 +22,8 @@ constexpr const char* own_files[] = {"config.toml",       "metrics.jsonl",     "
 
 bool is_seed_folder(const fs::path& path) { return path.filename().string().starts_with("seed-"); }
 
-double number_of(const Json& value) {
-  return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
-}
+// A series has at most 2^31 - 1 rows, which bounds steps and windows too.
+constexpr std::int64_t most_rows = std::numeric_limits<std::int32_t>::max();
 
 Json to_json(const optim::EpochReport& r) {
   return {{"epoch", r.epoch},
@@ -35,14 +35,15 @@ Json to_json(const optim::EpochReport& r) {
           {"selected", r.selected}};
 }
 
-optim::EpochReport report_from(const Json& j) {
-  return {j.at("epoch"),
-          j.at("lr"),
-          number_of(j.at("train_loss")),
-          number_of(j.at("val_mse")),
-          number_of(j.at("val_mae")),
-          number_of(j.at("val_mixed")),
-          j.at("selected")};
+// Of an epoch from `first` on, `last` at most.
+optim::EpochReport report_from(const StoredJson& j, std::int64_t first, std::int64_t last) {
+  return {j.at("epoch").whole(first, last),
+          j.at("lr").number(),
+          j.at("train_loss").number_or_nan(),
+          j.at("val_mse").number_or_nan(),
+          j.at("val_mae").number_or_nan(),
+          j.at("val_mixed").number_or_nan(),
+          j.at("selected").flag()};
 }
 
 Json to_json(const optim::State& s) {
@@ -55,15 +56,17 @@ Json to_json(const optim::State& s) {
           {"tested", to_json(s.tested)}};
 }
 
-optim::State state_from(const Json& j) {
+// Of a training of at most `epochs`. Every epoch is the best so far or adds a stale one, and the first is tested.
+optim::State state_from(const StoredJson& j, std::int64_t epochs) {
   optim::State s;
-  s.epoch = j.at("epoch");
-  s.step = j.at("step");
-  s.loss_sum = j.at("loss_sum");
-  s.best_epoch = j.at("best_epoch");
-  s.best_score = number_of(j.at("best_score"));
-  s.stale_epochs = j.at("stale_epochs");
-  s.tested = report_from(j.at("tested"));
+  s.epoch = j.at("epoch").whole(0, epochs);
+  s.step = j.at("step").whole(0, most_rows);
+  s.loss_sum = j.at("loss_sum").number();
+  const std::int64_t first = std::min<std::int64_t>(s.epoch, 1);
+  s.best_epoch = j.at("best_epoch").whole(first, s.epoch);
+  s.best_score = j.at("best_score").number_or_nan();
+  s.stale_epochs = j.at("stale_epochs").whole(s.epoch - s.best_epoch, s.epoch - s.best_epoch);
+  s.tested = report_from(j.at("tested"), first, s.epoch);
   return s;
 }
 
@@ -82,16 +85,37 @@ Json span_json(const model::Series& series, model::Span span) {
   return j;
 }
 
-model::Span span_from(const Json& j) { return {j.at("first_row").get<std::int64_t>() - 1, j.at("last_row")}; }
+model::Span span_from(const StoredJson& j) {
+  const std::int64_t first = j.at("first_row").whole(1, most_rows) - 1;
+  return {first, j.at("last_row").whole(first, most_rows)};
+}
+
+constexpr const char* retrain = "the file is not as it was written: train again, or take another copy of it";
+constexpr const char* restart = "the run cannot go on from here: train again, with --overwrite";
 
 // A metadata value that must be JSON of our own making.
-Json parse_metadata(const model::Safetensors& file, std::string_view key) {
-  try {
-    return Json::parse(file.metadata(key));
-  } catch (const Json::exception& e) {
-    throw Error(Exit::data, fmt::format("the metadata '{}' is not what samformer writes: {}", key, e.what()))
-        .at(file.path().string());
-  }
+StoredJson parse_metadata(const model::Safetensors& file, std::string_view key, const char* hint) {
+  return {file.metadata(key), {file.path().string(), hint, 1, fmt::format("metadata '{}'", key)}};
+}
+
+Error damaged(const fs::path& path, const std::string& what, const char* hint) {
+  return Error(Exit::data, "damaged: " + what).at(path.string()).hint(hint);
+}
+
+template <class T>
+bool all_finite(const std::vector<T>& values) {
+  return std::ranges::all_of(values, [](T value) { return std::isfinite(value); });
+}
+
+// Of the appended files.
+Json lengths_from(const StoredJson& j) {
+  return {{"metrics_bytes", j.at("metrics_bytes").whole()}, {"log_bytes", j.at("log_bytes").whole()}};
+}
+
+std::vector<double> numbers_of(const StoredJson& list) {
+  std::vector<double> numbers;
+  for (const StoredJson& item : list.list()) numbers.push_back(item.number());
+  return numbers;
 }
 
 // The slabs of a training by name; `visit(name, slab)`.
@@ -112,20 +136,13 @@ void store(std::vector<model::TensorSource>& tensors, Json& counters, const std:
   counters[phase]["steps"] = trainer.training().steps();
 }
 
-void restore(const model::Safetensors& file, const Json& counters, const std::string& phase, optim::Trainer& trainer) {
-  optim::State state;
-  std::int64_t steps = 0;
-  try {
-    state = state_from(counters);
-    steps = counters.at("steps");
-  } catch (const Json::exception& e) {
-    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(file.path().string());
-  }
-  if (state.epoch < 0 || state.step < 0 || state.step > trainer.steps_per_epoch() || steps < 0) {
-    throw Error(Exit::data, fmt::format("damaged metadata: epoch {}, step {} of {}", state.epoch, state.step,
-                                        trainer.steps_per_epoch()))
-        .at(file.path().string());
-  }
+void restore(const model::Safetensors& file, const StoredJson& counters, const std::string& phase,
+             optim::Trainer& trainer) {
+  const std::int64_t an_epoch = trainer.steps_per_epoch();
+  const optim::State state = state_from(counters, trainer.epochs());
+  if (state.step > an_epoch) throw counters.at("step").expected(fmt::format("a step of {}", an_epoch));
+  const std::int64_t done = state.epoch * an_epoch + state.step;
+  const std::int64_t steps = counters.at("steps").whole(done, done);
   for_slabs(trainer.training(), phase, [&](const std::string& name, std::span<float> slab) {
     const std::int64_t shape[] = {static_cast<std::int64_t>(slab.size())};
     file.read<float>(name, shape, slab);
@@ -146,11 +163,8 @@ model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& s
 
 bool training_done(const fs::path& folder, const Settings& settings) {
   const model::Safetensors file = model::Safetensors::open(folder / "state.safetensors");
-  try {
-    return optim::done(state_from(parse_metadata(file, "counters").at("train")), trainer_settings(settings));
-  } catch (const Json::exception& e) {
-    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(file.path().string());
-  }
+  const StoredJson counters = parse_metadata(file, "counters", restart);
+  return optim::done(state_from(counters.at("train"), settings.epochs), trainer_settings(settings));
 }
 
 void write_config(const fs::path& folder, const Settings& settings) {
@@ -217,60 +231,61 @@ Checkpoint read_checkpoint(const fs::path& path) {
         .hint("give a run's folder, or the best.safetensors in it");
   }
   Settings settings = settings_from_toml(file.metadata("config"), path.string());
-  const Json scaler = parse_metadata(file, "scaler"), columns = parse_metadata(file, "columns");
-  const Json targets = parse_metadata(file, "targets"), splits = parse_metadata(file, "splits");
-  try {
-    const auto names = columns.get<std::vector<std::string>>();
-    const auto D = static_cast<std::int64_t>(names.size());
-    // The file's own shapes bound the sizes before anything is allocated for the settings'.
-    if (D == 0 || file.tensor("linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
-      throw Error(Exit::data, fmt::format("damaged: tensors do not fit {} columns, look-back {}, horizon {}", D,
-                                          settings.lookback, settings.horizon))
-          .at(path.string());
-    }
-    model::Model model = settings.make_model(D);
-    for (const model::Parameter& p : model.parameters().all()) {
-      if (file.tensor(p.name).shape == dimensions(p.shape)) continue;
-      throw Error(Exit::data,
-                  fmt::format("damaged: '{}' does not fit --model {} with {} columns, look-back {}, "
-                              "horizon {}: {} expected",
-                              p.name, settings.model, D, settings.lookback, settings.horizon, p.shape.to_string()))
-          .at(path.string());
-    }
-    std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
-    for (const model::Parameter& p : model.parameters().all()) {
-      file.read<float>(
-          p.name, dimensions(p.shape),
-          std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count())));
-    }
-    const Json& parts = splits.at("parts");
-    const std::string hash = weights_sha256(model, slab);
-    Checkpoint c{
+  std::vector<std::string> names;
+  for (const StoredJson& name : parse_metadata(file, "columns", retrain).list()) names.push_back(name.text());
+  const auto D = static_cast<std::int64_t>(names.size());
+  // The file's own shapes bound the sizes before anything is allocated for the settings'.
+  if (D == 0 || file.tensor("linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
+    throw damaged(
         path,
-        settings,
-        std::move(model),
-        std::move(slab),
-        {scaler.at("mean"), scaler.at("std")},
-        names,
-        targets.get<std::vector<std::int32_t>>(),
-        splits.at("rule"),
-        {splits.at("rule"), span_from(parts.at("train")), span_from(parts.at("val")), span_from(parts.at("test"))},
-        file.metadata("step"),
-        file.metadata("trained_from"),
-        file.metadata("trained_until"),
-        settings.data_sha256,
-        hash};
-    const bool fits = static_cast<std::int64_t>(c.scaler.mean.size()) == D &&
-                      static_cast<std::int64_t>(c.scaler.std.size()) == D && !c.targets.empty() &&
-                      std::ranges::all_of(c.targets, [&](std::int32_t t) { return t >= 0 && t < D; });
-    if (!fits) {
-      throw Error(Exit::data, fmt::format("damaged: scaler and targets do not fit its {} columns", D))
-          .at(path.string());
-    }
-    return c;
-  } catch (const Json::exception& e) {
-    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(path.string());
+        fmt::format("tensors do not fit {} columns, look-back {}, horizon {}", D, settings.lookback, settings.horizon),
+        retrain);
   }
+  model::Model model = settings.make_model(D);
+  for (const model::Parameter& p : model.parameters().all()) {
+    if (file.tensor(p.name).shape == dimensions(p.shape)) continue;
+    throw damaged(path,
+                  fmt::format("'{}' does not fit --model {} with {} columns, look-back {}, horizon {}: {} expected",
+                              p.name, settings.model, D, settings.lookback, settings.horizon, p.shape.to_string()),
+                  retrain);
+  }
+  std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
+  for (const model::Parameter& p : model.parameters().all()) {
+    file.read<float>(
+        p.name, dimensions(p.shape),
+        std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count())));
+  }
+  if (!all_finite(slab)) throw damaged(path, "weights are not finite", retrain);
+
+  const StoredJson statistics = parse_metadata(file, "scaler", retrain);
+  const model::Scaler scaler{numbers_of(statistics.at("mean")), numbers_of(statistics.at("std"))};
+  const bool positive = std::ranges::all_of(scaler.std, [](double std) { return std > 0; });
+  if (std::ssize(scaler.mean) != D || std::ssize(scaler.std) != D || !positive) {
+    throw damaged(path, fmt::format("the scaler is not {} means and deviations above 0", D), retrain);
+  }
+  std::vector<std::int32_t> targets;
+  std::set<std::int32_t> distinct;
+  for (const StoredJson& target : parse_metadata(file, "targets", retrain).list()) {
+    targets.push_back(static_cast<std::int32_t>(target.whole(0, D - 1)));
+    if (!distinct.insert(targets.back()).second) throw target.expected("another one than before");
+  }
+  if (targets.empty()) throw damaged(path, "there are no targets", retrain);
+  const StoredJson splits = parse_metadata(file, "splits", retrain), parts = splits.at("parts");
+  const std::string rule = splits.at("rule").text(), hash = weights_sha256(model, slab);
+  return {path,
+          settings,
+          std::move(model),
+          std::move(slab),
+          scaler,
+          std::move(names),
+          std::move(targets),
+          rule,
+          {rule, span_from(parts.at("train")), span_from(parts.at("val")), span_from(parts.at("test"))},
+          file.metadata("step"),
+          file.metadata("trained_from"),
+          file.metadata("trained_until"),
+          settings.data_sha256,
+          hash};
 }
 
 std::vector<Checkpoint> read_run_to_keep(const std::string& run, const std::string& which) {
@@ -351,28 +366,21 @@ RunFolder::RunFolder(fs::path folder, const Settings& settings, const Experiment
     open_logs({{"metrics_bytes", 0}, {"log_bytes", 0}});
   } else {
     const model::Safetensors state = model::Safetensors::open(folder_ / "state.safetensors");
-    const Json session = parse_metadata(state, "session");
-    try {
-      seconds_ = session.at("seconds");
-      partial_epoch_ = session.at("partial_epoch");
-      epoch_seconds_ = session.at("epoch_seconds").get<std::vector<double>>();
-      train_end_ = session.at("train_end");
-      open_logs(session.at("lengths"));
-    } catch (const Json::exception& e) {
-      throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at(state.path().string());
-    }
+    const StoredJson session = parse_metadata(state, "session", restart);
+    seconds_ = session.at("seconds").number();
+    partial_epoch_ = session.at("partial_epoch").number();
+    epoch_seconds_ = numbers_of(session.at("epoch_seconds"));
+    if (const StoredJson end = session.at("train_end"); !end.is_null()) train_end_ = lengths_from(end);
+    open_logs(lengths_from(session.at("lengths")));
+    read_metrics(folder_ / "metrics.jsonl");  // what the report would refuse at the end
   }
   console_.set_log([this](std::string_view text) { log_line(*log_, text); });
 }
 
 // Cuts the appended files back to `lengths`.
 void RunFolder::open_logs(const Json& lengths) {
-  try {
-    cut_file(folder_ / "metrics.jsonl", lengths.at("metrics_bytes"));
-    cut_file(folder_ / "log.txt", lengths.at("log_bytes"));
-  } catch (const Json::exception& e) {
-    throw Error(Exit::data, fmt::format("damaged metadata: {}", e.what())).at((folder_ / "state.safetensors").string());
-  }
+  cut_file(folder_ / "metrics.jsonl", lengths.at("metrics_bytes"));
+  cut_file(folder_ / "log.txt", lengths.at("log_bytes"));
   metrics_.emplace(folder_ / "metrics.jsonl");
   log_.emplace(folder_ / "log.txt");
 }
@@ -406,9 +414,8 @@ void RunFolder::run(optim::Trainer& trainer) {
   const bool refitting = phase_ == Phase::refit;
   if (const fs::path path = folder_ / "state.safetensors"; fs::exists(path)) {
     const model::Safetensors file = model::Safetensors::open(path);
-    const Json counters = parse_metadata(file, "counters");
-    if (counters.contains(name_of(phase_))) {
-      restore(file, counters[name_of(phase_)], name_of(phase_), trainer);
+    if (const auto counters = parse_metadata(file, "counters", restart).find(name_of(phase_))) {
+      restore(file, *counters, name_of(phase_), trainer);
       console_.info(fmt::format("resumed {}after epoch {}, step {}", refitting ? "the refit " : "",
                                 trainer.state().epoch, trainer.state().step));
     }

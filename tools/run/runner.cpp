@@ -19,7 +19,8 @@
 #include "core/error.h"
 #include "tools/cli/signals.h"
 #include "tools/run/experiment.h"
-#include "tools/run/tracking.h"
+#include "tools/run/result.h"
+#include "tools/run/stored_json.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -86,8 +87,18 @@ struct Running : std::map<pid_t, const Task*> {
 // Whether the settings themselves have caused it: the same run would end so again.
 bool is_result(Exit code) { return code == Exit::usage || code == Exit::data || code == Exit::diverged; }
 
+// What a run that failed says of it; empty where it could not.
+std::string said(const Task& task, const char* field) {
+  try {
+    return read_json(beside(task, ".json"), "").at("error").at(field).text();
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 // A row of the ledger, or why there is none.
-std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields) {
+std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields,
+                                      const std::vector<const char*>& needed) {
   if (WIFSIGNALED(status)) {
     const int signal = WTERMSIG(status);
     return Unfinished{task.name, task.seed, signal == SIGKILL ? Exit::device : Exit::internal,
@@ -95,40 +106,63 @@ std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::v
                                         : fmt::format("ended by signal {}", signal)};
   }
   const auto code = static_cast<Exit>(WEXITSTATUS(status));
-  const Json d = Json::parse(read_file(beside(task, ".json")), nullptr, false);
-  if (code == Exit{} && d.is_object()) {
+  if (code == Exit{}) {
+    const StoredJson d = read_json(beside(task, ".json"), "the same command reads the run's result again");
+    check_fields(d, needed);
     Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", "ok"}};
-    for (const char* name : fields) row[name] = d.value(name, Json());
+    for (const char* name : fields) row[name] = d.json().value(name, Json());
     return row;
   }
-  const Json error = d.is_object() ? d.value("error", Json::object()) : Json::object();
-  const std::string message = error.value("message", fmt::format("exit code {}", static_cast<int>(code)));
-  if (!is_result(code)) return Unfinished{task.name, task.seed, code == Exit{} ? Exit::internal : code, message};
-  return Json{{"trial", task.name},
-              {"seed", task.seed},
-              {"status", "failed"},
-              {"exit_code", static_cast<int>(code)},
-              {"kind", error.value("kind", "")},
-              {"error", message}};
+  std::string message = said(task, "message");
+  if (message.empty()) message = fmt::format("exit code {}", static_cast<int>(code));
+  if (!is_result(code)) return Unfinished{task.name, task.seed, code, message};
+  return Json{{"trial", task.name},         {"seed", task.seed},
+              {"status", "failed"},         {"exit_code", static_cast<int>(code)},
+              {"kind", said(task, "kind")}, {"error", message}};
+}
+
+void check_row(const StoredJson& row, const std::vector<const char*>& needed) {
+  if (const auto trial = row.find("trial")) {
+    trial->text();
+    row.at("seed").whole();
+    const std::string status = row.at("status").text();
+    if (status == "ok") {
+      check_fields(row, needed);
+      if (const auto error = row.find("error")) error->text();
+    } else if (status == "failed") {
+      row.at("exit_code").whole();
+      row.at("error").text();
+    } else {
+      throw row.at("status").expected("ok or failed");
+    }
+  }
+  if (const auto tested = row.find("tested")) {
+    tested->text();
+    check_fields(row, std::vector{"test_mse", "test_mse_std", "test_mae", "test_mae_std"});
+  }
 }
 
 }  // namespace
 
-Ledger::Ledger(const fs::path& path, const Json& header) {
+Ledger::Ledger(const fs::path& path, const Json& header, std::vector<const char*> needed) : needed_(std::move(needed)) {
   if (fs::exists(path)) {
     const std::string text = read_file(path);
     const std::size_t whole = text.rfind('\n') + 1;
     if (whole < text.size()) cut_file(path, whole);
   }
-  const std::vector<Json> rows = read_metrics(path);
-  if (!rows.empty() && rows[0] != header) {
-    throw Error(Exit::usage, fmt::format("the folder holds a {} with other flags", header.begin().key()))
+  const std::vector<StoredJson> rows = read_json_lines(path, "remove that line: the same command runs it again");
+  const std::string command = header.begin().key();
+  if (!rows.empty() && rows[0].at(command).json() != header[command]) {
+    throw Error(Exit::usage, fmt::format("the folder holds a {} with other flags", command))
         .at(path.string())
         .hint("give the same flags (what is to be run may grow), or another --out");
   }
   file_.emplace(path);
   if (rows.empty()) append(header);
-  for (const Json& row : rows) add(row);
+  for (const StoredJson& row : rows) {
+    check_row(row, needed_);
+    add(row.json());
+  }
 }
 
 void Ledger::append(const Json& row) {
@@ -153,7 +187,7 @@ void Ledger::add(const Json& row) {
     const auto code = static_cast<Exit>(row.value("exit_code", 0));
     if (!is_result(code) || (code == Exit::usage && !row.contains("kind"))) return;
   }
-  if (row.contains("trial")) trials_[{row["trial"], row.value("seed", std::uint64_t{0})}] = row;
+  if (row.contains("trial")) trials_[{row["trial"], row["seed"]}] = row;
   if (row.contains("tested")) tested_[row["tested"]] = row;
 }
 
@@ -194,7 +228,7 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
     if (interrupted()) continue;  // perhaps ended by the signal that also reached us: no result
     ++done;
     std::string outcome = "done";
-    const auto end = end_of(task, status, queue.fields);
+    const auto end = end_of(task, status, queue.fields, ledger.needed());
     if (const auto* none = std::get_if<Unfinished>(&end)) {
       outcome = fmt::format("not finished: {}", none->error);
       can_write = can_write && none->code != Exit::io;

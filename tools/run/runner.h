@@ -26,8 +26,10 @@ namespace samformer::tools {
 
 class Ledger {
  public:
-  // Exit::usage where the file begins with another `header`.
-  Ledger(const std::filesystem::path& path, const Json& header);
+  // `needed`: fields that a run's result must have. Exit::usage where the file begins with another `header`, Exit::data
+  // where a line is not what append() writes.
+  Ledger(const std::filesystem::path& path, const Json& header, std::vector<const char*> needed);
+  const std::vector<const char*>& needed() const { return needed_; }
   void append(const Json& row);  // on the disk when it returns
   // Nothing where that run has not finished.
   const Json* trial(const std::string& name, std::uint64_t seed) const;
@@ -36,6 +38,7 @@ class Ledger {
 
  private:
   void add(const Json& row);
+  std::vector<const char*> needed_;
   std::optional<AppendFile> file_;
   std::map<std::pair<std::string, std::uint64_t>, Json> trials_;
   std::map<std::string, Json> tested_;

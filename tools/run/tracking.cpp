@@ -8,6 +8,7 @@
 #include "optim/analysis/sharpness.h"
 #include "tools/run/analysis.h"
 #include "tools/run/events.h"
+#include "tools/run/stored_json.h"
 
 namespace samformer::tools {
 
@@ -39,11 +40,13 @@ void track(Json& line, const Settings& settings, const Experiment& e, const mode
 
 std::vector<Json> read_metrics(const std::filesystem::path& file) {
   std::vector<Json> rows;
-  if (!std::filesystem::exists(file)) return rows;
-  const std::string text = read_file(file);
-  for (std::size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
-    Json row = Json::parse(text.substr(begin, end - begin), nullptr, false);
-    if (row.is_object()) rows.push_back(std::move(row));
+  for (const StoredJson& row : read_json_lines(file, "remove the file: only reports use it")) {
+    row.at("epoch").whole(1);
+    if (const std::string phase = row.at("phase").text(); phase != "train" && phase != "refit") {
+      throw row.at("phase").expected("train or refit");
+    }
+    if (const auto time = row.find("unix_time")) time->number();
+    rows.push_back(row.json());
   }
   return rows;
 }

@@ -17,7 +17,7 @@ void track(Json& line, const Settings& settings, const Experiment& experiment, c
 // folder/events.out.tfevents.samformer from folder/metrics.jsonl; nothing without --tensorboard.
 void write_tensorboard(const std::filesystem::path& folder, const Settings& settings);
 
-// The complete lines of metrics.jsonl; empty where it is missing.
+// The complete lines of metrics.jsonl, with their epoch and phase; empty where it is missing. Throws Error(Exit::data).
 std::vector<Json> read_metrics(const std::filesystem::path& file);
 
 }  // namespace samformer::tools
