@@ -46,23 +46,31 @@ struct Run {
   }
 };
 
-Console& console() {
-  static Console silent(std::fopen("/dev/null", "w"), false, true, false);
-  return silent;
+Console console() {
+  static std::FILE* const nowhere = std::fopen("/dev/null", "w");
+  return Console(nowhere, false, true, false);
 }
 
-int run(std::string_view command, const Flags& flags) {
-  const auto row = std::ranges::find(commands(), command, &Command::name);
-  const Resolved resolved = resolve(flags, {}, row->takes);
-  std::ostringstream out;
-  return row->handler({resolved, resolved.settings, {}, out, console(), flags});
-}
+// A command line that is the same for every input.
+struct Prepared {
+  const Command& command;
+  Flags flags;
+  Resolved resolved = resolve(flags, {}, command.takes);
+
+  Prepared(std::string_view name, Flags flags)
+      : command(*std::ranges::find(commands(), name, &Command::name)), flags(std::move(flags)) {}
+  void run() const {
+    std::ostringstream out;
+    Console silent = console();
+    command.handler({resolved, resolved.settings, {}, out, silent, flags});
+  }
+};
 
 void read_result(const Run& stored, std::string_view content) {
+  static const Prepared text("train", {{"resume", stored.folder.string()}});
+  static const Prepared json("train", {{"resume", stored.folder.string()}, {"json", "true"}});
   fuzz::put(stored.folder / "result.json", content);
-  const std::string resumed = stored.folder.string();
-  fuzz::result_or_refusal([&] { run("train", {{"resume", resumed}, {"json", "true"}}); });
-  run("train", {{"resume", resumed}});
+  (content.size() % 2 == 0 ? text : json).run();
 }
 
 void read_epochs(const Run& stored, std::string_view content) {
@@ -73,12 +81,13 @@ void read_epochs(const Run& stored, std::string_view content) {
 // The command only where the ledger leaves nothing to run: it would start processes.
 void read_ledger(std::string_view content) {
   const std::filesystem::path& folder = fuzz::folder();
+  static const Prepared sweep("sweep", {{"grid", "rho=0"}, {"out", folder.string()}});
   fuzz::put(folder / "sweep.jsonl", content);
   {
     const Ledger ledger(folder / "sweep.jsonl", {{"sweep", Json::array()}});
     if (!ledger.trial("rho=0", 1) || ledger.tested("rho=0").is_null()) return;
   }
-  run("sweep", {{"grid", "rho=0"}, {"out", folder.string()}});
+  sweep.run();
 }
 
 void read_metadata(const Run& stored, std::string_view key, std::string_view content) {
@@ -95,7 +104,8 @@ void read_metadata(const Run& stored, std::string_view key, std::string_view con
   if (key == "counters") {
     training_done(folder, stored.settings);
   } else if (key == "session") {
-    RunFolder(folder, stored.settings, stored.experiment, stored.model, console(), true);
+    Console silent = console();
+    RunFolder(folder, stored.settings, stored.experiment, stored.model, silent, true);
   } else {
     read_checkpoint(folder / "state.safetensors");
   }

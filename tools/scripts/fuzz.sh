@@ -26,7 +26,10 @@ memory=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}"
 trap 'rm -rf "$memory"' EXIT
 trap 'exit 130' INT TERM
 export TMPDIR="$memory" seconds
-export ASAN_OPTIONS=detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1
+# On a small stack recursion without a bound shows with small inputs; TOML's 256 levels of values pass.
+ulimit -s 512
+# Faster by a third; the command that repeats a finding shows where memory came from.
+export ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 UBSAN_OPTIONS=print_stacktrace=1
 build=build/fuzz
 mkdir -p $build/corpus $build/findings
 echo "fuzz: $seconds s of each: $*"
@@ -39,10 +42,9 @@ printf '%s\n' "$@" | xargs --max-procs "$(nproc)" --max-args 1 sh -c '
     -artifact_prefix="build/fuzz/findings/$target-" "build/fuzz/corpus/$target" "tests/fuzz/seeds/$target" \
     >"$log" 2>&1 </dev/null
   code=$?
-  executions=$(sed -n "s/^stat::number_of_executed_units: *//p" "$log")
-  echo "$target: ${executions:-0} executions, $((${executions:-0} / (seconds > 0 ? seconds : 1)))/s"
+  awk -v target="$target" "/^stat::number/ {n = \$2} /^stat::average/ {print target \": \" n \" executions, \" \$2 \"/s\"}" "$log"
   [ $code -ne 0 ] || exit 0
-  tail -n 60 "$log"
+  grep -v "^#\|NEW_FUNC" "$log" | tail -n 60
   input=$(sed -n "s/.*Test unit written to //p" "$log")
   echo "fuzz: FOUND by $target: ${input:-see $log}"
   echo "  again: $program $input"
