@@ -390,6 +390,7 @@ bool parse_stamp(std::string_view text, DateFormat& format, Stamp& stamp) {
   const bool scanned = format.pattern.empty() ? scan_found(text, learned, fields) : scan_pattern(text, learned, fields);
   if (!scanned || !fields.to_stamp(read)) return false;
   if (format.learned && (learned.zone == Zone::none) != (format.zone == Zone::none)) return false;
+  if (format.learned && learned.zone == Zone::z) learned.zone = format.zone;  // Z cannot write the others' offsets
   format = std::move(learned);
   format.learned = true;
   stamp = read;
@@ -513,8 +514,11 @@ Step parse_freq(std::string_view text, std::span<const Stamp> dates) {
   std::string name(digit ? std::string_view(end, text.data() + text.size()) : text);
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
   const auto* unit = std::find_if(kUnits.begin(), kUnits.end(), [&](const Unit& u) { return u.name == name; });
-  // 10^9 units are 31 years of seconds; the bound keeps every sum of a forecast inside 64 bits.
-  if (unit == kUnits.end() || (digit && (status != std::errc() || count < 1)) || count > 1'000'000'000 / unit->count) {
+  // 10^9 units, of nanoseconds as many as 10^9 seconds (31 years), keep every sum of a forecast inside 64 bits.
+  const auto most = [](const Unit& u) {
+    return (u.unit == StepUnit::nanosecond ? kNano : 1) * 1'000'000'000 / u.count;
+  };
+  if (unit == kUnits.end() || (digit && (status != std::errc() || count < 1)) || count > most(*unit)) {
     throw Error(Exit::usage, fmt::format("--freq '{}': expected a unit, or a number and a unit", text))
         .hint("units are s, min, h, d, b (business day), w, m (month), q, y; for example 15min");
   }
@@ -555,7 +559,7 @@ Step infer_step(std::span<const Stamp> dates) {
   }
   const std::int64_t nanoseconds = most([](const Stamp& a, const Stamp& b) {
     const std::int64_t elapsed = b.utc_seconds() - a.utc_seconds();
-    if (std::abs(elapsed) > 1'000'000'000) return std::int64_t{-1};  // 31 years, and no sum overflows
+    if (std::abs(elapsed) >= 1'000'000'000) return std::int64_t{-1};  // parse_freq's bound
     return elapsed * kNano + b.nanoseconds - a.nanoseconds;
   });
   if (nanoseconds > 0) {

@@ -101,6 +101,8 @@ template <class... F>
 struct overloaded : F... {
   using F::operator()...;
 };
+template <class... F>
+overloaded(F...) -> overloaded<F...>;  // clang before 17 needs to be told
 
 std::string expectation(const Option& option) {
   return std::visit(

@@ -64,14 +64,14 @@ std::vector<Column> columns_of(const std::string& table) {
                               {"tsmixer", "TSMixer", {"--model=tsmixer"}},
                               {"tsmixer-sam", "TSMixer+SAM", {"--model=tsmixer", "--rho=0.7"}}};
     std::vector<Column> columns;
-    for (const auto& [id, published, flags] : systems) {
+    for (const System& system : systems) {
       const auto add = [&](const char* setting, const Words& more) {
-        columns.push_back({fmt::format("{}/{}", id, setting), published, with(more, flags)});
+        columns.push_back({fmt::format("{}/{}", system.id, setting), system.published, with(more, system.flags)});
       };
       Words official{"--preset=authors-tensorflow"};
-      if (std::string_view(id).starts_with("tsmixer")) official.push_back("--shared");
+      if (std::string_view(system.id).starts_with("tsmixer")) official.push_back("--shared");
       add("default", {});
-      if (flags.empty()) add("tuned", {"--tune"});
+      if (system.flags.empty()) add("tuned", {"--tune"});
       add("authors-tensorflow", official);
       add("authors-tensorflow-glorot", with(official, {"--init=glorot"}));
       add("paper", {"--preset=paper"});

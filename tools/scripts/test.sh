@@ -15,7 +15,7 @@ if [ $# -gt 0 ]; then
   preset=$1
   shift
 fi
-tools/scripts/setup.sh
+tools/scripts/setup.sh clang libclang-rt-dev libomp-dev  # for tools/scripts/fuzz.sh
 cmake --preset "$preset"
 if [ "$fast" ]; then
   cmake --build --preset "$preset" --target unit_and_ops_tests
