@@ -84,7 +84,7 @@ void read_ledger(std::string_view content) {
   static const Prepared sweep("sweep", {{"grid", "rho=0"}, {"out", folder.string()}});
   fuzz::put(folder / "sweep.jsonl", content);
   {
-    const Ledger ledger(folder / "sweep.jsonl", {{"sweep", Json::array()}});
+    const Ledger ledger(folder / "sweep.jsonl", {{"sweep", Json::array()}}, {"val_mse", "train_loss"});
     if (!ledger.trial("rho=0", 1) || ledger.tested("rho=0").is_null()) return;
   }
   sweep.run();
