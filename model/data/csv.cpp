@@ -30,25 +30,8 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-bool valid_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i++]);
-    if (lead < 0x80) continue;
-    const int following = lead >= 0xF0 ? 3 : (lead >= 0xE0 ? 2 : 1);
-    if (lead < 0xC2 || lead > 0xF4) return false;
-    std::uint32_t point = lead & (0x3FU >> following);
-    for (int k = 0; k < following; ++k) {
-      if (i == text.size() || (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80) return false;
-      point = point << 6 | (static_cast<unsigned char>(text[i++]) & 0x3FU);
-    }
-    const bool overlong = (following == 2 && point < 0x800) || (following == 3 && point < 0x10000);
-    if (overlong || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return false;
-  }
-  return true;
-}
-
 std::string to_utf8(std::string_view text) {
-  if (valid_utf8(text)) return std::string(text);
+  if (is_utf8(text)) return std::string(text);
   // Windows-1252 differs from Latin-1 in 0x80..0x9F alone; its five unused bytes stay C1 controls, as on the web.
   static constexpr std::array<std::uint16_t, 32> high = {
       0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
@@ -68,15 +51,6 @@ std::string to_utf8(std::string_view text) {
     }
   }
   return out;
-}
-
-// What a cell held, for messages: short and printable whatever the bytes.
-std::string shown(std::string_view text) {
-  std::string out(text.substr(0, 40));
-  for (char& c : out) {
-    if (c < 0x20 || c > 0x7E) c = '?';
-  }
-  return text.size() > 40 ? out + "..." : out;
 }
 
 // Walks the cells of the text. Positions are kept by the caller, so that the first rows can be read ahead.
@@ -214,7 +188,7 @@ struct Tally {
     if (count++ > 0) return;
     line = at_line;
     column = at_column;
-    found = shown(text);
+    found = shown(text, 40);
   }
 };
 
@@ -315,7 +289,7 @@ class CsvReader {
       decimals |= date || text.find('.') != std::string_view::npos;
       columns_.push_back({text.empty() ? fmt::format("column_{}", column) : to_utf8(text), skip_slot, {}, {}, {}});
       if (!seen.insert(columns_.back().name).second) {
-        fail(Exit::data, fmt::format("two columns are named '{}'", shown(columns_.back().name)), "rename one of them",
+        fail(Exit::data, fmt::format("two columns are named '{}'", columns_.back().name), "rename one of them",
              header_line_, column);
       }
     }
