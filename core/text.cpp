@@ -33,7 +33,54 @@ std::string folded(std::string_view name) {
   return out;
 }
 
+// The bytes of the UTF-8 character that begins at `i`; 0 where none does.
+std::size_t character_bytes(std::string_view text, std::size_t i) {
+  const auto byte = [&](std::size_t k) { return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u; };
+  const unsigned lead = byte(0);
+  const std::size_t length = lead < 0x80                   ? 1
+                             : lead >= 0xc2 && lead < 0xe0 ? 2
+                             : lead >= 0xe0 && lead < 0xf0 ? 3
+                             : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                           : 0;
+  for (std::size_t k = 1; k < length; ++k) {
+    if ((byte(k) & 0xc0) != 0x80) return 0;
+  }
+  const bool overlong = (lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xf0 && byte(1) < 0x90);
+  const bool surrogate = lead == 0xed && byte(1) >= 0xa0;
+  return overlong || surrogate || (lead == 0xf4 && byte(1) >= 0x90) ? 0 : length;
+}
+
+std::string shown(std::string_view text, std::size_t most, bool lines) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = character_bytes(text, i), step = std::max<std::size_t>(length, 1);
+    if (i + step > most) return result + "...";
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const bool control =
+        lead < 0x20 || lead == 0x7f || (lead == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0);
+    if (length == 0 || (control && !(lines && lead == '\n'))) {
+      result += '?';
+    } else {
+      result += text.substr(i, step);
+    }
+    i += step;
+  }
+  return result;
+}
+
 }  // namespace
+
+bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = character_bytes(text, i);
+    if (length == 0) return false;
+    i += length;
+  }
+  return true;
+}
+
+std::string shown(std::string_view text, std::size_t most) { return shown(text, most, false); }
+std::string shown_lines(std::string_view text) { return shown(text, std::string_view::npos, true); }
 
 std::string nearest_name(std::string_view name, std::span<const std::string> known) {
   const std::string word = folded(name);

@@ -1,11 +1,21 @@
-// Small helpers for names that people type.
+// Names that people type, and text from outside: the encoding (RFC 3629) and what a terminal may be shown of it.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace samformer {
+
+// Whether every byte belongs to a well-formed UTF-8 character.
+bool is_utf8(std::string_view text);
+
+// A name, a path or a cell as a terminal may show it: each control character (U+0000 to U+001F, U+007F to U+009F) and
+// each byte that is no UTF-8 becomes `?`; of more than `most` bytes the first ones, and "...".
+std::string shown(std::string_view text, std::size_t most = std::string_view::npos);
+// The same for text of several lines: their ends stay.
+std::string shown_lines(std::string_view text);
 
 // The known name with the smallest edit distance (Damerau: insertions, deletions, replacements, swaps of neighbours),
 // capitals ignored; one that begins with `name` comes first. Empty where there is none to name.

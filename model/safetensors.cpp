@@ -8,6 +8,8 @@
 #include <numeric>
 #include <optional>
 
+#include "core/text.h"
+
 namespace samformer::model {
 namespace {
 
@@ -23,14 +25,9 @@ constexpr std::size_t max_dimensions = 8;
 
 const DtypeInfo& info(Dtype dtype) { return dtypes[static_cast<std::size_t>(dtype)]; }
 
-// Names come from files of others: shortened, and without bytes that a terminal would obey.
-std::string shown(std::string_view name) {
-  std::string text = "'";
-  for (const char c : name.substr(0, 100)) text += static_cast<unsigned char>(c) < 32 || c == 127 ? '?' : c;
-  return text + (name.size() > 100 ? "...'" : "'");
-}
+std::string quoted_name(std::string_view name) { return fmt::format("'{}'", shown(name, 100)); }
 
-std::string shown(std::span<const std::int64_t> shape) {
+std::string shape_text(std::span<const std::int64_t> shape) {
   std::string text;
   for (const std::int64_t size : shape) text += fmt::format("{}{}", text.empty() ? "" : ", ", size);
   return "[" + text + "]";
@@ -70,13 +67,13 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       name_ = text;
       in_metadata_ = text == "__metadata__";
       if (in_metadata_ ? std::exchange(saw_metadata_, true) : !entries.try_emplace(text).second)
-        return stop(fmt::format("{} occurs twice in the header", shown(text)));
+        return stop(fmt::format("{} occurs twice in the header", quoted_name(text)));
     } else {
       key_ = text;
       if (in_metadata_) {
-        if (!metadata.try_emplace(text).second) return stop(fmt::format("metadata {} occurs twice", shown(text)));
+        if (!metadata.try_emplace(text).second) return stop(fmt::format("metadata {} occurs twice", quoted_name(text)));
       } else if (text != "dtype" && text != "shape" && text != "data_offsets") {
-        return stop(fmt::format("tensor {} has the unknown key {}", shown(name_), shown(text)));
+        return stop(fmt::format("tensor {} has the unknown key {}", quoted_name(name_), quoted_name(text)));
       }
     }
     return true;
@@ -91,7 +88,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (level_-- == 2 && !in_metadata_) {
       const Entry& entry = entries.find(name_)->second;
       if (!entry.dtype || !entry.shape || !entry.offsets)
-        return stop(fmt::format("tensor {} lacks dtype, shape or data_offsets", shown(name_)));
+        return stop(fmt::format("tensor {} lacks dtype, shape or data_offsets", quoted_name(name_)));
     }
     return true;
   }
@@ -100,7 +97,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (level_ != 2 || in_metadata_ || list_ || key_ == "dtype") return unexpected("a list");
     Entry& entry = entries.find(name_)->second;
     std::optional<std::vector<std::int64_t>>& target = key_ == "shape" ? entry.shape : entry.offsets;
-    if (target) return stop(fmt::format("tensor {}: {} occurs twice", shown(name_), key_));
+    if (target) return stop(fmt::format("tensor {}: {} occurs twice", quoted_name(name_), key_));
     list_ = &target.emplace();
     return true;
   }
@@ -113,9 +110,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (!list_) return unexpected("a number");
     const std::size_t limit = key_ == "shape" ? max_dimensions : 2;
     if (list_->size() == limit)
-      return stop(fmt::format("tensor {}: {} has more than {} numbers", shown(name_), key_, limit));
+      return stop(fmt::format("tensor {}: {} has more than {} numbers", quoted_name(name_), key_, limit));
     if (value > static_cast<std::uint64_t>(INT64_MAX))
-      return stop(fmt::format("tensor {}: {} holds {}, which is too large", shown(name_), key_, value));
+      return stop(fmt::format("tensor {}: {} holds {}, which is too large", quoted_name(name_), key_, value));
     list_->push_back(static_cast<std::int64_t>(value));
     return true;
   }
@@ -127,11 +124,11 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     if (level_ != 2 || list_ || key_ != "dtype") return unexpected("a text");
     Entry& entry = entries.find(name_)->second;
-    if (entry.dtype) return stop(fmt::format("tensor {}: dtype occurs twice", shown(name_)));
+    if (entry.dtype) return stop(fmt::format("tensor {}: dtype occurs twice", quoted_name(name_)));
     const auto found = std::find_if(dtypes.begin(), dtypes.end(), [&](const DtypeInfo& d) { return d.name == text; });
     if (found == dtypes.end())
-      return stop(
-          fmt::format("tensor {} has the type {}; F64, I64, F32, I32 or U8 were expected", shown(name_), shown(text)));
+      return stop(fmt::format("tensor {} has the type {}; F64, I64, F32, I32 or U8 were expected", quoted_name(name_),
+                              quoted_name(text)));
     entry.dtype = static_cast<Dtype>(found - dtypes.begin());
     return true;
   }
@@ -153,8 +150,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool unexpected(std::string_view what) {
     if (level_ == 0) return stop(fmt::format("the header is {}, an object was expected", what));
     return stop(fmt::format("{} {} holds {} where a tensor's description or a metadata text was expected",
-                            in_metadata_ ? "metadata" : "tensor", shown(level_ == 1 || !in_metadata_ ? name_ : key_),
-                            shown(what)));
+                            in_metadata_ ? "metadata" : "tensor",
+                            quoted_name(level_ == 1 || !in_metadata_ ? name_ : key_), quoted_name(what)));
   }
 
   int level_ = 0;  // objects that are open
@@ -181,9 +178,9 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   for (const TensorSource* tensor : order) {
     const std::optional<std::uint64_t> bytes = bytes_of_shape(tensor->dtype, tensor->shape);
     SAMFORMER_CHECK(bytes && tensor->shape.size() <= max_dimensions, "safetensors: {} has the shape {}",
-                    shown(tensor->name), shown(tensor->shape));
+                    quoted_name(tensor->name), shape_text(tensor->shape));
     SAMFORMER_CHECK(tensor->name != "__metadata__" && !header.contains(tensor->name),
-                    "safetensors: two tensors are named {}", shown(tensor->name));
+                    "safetensors: two tensors are named {}", quoted_name(tensor->name));
     header[tensor->name] = {
         {"dtype", info(tensor->dtype).name}, {"shape", tensor->shape}, {"data_offsets", {begin, begin + *bytes}}};
     begin += *bytes;
@@ -227,16 +224,17 @@ Safetensors Safetensors::open(const std::filesystem::path& path) {
   std::vector<const std::string*> names;
   for (const auto& [name, entry] : reader.entries) {
     if (entry.offsets->size() != 2)
-      refuse(path, fmt::format("tensor {}: data_offsets has {} numbers, 2 were expected", shown(name),
+      refuse(path, fmt::format("tensor {}: data_offsets has {} numbers, 2 were expected", quoted_name(name),
                                entry.offsets->size()));
     const auto begin = static_cast<std::uint64_t>((*entry.offsets)[0]);
     const auto end = static_cast<std::uint64_t>((*entry.offsets)[1]);
     if (begin > end || end > data.size())
-      refuse(path, fmt::format("tensor {}: its data are bytes {} to {} of {}", shown(name), begin, end, data.size()));
+      refuse(path,
+             fmt::format("tensor {}: its data are bytes {} to {} of {}", quoted_name(name), begin, end, data.size()));
     const std::optional<std::uint64_t> bytes = bytes_of_shape(*entry.dtype, *entry.shape);
     if (!bytes || *bytes != end - begin)
-      refuse(path, fmt::format("tensor {}: {} of shape {} does not have {} bytes", shown(name), info(*entry.dtype).name,
-                               shown(*entry.shape), end - begin));
+      refuse(path, fmt::format("tensor {}: {} of shape {} does not have {} bytes", quoted_name(name),
+                               info(*entry.dtype).name, shape_text(*entry.shape), end - begin));
     ranges.emplace_back(begin, end);
     names.push_back(&name);
     file.tensors_.emplace(name, Tensor{*entry.dtype, *entry.shape, data.subspan(begin, end - begin)});
@@ -248,8 +246,9 @@ Safetensors Safetensors::open(const std::filesystem::path& path) {
   std::uint64_t covered = 0;
   for (const std::size_t i : order) {
     if (ranges[i].first != covered)
-      refuse(path, fmt::format("tensor {} starts at byte {} of the data, {} was expected: tensors {}", shown(*names[i]),
-                               ranges[i].first, covered, ranges[i].first < covered ? "overlap" : "leave a hole"));
+      refuse(path,
+             fmt::format("tensor {} starts at byte {} of the data, {} was expected: tensors {}", quoted_name(*names[i]),
+                         ranges[i].first, covered, ranges[i].first < covered ? "overlap" : "leave a hole"));
     covered = ranges[i].second;
   }
   if (covered != data.size()) refuse(path, fmt::format("{} bytes follow the last tensor", data.size() - covered));
@@ -265,7 +264,8 @@ std::vector<std::string> Safetensors::names() const {
 const Safetensors::Tensor& Safetensors::tensor(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end())
-    throw Error(Exit::data, fmt::format("the tensor {} is missing ({} others are there)", shown(name), tensors_.size()))
+    throw Error(Exit::data,
+                fmt::format("the tensor {} is missing ({} others are there)", quoted_name(name), tensors_.size()))
         .at(path().string())
         .hint("is this the weights file of another model?");
   return found->second;
@@ -274,7 +274,7 @@ const Safetensors::Tensor& Safetensors::tensor(std::string_view name) const {
 const std::string& Safetensors::metadata(std::string_view key) const {
   const auto found = metadata_.find(key);
   if (found == metadata_.end())
-    throw Error(Exit::data, fmt::format("the metadata {} are missing", shown(key)))
+    throw Error(Exit::data, fmt::format("the metadata {} are missing", quoted_name(key)))
         .at(path().string())
         .hint("only files that samformer wrote have them");
   return found->second;
@@ -284,8 +284,9 @@ const Safetensors::Tensor& Safetensors::expect(std::string_view name, Dtype dtyp
                                                std::span<const std::int64_t> shape) const {
   const Tensor& found = tensor(name);
   if (found.dtype != dtype || !std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end()))
-    throw Error(Exit::data, fmt::format("tensor {}: {} {} was expected, {} {} was found", shown(name), info(dtype).name,
-                                        shown(shape), info(found.dtype).name, shown(found.shape)))
+    throw Error(Exit::data,
+                fmt::format("tensor {}: {} {} was expected, {} {} was found", quoted_name(name), info(dtype).name,
+                            shape_text(shape), info(found.dtype).name, shape_text(found.shape)))
         .at(path().string())
         .hint("was the file written for another model, look-back, horizon or number of channels?");
   return found;
@@ -294,7 +295,7 @@ const Safetensors::Tensor& Safetensors::expect(std::string_view name, Dtype dtyp
 void Safetensors::copy(std::string_view name, Dtype dtype, std::span<const std::int64_t> shape,
                        std::span<std::byte> out) const {
   const Tensor& found = expect(name, dtype, shape);
-  SAMFORMER_CHECK(out.size() == found.bytes.size(), "safetensors: {} has {} bytes, room for {}", shown(name),
+  SAMFORMER_CHECK(out.size() == found.bytes.size(), "safetensors: {} has {} bytes, room for {}", quoted_name(name),
                   found.bytes.size(), out.size());
   // memcpy with a null pointer is undefined even for no bytes.
   if (!out.empty()) std::memcpy(out.data(), found.bytes.data(), out.size());

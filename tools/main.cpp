@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/console.h"
 #include "tools/cli/document.h"
@@ -24,8 +25,8 @@ namespace {
 
 std::string error_block(const Error& error) {
   const std::string place = place_text(error.file, error.line, error.column);
-  std::string result = place.empty() ? error.what() : fmt::format("{}: {}", place, error.what());
-  if (!error.advice.empty()) result += fmt::format("\n  hint: {}", error.advice);
+  std::string result = shown(place.empty() ? error.what() : fmt::format("{}: {}", place, error.what()));
+  if (!error.advice.empty()) result += fmt::format("\n  hint: {}", shown(error.advice));
   return result;
 }
 
@@ -78,6 +79,16 @@ int run(const std::vector<std::string>& words, const Environment& environment, C
   return code;
 }
 
+// Standard output that is a terminal: it is sent nothing that it would obey, whoever writes it.
+class TerminalOutput : public std::stringbuf {
+ protected:
+  int sync() override {
+    std::cout << shown_lines(view());
+    str("");
+    return std::cout.flush() ? 0 : -1;
+  }
+};
+
 // A closed standard descriptor would be the next file opened, and receive what is printed.
 bool standard_output_is_open() {
   bool open_output = true;
@@ -112,11 +123,13 @@ int program(const std::vector<std::string>& words) {
   bool json = asks_for("json", words, environment);
   json_asked = json;
   Console console = Console::standard(asks_for("quiet", words, environment));
+  TerminalOutput terminal;
+  std::ostream out(isatty(STDOUT_FILENO) ? &terminal : std::cout.rdbuf());
   std::optional<Error> failure;
   try {
     if (!can_print) throw Error(Exit::io, "standard output is closed").hint("redirect it to a file or to /dev/null");
-    const int code = run(words, environment, console, json, std::cout);
-    flush_output(std::cout);
+    const int code = run(words, environment, console, json, out);
+    flush_output(out);
     return code;
   } catch (const Error& error) {
     failure = error;
@@ -125,7 +138,9 @@ int program(const std::vector<std::string>& words) {
   } catch (const std::length_error&) {
     failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
   } catch (const std::filesystem::filesystem_error& error) {
-    failure = Error(Exit::io, error.what());
+    failure = Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
+                  .at(error.path1().string())
+                  .hint("give another one, of shorter names, through no link that leads to itself");
   } catch (const std::system_error& error) {
     failure = Error(Exit::device, fmt::format("cannot start a thread: {}", error.code().message()))
                   .hint("give a smaller --threads, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
@@ -133,11 +148,10 @@ int program(const std::vector<std::string>& words) {
     failure = Error(Exit::internal, error.what()).hint("this is a bug in samformer, please report it");
   }
   console.error(error_block(*failure));
-  if (json && can_print) {
-    std::cout.clear();
-    print({{"error", error_json(*failure)}}, std::cout);
-    std::cout.flush();
-  }
+  out.clear();
+  std::cout.clear();
+  if (json && can_print) print({{"error", error_json(*failure)}}, out);
+  out.flush();
   return static_cast<int>(failure->code);
 }
 

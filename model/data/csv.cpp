@@ -21,6 +21,7 @@ namespace {
 constexpr double missing_value = std::numeric_limits<double>::quiet_NaN();
 constexpr double largest = 1e100;  // squares of values, and their sums, stay finite
 constexpr std::size_t most_columns = 100'000;
+constexpr std::size_t longest_name = 1024;  // bytes
 constexpr int skip_slot = -1;
 constexpr int date_slot = -2;
 
@@ -30,25 +31,8 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-bool valid_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i++]);
-    if (lead < 0x80) continue;
-    const int following = lead >= 0xF0 ? 3 : (lead >= 0xE0 ? 2 : 1);
-    if (lead < 0xC2 || lead > 0xF4) return false;
-    std::uint32_t point = lead & (0x3FU >> following);
-    for (int k = 0; k < following; ++k) {
-      if (i == text.size() || (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80) return false;
-      point = point << 6 | (static_cast<unsigned char>(text[i++]) & 0x3FU);
-    }
-    const bool overlong = (following == 2 && point < 0x800) || (following == 3 && point < 0x10000);
-    if (overlong || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return false;
-  }
-  return true;
-}
-
 std::string to_utf8(std::string_view text) {
-  if (valid_utf8(text)) return std::string(text);
+  if (is_utf8(text)) return std::string(text);
   // Windows-1252 differs from Latin-1 in 0x80..0x9F alone; its five unused bytes stay C1 controls, as on the web.
   static constexpr std::array<std::uint16_t, 32> high = {
       0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
@@ -68,15 +52,6 @@ std::string to_utf8(std::string_view text) {
     }
   }
   return out;
-}
-
-// What a cell held, for messages: short and printable whatever the bytes.
-std::string shown(std::string_view text) {
-  std::string out(text.substr(0, 40));
-  for (char& c : out) {
-    if (c < 0x20 || c > 0x7E) c = '?';
-  }
-  return text.size() > 40 ? out + "..." : out;
 }
 
 // Walks the cells of the text. Positions are kept by the caller, so that the first rows can be read ahead.
@@ -156,17 +131,22 @@ class Cells {
   }
 
   void unquote() {
-    const std::int64_t opened = line_;
     unquoted_.clear();
-    for (++at_; at_ != end_; ++at_) {
-      if (*at_ == '"' && (++at_ == end_ || *at_ != '"')) {
-        while (at_ != end_ && *at_ != delimiter_ && *at_ != '\n') unquoted_ += *at_++;
-        return;
+    const char* from = at_ + 1;
+    while (true) {
+      const char* const quote = std::find(from, end_, '"');
+      if (quote == end_) {
+        throw Error(Exit::data, "a quote is opened and never closed")
+            .at(path_, line_)
+            .hint("close or remove the quote");
       }
-      if (*at_ == '\n') ++line_;
-      unquoted_ += *at_;
+      unquoted_.append(from, quote);
+      from = quote + 1;
+      if (from == end_ || *from != '"') break;
+      unquoted_ += *from++;
     }
-    throw Error(Exit::data, "a quote is opened and never closed").at(path_, opened).hint("close or remove the quote");
+    line_ += std::count(at_, from, '\n');
+    for (at_ = from; at_ != end_ && *at_ != delimiter_ && *at_ != '\n'; ++at_) unquoted_ += *at_;
   }
 
   const char* at_;
@@ -214,7 +194,7 @@ struct Tally {
     if (count++ > 0) return;
     line = at_line;
     column = at_column;
-    found = shown(text);
+    found = shown(text, 40);
   }
 };
 
@@ -306,6 +286,10 @@ class CsvReader {
         fail(Exit::data, fmt::format("more than {} columns", most_columns), "check the delimiter: --delimiter",
              header_line_, column);
       }
+      if (text.size() > longest_name) {
+        fail(Exit::data, fmt::format("a column's name has {} bytes, expected at most {}", text.size(), longest_name),
+             "shorten it; if it is no name, check the quotes and the delimiter: --delimiter", header_line_, column);
+      }
       double value = 0;
       DateFormat format;
       format.pattern = options_.date_format;
@@ -315,7 +299,7 @@ class CsvReader {
       decimals |= date || text.find('.') != std::string_view::npos;
       columns_.push_back({text.empty() ? fmt::format("column_{}", column) : to_utf8(text), skip_slot, {}, {}, {}});
       if (!seen.insert(columns_.back().name).second) {
-        fail(Exit::data, fmt::format("two columns are named '{}'", shown(columns_.back().name)), "rename one of them",
+        fail(Exit::data, fmt::format("two columns are named '{}'", columns_.back().name), "rename one of them",
              header_line_, column);
       }
     }
@@ -617,6 +601,13 @@ class CsvReader {
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       const Column& column = columns_[i];
       if (column.slot < 0) continue;
+      if (std::string_view("=+-@\r").find(column.name[0]) != std::string_view::npos) {
+        Tally tally;
+        tally.add(header_line_, static_cast<std::int64_t>(i) + 1, "");
+        report(Severity::warn, "formula", tally,
+               fmt::format("column '{}': spreadsheets take this name for a formula", column.name),
+               "rename it before you open a forecast of it in one");
+      }
       const auto values = series_.channel(column.slot);
       double least = std::numeric_limits<double>::infinity();
       double most = -least;

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <limits>
 
+#include "core/text.h"
+
 namespace samformer::tools {
 
 namespace {
@@ -57,18 +59,21 @@ Console Console::standard(bool quiet) {
 }
 
 void Console::info(std::string_view text) {
-  log(text);
-  if (!quiet_) write("", "", text);
+  const std::string line = shown(text);
+  log(line);
+  if (!quiet_) write("", "", line);
 }
 
 void Console::warning(std::string_view text) {
-  log(fmt::format("warning: {}", text));
-  write("warning: ", "33", text);
+  const std::string line = shown(text);
+  log(fmt::format("warning: {}", line));
+  write("warning: ", "33", line);
 }
 
 void Console::error(std::string_view text) {
-  log(fmt::format("error: {}", text));
-  write("error: ", "31", text);
+  const std::string lines = shown_lines(text);
+  log(fmt::format("error: {}", lines));
+  write("error: ", "31", lines);
 }
 
 void Console::set_log(std::function<void(std::string_view)> log) {
@@ -82,13 +87,14 @@ void Console::replay(const std::function<void(std::string_view)>& log) {
 }
 
 void Console::log(std::string_view text) {
-  if (log_) log_(text);
-  if (!logged_) before_.emplace_back(text);
+  const std::string lines = shown_lines(text);
+  if (log_) log_(lines);
+  if (!logged_) before_.push_back(lines);
 }
 
 void Console::status(std::string_view text) {
   if (!is_terminal_ || quiet_) return;
-  put(stream_, fmt::format("{}{}", clear_line, cut_to_width(text, terminal_width(stream_) - 1)));
+  put(stream_, fmt::format("{}{}", clear_line, cut_to_width(shown(text), terminal_width(stream_) - 1)));
 }
 
 // A terminal's line may hold a status, which the message replaces.
@@ -151,6 +157,7 @@ Table::Table(std::string alignment, std::vector<std::string> heading) : alignmen
 
 void Table::row(std::vector<std::string> cells) {
   cells.resize(alignment_.size());
+  for (std::string& cell : cells) cell = shown(cell);
   rows_.push_back(std::move(cells));
 }
 

@@ -1,5 +1,6 @@
 // What the program says on stderr: messages by level, a progress bar on a terminal, lines elsewhere, text tables.
 //
+// Whatever a message, a status or a cell holds of names from outside, a terminal is sent shown() of it (core/text.h).
 // Quiet keeps warnings and errors. The log (a run's log.txt) gets every message, quiet or not, and every epoch.
 // Elsewhere than on a terminal an epoch's line is written if 10 s have passed since the last one (the first and the
 // last always), and a heartbeat every 60 s inside a long epoch. Time is passed in, so that tests do not sleep.

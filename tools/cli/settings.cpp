@@ -47,28 +47,6 @@ std::string environment_name(std::string_view option) {
   return result;
 }
 
-// Whether every byte belongs to a well-formed UTF-8 character: TOML and JSON can hold nothing else.
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto byte = [&](std::size_t k) { return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u; };
-    const unsigned lead = byte(0);
-    const std::size_t length = lead < 0x80                   ? 1
-                               : lead >= 0xc2 && lead < 0xe0 ? 2
-                               : lead >= 0xe0 && lead < 0xf0 ? 3
-                               : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                             : 0;
-    if (length == 0) return false;
-    for (std::size_t k = 1; k < length; ++k) {
-      if ((byte(k) & 0xc0) != 0x80) return false;
-    }
-    const bool overlong = (lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xf0 && byte(1) < 0x90);
-    const bool surrogate = lead == 0xed && byte(1) >= 0xa0;
-    if (overlong || surrogate || (lead == 0xf4 && byte(1) >= 0x90)) return false;
-    i += length;
-  }
-  return true;
-}
-
 std::vector<std::string> split_list(std::string_view text) {
   std::vector<std::string> result;
   if (text.empty()) return result;
@@ -127,7 +105,7 @@ Error unexpected(const Option& option, std::string_view subject, std::string_vie
 // Value of the option's kind from the text of a flag, a variable or a preset. `subject` is the name as the user wrote
 // it.
 Value parse_text(const Option& option, std::string_view subject, std::string_view text) {
-  if (!is_utf8(text)) throw usage(fmt::format("{}: expected UTF-8 text", subject));
+  require_utf8(subject, text);
   const auto number = [&](auto value) -> Value {
     if (parse_whole(text, value)) return value;
     throw unexpected(option, subject, text);
@@ -567,10 +545,8 @@ std::string write_toml(const Settings& settings, const Resolved* origins) {
     if (option.group != group) result += fmt::format("{}# {}\n", group.empty() ? "" : "\n", option.group);
     group = option.group;
     const std::string line = fmt::format("{} = {}", option.name, toml_value(option.member.read(settings)));
-    std::string comment = origins ? "# " + origins->origin(option.name).text : "";
-    for (char& c : comment) {
-      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';  // a comment ends with its line
-    }
+    // A comment ends with its line.
+    const std::string comment = origins ? shown("# " + origins->origin(option.name).text) : "";
     result += origins ? fmt::format("{:<32} {}\n", line, comment) : line + "\n";
   }
   return result;
@@ -614,6 +590,12 @@ bool operator==(const Settings& a, const Settings& b) {
 Origin Resolved::origin(std::string_view name) const {
   const auto found = origins.find(name);
   return found == origins.end() ? Origin{} : found->second;
+}
+
+void require_utf8(std::string_view subject, std::string_view text) {
+  if (is_utf8(text)) return;
+  throw usage(fmt::format("{}: expected UTF-8 text, found '{}'", subject, text))
+      .hint("write it as UTF-8; a file or folder has to be renamed, or reached through a link");
 }
 
 Environment process_environment() {

@@ -13,6 +13,7 @@
 
 #include "core/io/file.h"
 #include "core/io/sha256.h"
+#include "core/text.h"
 #include "model/data/synth.h"
 #include "tools/cli/command.h"
 #include "tools/cli/text_format.h"
@@ -148,14 +149,14 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   const model::Series& series = report.series();
   for (const Finding& f : series.findings) {
     fmt::print(out, "{}: {}: {}\n", f.severity == Severity::refuse ? "refused" : "warning",
-               place_text(f.file, f.line, f.column), f.message);
-    if (!f.hint.empty()) fmt::print(out, "  hint: {}\n", f.hint);
+               shown(place_text(f.file, f.line, f.column)), shown(f.message));
+    if (!f.hint.empty()) fmt::print(out, "  hint: {}\n", shown(f.hint));
   }
   if (report.channels.empty()) return;
   if (!series.findings.empty()) out << '\n';
 
-  constexpr std::size_t shown = 12;
-  const std::span names(report.channels.data(), std::min(shown, report.channels.size()));
+  constexpr std::size_t listed = 12;
+  const std::span names(report.channels.data(), std::min(listed, report.channels.size()));
   const std::vector<std::string> targets = report.experiment.target_names();
   const auto dates = [&](model::Span rows) {
     if (rows.size() <= 0) return std::string("no rows");
@@ -165,7 +166,7 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   table.row({"SHA-256", series.sha256});
   table.row({"rows", fmt::format("{}", series.rows)});
   table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
-                                     report.channels.size() > shown ? ", ..." : "")});
+                                     report.channels.size() > listed ? ", ..." : "")});
   if (settings.features != "M") table.row({"targets", join(targets, ", ")});
   table.row({"step", series.step.name()});
   table.row({"dates", dates({0, series.rows})});
