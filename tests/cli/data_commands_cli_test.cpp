@@ -286,7 +286,10 @@ TEST_F(DataCheck, NamesAreShownWithoutWhatATerminalObeys) {
   EXPECT_NE(outcome.out.find("3: ?]0;title??a, ?2J, =c\n"), std::string::npos) << outcome.out;
   EXPECT_NE(outcome.out.find("warning: a.csv:1:4: column '=c'"), std::string::npos) << outcome.out;
   const std::string refused = run(words("a.csv", {"--drop", name})).err;
-  EXPECT_NE(refused.find("no column is named '?]0;title?" "?'"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("no column is named '?]0;title?"
+                         "?'"),
+            std::string::npos)
+      << refused;
   EXPECT_NE(refused.find("'?]0;title??a'"), std::string::npos) << refused;
   EXPECT_EQ(run(words("a.csv", {"--json"})).json().at("channels").at(0), name + "a");
 }
