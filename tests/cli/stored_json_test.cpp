@@ -1,5 +1,5 @@
-// What is read back from a run's folder, with every key and value of real files changed: a reader takes it or refuses it
-// with Error(Exit::data), file, line and hint. Anything else (another exception, a crash) fails.
+// What is read back from a run's folder, with every key and value of real files changed: a reader takes it, or refuses
+// it with Error(Exit::data), file, line and hint. Anything else (another exception, a crash) fails.
 #include "tools/run/stored_json.h"
 
 #include <gtest/gtest.h>

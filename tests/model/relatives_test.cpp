@@ -163,8 +163,12 @@ struct Course {
 // A training on N windows of a smooth series.
 struct Steps {
   Steps(const Model& net, const optim::StepSettings& settings, std::int64_t windows)
-      : D(net.shape().D), L(net.shape().L), values(static_cast<std::size_t>(D * rows)), starts(range(windows, 11)),
-        targets(range(D, 1)), training(net, settings) {
+      : D(net.shape().D),
+        L(net.shape().L),
+        values(static_cast<std::size_t>(D * rows)),
+        starts(range(windows, 11)),
+        targets(range(D, 1)),
+        training(net, settings) {
     for (std::size_t i = 0; i < values.size(); ++i) {
       const double t = static_cast<double>(i);
       values[i] = static_cast<float>(std::sin(0.1 * t) + 0.3 * std::sin(0.037 * t * t));
