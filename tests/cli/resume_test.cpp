@@ -355,6 +355,32 @@ TEST_F(Resume, TemporariesOfPartsAreCleared) {
   }
 }
 
+// Foreign or damaged JSON in the folder is a data error of its place, with what to do, wherever it is read.
+TEST_F(Resume, DamagedResultsAreRefused) {
+  EXPECT_EQ(run(small("run")).code, 0);
+  EXPECT_EQ(run(small("seeds", {"--seeds", "1,2"})).code, 0);
+  const std::string deep(100000, '[');
+  for (const std::string& text : {std::string("{}"), std::string("[]"), std::string("1"), std::string("\"x\""),
+                                  std::string("{\"runs\":[]}"), std::string("{\n\"dataset\":"), deep}) {
+    SCOPED_TRACE(text.substr(0, 20));
+    for (const char* folder : {"run", "seeds"}) {
+      write(folder + std::string("/result.json"), text);
+      fails(3, {"train", "--resume", path(folder)}, {"result.json:", "damaged", "remove the file"});
+    }
+    if (text != "{}" && text != "{\"runs\":[]}") {
+      fails(3, {"eval", path("run")}, {"result.json:", "damaged", "remove the file"});
+    }
+  }
+  fs::remove(scratch_ / "run/result.json");
+  for (const char* line :
+       {"{\"epoch\":1,\"phase\":5}", "{\"epoch\":1}", "[]", "{\"epoch\":\"x\",\"phase\":\"train\"}"}) {
+    write("run/metrics.jsonl", std::string(line) + "\n");
+    fails(3, {"train", "--resume", path("run"), "--epochs", "5"}, {"metrics.jsonl:1", "damaged", "remove the file"});
+  }
+  fs::remove(scratch_ / "run/metrics.jsonl");
+  EXPECT_EQ(run({"train", "--resume", path("run"), "--epochs", "5"}).code, 0);
+}
+
 TEST_F(Resume, ADamagedStateIsRefused) {
   EXPECT_EQ(run(small("run")).code, 0);
   fs::remove(scratch_ / "run/result.json");

@@ -1,5 +1,5 @@
-// What is read back from a run's folder, with every key and value of real files changed: a reader takes it or refuses it
-// with Error(Exit::data), file, line and hint. Anything else (another exception, a crash) fails.
+// What is read back from a run's folder, with every key and value of real files changed: a reader takes it, or refuses
+// it with Error(Exit::data), file, line and hint. Anything else (another exception, a crash) fails.
 #include "tools/run/stored_json.h"
 
 #include <gtest/gtest.h>
@@ -115,8 +115,7 @@ class Mutated : public ProgramTest {
     static const Json others = [] {
       Json deep = 1;
       for (int i = 0; i < 40; ++i) deep = Json::array({deep});
-      return Json{nullptr,       true,           7,   -1, 1.5, 1e300, INT64_MIN, UINT64_MAX, "x", "",
-                  Json::array(), Json::object(), deep};
+      return Json{nullptr, true, 7, -1, 1.5, UINT64_MAX, "x", Json::array(), Json::object(), deep};
     }();
     const auto with = [&](Json other, const std::string& what) {
       std::swap(value, other);
@@ -137,7 +136,8 @@ class Mutated : public ProgramTest {
       with(more, "and its first again");
     }
     if (!value.is_structured()) return;
-    for (auto item = value.begin(); item != value.end(); ++item) {
+    const bool alike = value.is_array() && value.size() > 2;  // one of them is enough
+    for (auto item = value.begin(); item != value.end(); item = alike ? value.end() : std::next(item)) {
       each(whole, *item, path + "/" + (value.is_object() ? item.key() : "[]"), visit);
     }
   }
@@ -196,7 +196,6 @@ TEST_F(Mutated, ResultOfARun) {
     EXPECT_EQ(run(small("run", more + Words{"--overwrite"})).code, 0);
     all_changes("run/result.json", [&] { show(read_result(path("run"), false)); });
   }
-  all_changes("run/result.json", [&] { check_fields(read_json(path("run/result.json"), "do this"), {}); });
 }
 
 TEST_F(Mutated, ResultOfSeeds) {

@@ -205,6 +205,23 @@ TEST_F(SweepTest, ATornLastLineIsRunAgainAndAGridMayGrow) {
   fails(2, sweep("s", {"--grid", "rho=0,0.5", "--weight-decay", "1e-3"}), {"other flags"});
 }
 
+TEST_F(SweepTest, ADamagedLedgerIsRefused) {
+  const Words words = sweep("s", {"--grid", "rho=0", "--epochs", "1"});
+  const Json d = document(words);
+  const std::string good = read("s/sweep.jsonl"), header = good.substr(0, good.find('\n') + 1);
+  for (const char* line : {R"({"trial":"rho=0","seed":1,"status":"ok"})", R"({"trial":5})", R"({"tested":7})",
+                           R"({"trial":"rho=0","seed":1,"status":"failed","exit_code":5,"error":7})",
+                           R"({"trial":"rho=0","seed":1,"status":"ok","val_mse":1,"train_loss":"x"})", "[]", "{"}) {
+    SCOPED_TRACE(line);
+    write("s/sweep.jsonl", header + line + '\n');
+    fails(3, words, {"sweep.jsonl:2", "damaged", "remove that line"});
+  }
+  write("s/sweep.jsonl", "[]\n");
+  fails(3, words, {"sweep.jsonl:1", "damaged"});
+  write("s/sweep.jsonl", header);
+  EXPECT_EQ(document(words)["trials"], d["trials"]);
+}
+
 // The options that the swept model has of its own, and no others.
 TEST_F(SweepTest, AGridOverAModelsOwnOption) {
   const Words grid = {"--model", "tsmixer", "--ff", "8", "--epochs", "1", "--grid", "blocks=1,2"};

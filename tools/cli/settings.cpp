@@ -240,8 +240,8 @@ std::string read_text_file(const std::string& path, Exit code) {
   return text;
 }
 
-// toml++ frees tables recursively: how deep they are is bounded before it makes them. Where the text is no TOML it stops,
-// so that strings and comments are what they are here as far as it comes.
+// toml++ frees tables recursively: how deep they are is bounded before it makes them. It stops where the text is no
+// TOML: up to there strings and comments end as they do here.
 void check_keys(std::string_view text, const std::string& source) {
   if (text.size() > max_config_bytes) throw usage("the configuration is longer than 1 MiB").at(source);
   int dots = 0;
