@@ -127,8 +127,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (entry.dtype) return stop(fmt::format("tensor {}: dtype occurs twice", quoted_name(name_)));
     const auto found = std::find_if(dtypes.begin(), dtypes.end(), [&](const DtypeInfo& d) { return d.name == text; });
     if (found == dtypes.end())
-      return stop(
-          fmt::format("tensor {} has the type {}; F64, I64, F32, I32 or U8 were expected", quoted_name(name_), quoted_name(text)));
+      return stop(fmt::format("tensor {} has the type {}; F64, I64, F32, I32 or U8 were expected", quoted_name(name_),
+                              quoted_name(text)));
     entry.dtype = static_cast<Dtype>(found - dtypes.begin());
     return true;
   }
@@ -150,8 +150,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool unexpected(std::string_view what) {
     if (level_ == 0) return stop(fmt::format("the header is {}, an object was expected", what));
     return stop(fmt::format("{} {} holds {} where a tensor's description or a metadata text was expected",
-                            in_metadata_ ? "metadata" : "tensor", quoted_name(level_ == 1 || !in_metadata_ ? name_ : key_),
-                            quoted_name(what)));
+                            in_metadata_ ? "metadata" : "tensor",
+                            quoted_name(level_ == 1 || !in_metadata_ ? name_ : key_), quoted_name(what)));
   }
 
   int level_ = 0;  // objects that are open
@@ -229,11 +229,12 @@ Safetensors Safetensors::open(const std::filesystem::path& path) {
     const auto begin = static_cast<std::uint64_t>((*entry.offsets)[0]);
     const auto end = static_cast<std::uint64_t>((*entry.offsets)[1]);
     if (begin > end || end > data.size())
-      refuse(path, fmt::format("tensor {}: its data are bytes {} to {} of {}", quoted_name(name), begin, end, data.size()));
+      refuse(path,
+             fmt::format("tensor {}: its data are bytes {} to {} of {}", quoted_name(name), begin, end, data.size()));
     const std::optional<std::uint64_t> bytes = bytes_of_shape(*entry.dtype, *entry.shape);
     if (!bytes || *bytes != end - begin)
-      refuse(path, fmt::format("tensor {}: {} of shape {} does not have {} bytes", quoted_name(name), info(*entry.dtype).name,
-                               shape_text(*entry.shape), end - begin));
+      refuse(path, fmt::format("tensor {}: {} of shape {} does not have {} bytes", quoted_name(name),
+                               info(*entry.dtype).name, shape_text(*entry.shape), end - begin));
     ranges.emplace_back(begin, end);
     names.push_back(&name);
     file.tensors_.emplace(name, Tensor{*entry.dtype, *entry.shape, data.subspan(begin, end - begin)});
@@ -245,8 +246,9 @@ Safetensors Safetensors::open(const std::filesystem::path& path) {
   std::uint64_t covered = 0;
   for (const std::size_t i : order) {
     if (ranges[i].first != covered)
-      refuse(path, fmt::format("tensor {} starts at byte {} of the data, {} was expected: tensors {}", quoted_name(*names[i]),
-                               ranges[i].first, covered, ranges[i].first < covered ? "overlap" : "leave a hole"));
+      refuse(path,
+             fmt::format("tensor {} starts at byte {} of the data, {} was expected: tensors {}", quoted_name(*names[i]),
+                         ranges[i].first, covered, ranges[i].first < covered ? "overlap" : "leave a hole"));
     covered = ranges[i].second;
   }
   if (covered != data.size()) refuse(path, fmt::format("{} bytes follow the last tensor", data.size() - covered));
@@ -262,7 +264,8 @@ std::vector<std::string> Safetensors::names() const {
 const Safetensors::Tensor& Safetensors::tensor(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end())
-    throw Error(Exit::data, fmt::format("the tensor {} is missing ({} others are there)", quoted_name(name), tensors_.size()))
+    throw Error(Exit::data,
+                fmt::format("the tensor {} is missing ({} others are there)", quoted_name(name), tensors_.size()))
         .at(path().string())
         .hint("is this the weights file of another model?");
   return found->second;
@@ -281,8 +284,9 @@ const Safetensors::Tensor& Safetensors::expect(std::string_view name, Dtype dtyp
                                                std::span<const std::int64_t> shape) const {
   const Tensor& found = tensor(name);
   if (found.dtype != dtype || !std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end()))
-    throw Error(Exit::data, fmt::format("tensor {}: {} {} was expected, {} {} was found", quoted_name(name), info(dtype).name,
-                                        shape_text(shape), info(found.dtype).name, shape_text(found.shape)))
+    throw Error(Exit::data,
+                fmt::format("tensor {}: {} {} was expected, {} {} was found", quoted_name(name), info(dtype).name,
+                            shape_text(shape), info(found.dtype).name, shape_text(found.shape)))
         .at(path().string())
         .hint("was the file written for another model, look-back, horizon or number of channels?");
   return found;

@@ -139,7 +139,7 @@ int program(const std::vector<std::string>& words) {
   } catch (const std::filesystem::filesystem_error& error) {
     failure = Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
                   .at(error.path1().string())
-                  .hint("is a name too long, a link one that leads to itself, or a folder closed to you? give another path");
+                  .hint("give another one, of shorter names, through no link that leads to itself");
   } catch (const std::system_error& error) {
     failure = Error(Exit::device, fmt::format("cannot start a thread: {}", error.code().message()))
                   .hint("give a smaller --threads, or raise the limits on processes and memory (ulimit -u, ulimit -v)");

@@ -21,6 +21,7 @@ namespace {
 constexpr double missing_value = std::numeric_limits<double>::quiet_NaN();
 constexpr double largest = 1e100;  // squares of values, and their sums, stay finite
 constexpr std::size_t most_columns = 100'000;
+constexpr std::size_t longest_name = 1024;  // bytes
 constexpr int skip_slot = -1;
 constexpr int date_slot = -2;
 
@@ -130,17 +131,22 @@ class Cells {
   }
 
   void unquote() {
-    const std::int64_t opened = line_;
     unquoted_.clear();
-    for (++at_; at_ != end_; ++at_) {
-      if (*at_ == '"' && (++at_ == end_ || *at_ != '"')) {
-        while (at_ != end_ && *at_ != delimiter_ && *at_ != '\n') unquoted_ += *at_++;
-        return;
+    const char* from = at_ + 1;
+    while (true) {
+      const char* const quote = std::find(from, end_, '"');
+      if (quote == end_) {
+        throw Error(Exit::data, "a quote is opened and never closed")
+            .at(path_, line_)
+            .hint("close or remove the quote");
       }
-      if (*at_ == '\n') ++line_;
-      unquoted_ += *at_;
+      unquoted_.append(from, quote);
+      from = quote + 1;
+      if (from == end_ || *from != '"') break;
+      unquoted_ += *from++;
     }
-    throw Error(Exit::data, "a quote is opened and never closed").at(path_, opened).hint("close or remove the quote");
+    line_ += std::count(at_, from, '\n');
+    for (at_ = from; at_ != end_ && *at_ != delimiter_ && *at_ != '\n'; ++at_) unquoted_ += *at_;
   }
 
   const char* at_;
@@ -279,6 +285,10 @@ class CsvReader {
       if (columns_.size() == most_columns) {
         fail(Exit::data, fmt::format("more than {} columns", most_columns), "check the delimiter: --delimiter",
              header_line_, column);
+      }
+      if (text.size() > longest_name) {
+        fail(Exit::data, fmt::format("a column's name has {} bytes, expected at most {}", text.size(), longest_name),
+             "shorten it; if it is no name, check the quotes and the delimiter: --delimiter", header_line_, column);
       }
       double value = 0;
       DateFormat format;
@@ -591,6 +601,13 @@ class CsvReader {
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       const Column& column = columns_[i];
       if (column.slot < 0) continue;
+      if (std::string_view("=+-@\r").find(column.name[0]) != std::string_view::npos) {
+        Tally tally;
+        tally.add(header_line_, static_cast<std::int64_t>(i) + 1, "");
+        report(Severity::warn, "formula", tally,
+               fmt::format("column '{}': spreadsheets take this name for a formula", column.name),
+               "rename it before you open a forecast of it in one");
+      }
       const auto values = series_.channel(column.slot);
       double least = std::numeric_limits<double>::infinity();
       double most = -least;

@@ -84,6 +84,9 @@ const std::vector<Refusal> values = {
     {{"train", "--adaptive=perhaps"}, {"true or false"}},
     {{"train", "--lr", "--quiet"}, {"--lr needs a value, found '--quiet'"}},
     {{"train", "--seed", "1", "--seeds", "1..2"}, {"--seed and --seeds"}},
+    {{"train", "--out", "run\xff"}, {"--out: expected UTF-8 text, found 'run?'", "hint: "}},
+    {{"predict", "run\xff"}, {"RUN: expected UTF-8 text, found 'run?'", "hint: "}},
+    {{"data", "check", "\xff.csv"}, {"FILE: expected UTF-8 text, found '?.csv'", "hint: "}},
     {{"train", "--config", "/no/such.toml"}, {"/no/such.toml", "no such file"}},
 };
 INSTANTIATE_TEST_SUITE_P(UnknownNamesGivingTheNearest, CliRefuses, testing::ValuesIn(unknown_names));
@@ -95,6 +98,12 @@ TEST_F(Cli, ErrorsOfTheLastWordAndOfBytes) {
   EXPECT_EQ(last.code, 2);
   EXPECT_NE(last.err.find("--lr needs a value"), std::string::npos);
   EXPECT_NE(run({"train", "--data", "\xff\xfe", "--json"}).out.find("UTF-8"), std::string::npos);
+}
+
+TEST_F(Cli, PathsThatCannotBeUsed) {
+  std::filesystem::create_symlink("loop", scratch_ / "loop");
+  fails(7, {"train", "--out", std::string(256, 'o')}, {"ooo", "File name too long", "\n  hint: "});
+  fails(7, {"train", "--out", "loop/run"}, {"loop/run", "Too many levels of symbolic links", "\n  hint: "});
 }
 
 TEST_F(Cli, ConfigurationErrorsNameThePlace) {

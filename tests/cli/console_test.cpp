@@ -1,6 +1,7 @@
 // Messages, progress and tables. Time is a variable of the test.
 #include "tools/cli/console.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -63,6 +64,19 @@ TEST_F(ConsoleTest, ReplayGivesWhatWasSaidBefore) {
   console.info("three");
   EXPECT_EQ(common, (std::vector<std::string>{"one"}));
   EXPECT_EQ(own, (std::vector<std::string>{"one", "three"}));
+}
+
+TEST_F(ConsoleTest, NamesFromOutsideCommandNoTerminal) {
+  Console console(file_, true, false, false);
+  std::string log;
+  console.set_log([&](std::string_view line) { log += fmt::format("{}|", line); });
+  console.info("\x1b[2J\nx");
+  console.warning("\xc2\x9b\xff");
+  console.error("\x07\n  hint: \x7f");  // its lines are its own
+  EXPECT_EQ(written(), "\r\x1b[K?[2J?x\n\r\x1b[Kwarning: ??\n\r\x1b[Kerror: ?\n  hint: ?\n");
+  EXPECT_EQ(log, "?[2J?x|warning: ??|error: ?\n  hint: ?|");
+  console.status("\x1b[2J");
+  EXPECT_EQ(written(), "\r\x1b[K?[2J");
 }
 
 TEST_F(ConsoleTest, ColourIsForLabelsOnly) {
@@ -168,6 +182,12 @@ TEST(Table, AlignsColumns) {
             "samformer  0.363   0.39\n"
             "n\xc3\xa4ive        1.2  0.713\n"
             "short\n");
+}
+
+TEST(Table, ACellIsOneLine) {
+  Table table("ll", {"name", "\x1b[2J"});
+  table.row({"a\nb", "\xc2\x9b"});
+  EXPECT_EQ(table.str(), "name  ?[2J\n----  ----\na?b   ?\n");
 }
 
 }  // namespace

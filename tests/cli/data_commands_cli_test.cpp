@@ -273,6 +273,27 @@ TEST_F(DataCheck, FileIsAPathANameOrStdin) {
   EXPECT_EQ(built_in.json().at("step"), "1 hour");
 }
 
+TEST_F(DataCheck, NamesAreShownWithoutWhatATerminalObeys) {
+  std::string text = daily(120);
+  const std::string name = "\x1b]0;title\x07\n";
+  text.replace(0, 10,
+               "date,\"" + name +
+                   "a\",\xc2\x9b"
+                   "2J,=c");
+  write("a.csv", text);
+  const Outcome outcome = run(words("a.csv"));
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("3: ?]0;title??a, ?2J, =c\n"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find("warning: a.csv:1:4: column '=c'"), std::string::npos) << outcome.out;
+  const std::string refused = run(words("a.csv", {"--drop", name})).err;
+  EXPECT_NE(refused.find("no column is named '?]0;title?"
+                         "?'"),
+            std::string::npos)
+      << refused;
+  EXPECT_NE(refused.find("'?]0;title??a'"), std::string::npos) << refused;
+  EXPECT_EQ(run(words("a.csv", {"--json"})).json().at("channels").at(0), name + "a");
+}
+
 TEST_F(DataCheck, TheNextCommandCanBePasted) {
   write("a b's.csv", daily(120));
   const Outcome outcome = run(words("./a b's.csv", {"--no-date", "--drop", "date"}));
@@ -280,6 +301,10 @@ TEST_F(DataCheck, TheNextCommandCanBePasted) {
   EXPECT_TRUE(outcome.out.ends_with(
       "\nsamformer train --data './a b'\\''s.csv' --drop date --no-date --lookback 8 --horizon 4\n"))
       << outcome.out;
+  write("\x1b'.csv", daily(120));
+  const Outcome bytes = run(words("./\x1b'.csv"));
+  EXPECT_TRUE(bytes.out.ends_with("\nsamformer train --data $'./\\x1b\\x27.csv' --lookback 8 --horizon 4\n"))
+      << bytes.out;
 }
 
 // Bytes that are no text at all end in exit code 3 or 0, never in a crash (csv_test.cpp does the same to the reader, in
@@ -368,6 +393,17 @@ TEST_F(DataListAndFetch, FetchSaysWhyNot) {
                               {.environment = {{"XDG_CACHE_HOME", path("cache")}, {"no_proxy", "*"}}});
   EXPECT_EQ(refused.code, 7) << refused.err;
   EXPECT_NE(refused.err.find("hint:"), std::string::npos);
+}
+
+TEST_F(DataListAndFetch, OverwriteIsForWhatCannotBeVerified) {
+  std::filesystem::create_directories(scratch_ / "cache/samformer");
+  write("cache/samformer/weather.csv", "old");
+  const Words words = {"data", "fetch", "weather", "--url", "http://127.0.0.1:1/"};
+  Surroundings offline = cache_;
+  offline.environment["no_proxy"] = "*";
+  fails(2, words, {"weather.csv", "--overwrite"}, offline);
+  EXPECT_EQ(run(words + Words{"--overwrite"}, offline).code, 7);
+  EXPECT_EQ(read("cache/samformer/weather.csv"), "old");
 }
 
 TEST_F(DataListAndFetch, AFileThatIsThereIsNotFetchedAgain) {

@@ -27,10 +27,11 @@ namespace fs = std::filesystem;
 
 Console quiet_console() { return {stderr, false, true, false}; }
 
-// Answers each request with respond(path); with `hold` it then leaves the connection open until the end.
+// Answers each request with respond(path), `piece` bytes every 50 ms where there is one; with `hold` it then leaves the
+// connection open until the end.
 class Server {
  public:
-  explicit Server(std::function<std::string(std::string)> respond, bool hold = false)
+  explicit Server(std::function<std::string(std::string)> respond, bool hold = false, std::size_t piece = 0)
       : listener_(::socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -41,7 +42,7 @@ class Server {
         ::getsockname(listener_.get(), any, &size) != 0)
       throw std::runtime_error("no loopback socket");
     port_ = ntohs(address.sin_port);
-    thread_ = std::jthread([this, respond = std::move(respond), hold] {
+    thread_ = std::jthread([this, respond = std::move(respond), hold, piece] {
       std::vector<Descriptor> held;
       for (;;) {
         Descriptor connection(::accept(listener_.get(), nullptr, nullptr));
@@ -56,9 +57,12 @@ class Server {
         const std::size_t begin = request.find(' ') + 1;
         const std::string answer = respond(request.substr(begin, request.find(' ', begin) - begin));
         for (std::size_t sent = 0; sent < answer.size();) {
-          const ssize_t count = ::send(connection.get(), answer.data() + sent, answer.size() - sent, MSG_NOSIGNAL);
+          const std::size_t left = answer.size() - sent;
+          const ssize_t count =
+              ::send(connection.get(), answer.data() + sent, piece ? std::min(piece, left) : left, MSG_NOSIGNAL);
           if (count <= 0) break;
           sent += static_cast<std::size_t>(count);
+          if (piece) std::this_thread::sleep_for(std::chrono::milliseconds(50));
         }
         if (hold) held.push_back(std::move(connection));
       }
@@ -226,6 +230,7 @@ TEST_F(Datasets, FetchKeepsTheRightBytes) {
 
   dataset.sha256 = {};
   options.url = server.url("/series.csv");
+  options.overwrite = true;
   EXPECT_FALSE(fetch_dataset(dataset, options).verified);
 }
 
@@ -242,6 +247,46 @@ TEST_F(Datasets, WrongBytesAreNotKept) {
   EXPECT_NE(std::string(large.what()).find("more than"), std::string::npos) << large.what();
   EXPECT_EQ(read_file(cache_ / "tiny.csv"), "old");
   EXPECT_EQ(cache_.entries(), 1);
+}
+
+TEST_F(Datasets, WhatCannotBeVerifiedMustBeASeriesAndReplacesNothing) {
+  const Server server([&](const std::string& path) { return ok(path == "/login" ? "<html>login</html>" : body_); });
+  Dataset dataset = series_;
+  dataset.sha256 = {};
+  FetchOptions options{.url = server.url("/login"), .folder = cache_.path()};
+  const auto error = [&] { return error_of([&] { fetch_dataset(dataset, options); }); };
+  EXPECT_EQ(error().code, Exit::check);
+  EXPECT_EQ(cache_.entries(), 0);
+  write_atomic(cache_ / "tiny.csv", "old");
+  EXPECT_EQ(error().code, Exit::usage);
+  EXPECT_NE(error().advice.find("--overwrite"), std::string::npos);
+  options.overwrite = true;
+  EXPECT_EQ(error().code, Exit::check);
+  EXPECT_EQ(read_file(cache_ / "tiny.csv"), "old");
+  options.url = server.url("/series");
+  EXPECT_FALSE(fetch_dataset(dataset, options).verified);
+  EXPECT_EQ(read_file(cache_ / "tiny.csv"), body_);
+}
+
+TEST_F(Datasets, ASlowServerIsLeft) {
+  // 400 bytes a second for four seconds, and 20 kB a second for five: the right bytes, were there the patience.
+  const std::string part = body_.substr(0, 1600);
+  Dataset dataset = series_;
+  const std::string hash = sha256(bytes_of(part));
+  dataset.sha256 = hash;
+  const Server slow([&](const std::string&) { return ok(part); }, false, 20),
+      steady([&](const std::string&) { return ok(body_); }, false, 1000);
+  FetchOptions options{.url = slow.url("/"), .folder = cache_.path(), .stall = std::chrono::seconds(1)};
+  const Error dribble = error_of([&] { fetch_dataset(dataset, options); });
+  options.url = steady.url("/");
+  options.total = std::chrono::seconds(1);
+  const Error late = error_of([&] { fetch_dataset(series_, options); });
+  for (const Error& error : {dribble, late}) {
+    EXPECT_EQ(error.code, Exit::io) << error.what();
+    EXPECT_NE(std::string(error.what()).find("http://127.0.0.1"), std::string::npos) << error.what();
+    EXPECT_FALSE(error.advice.empty());
+  }
+  EXPECT_EQ(cache_.entries(), 0);
 }
 
 TEST_F(Datasets, NetworkFailuresNameTheAddressAndKeepNothing) {

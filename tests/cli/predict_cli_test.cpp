@@ -390,16 +390,32 @@ TEST_F(Predict, DamagedCheckpoints) {
   fails(3, {"predict", path("small.csv")}, {"small.csv"});
 }
 
-// The name of a folder is bytes; a JSON document, on stdout or in a file, is UTF-8.
-TEST_F(Predict, ARunsFolderNeedNotBeUtf8) {
+// What an argument names ends up in TOML and JSON, which are UTF-8.
+TEST_F(Predict, ARunsFolderIsNamedInUtf8) {
   train();
-  const std::string folder = path("run-\xff");
-  fs::rename(path("run"), folder);
-  for (const char* command : {"predict", "eval", "attention"}) {
-    const Json d = document({command, folder});
-    EXPECT_TRUE(d["run_dir"].get<std::string>().ends_with("run-\xef\xbf\xbd")) << command;
+  fs::rename(path("run"), path("run-\xff"));
+  fails(2, {"predict", path("run-\xff")}, {"RUN: expected UTF-8 text", "hint: "});
+  fs::create_directory_symlink("run-\xff", path("link"));
+  EXPECT_EQ(document({"predict", path("link")})["run_dir"], path("link"));
+}
+
+TEST_F(Predict, NamesOnATerminal) {
+  const Descriptor terminal(posix_openpt(O_RDWR | O_NOCTTY));
+  if (terminal.get() < 0 || grantpt(terminal.get()) != 0 || unlockpt(terminal.get()) != 0) {
+    GTEST_SKIP() << "this machine has no pseudo-terminals";
   }
-  EXPECT_TRUE(Json::parse(read_file(folder + "/attention/attention.json")).is_object());
+  series("small.csv", 400, 3);
+  std::string text = read("small.csv");
+  const std::string name = "\x1b[2J\xc2\x9b";
+  write("small.csv", text.replace(text.find("c0"), 2, name));
+  train();
+  ASSERT_EQ(run({"predict", path("run")}, {.out = ptsname(terminal.get())}).code, 0);
+  char buffer[4096];
+  const ssize_t got = ::read(terminal.get(), buffer, sizeof buffer);
+  ASSERT_GT(got, 0);
+  const std::string on_terminal(buffer, static_cast<std::size_t>(got));
+  EXPECT_TRUE(on_terminal.starts_with("date,\"?[2J?\",c1,c2\r\n")) << on_terminal;
+  EXPECT_TRUE(run({"predict", path("run")}).out.starts_with(fmt::format("date,\"{}\",c1,c2\n", name)));
 }
 
 // What is said of another file's format counts for `eval` as for `predict`.

@@ -247,14 +247,16 @@ TEST_F(SweepTest, AnInterruptionSavesAndTheSameCommandGoesOn) {
 TEST_F(SweepTest, Refusals) {
   fails(2, sweep("s", {}), {"--grid"});
   fails(2, {"sweep", "--grid", "rho=0,1"}, {"--out"});
-  for (const auto& [grid, words] : std::map<std::string, Words>{{"nothing=1", {"no setting of train"}},
-                                                                {"rho", {"no setting"}},
-                                                                {"rho=1..0..0.1", {"backwards"}},
-                                                                {"rho=0..1", {"A..B..STEP"}},
-                                                                {"rho=log:0..1:3", {"0 < A"}},
-                                                                {"rho=-1", {"--rho"}},
-                                                                {"seed=1,2", {"--seeds"}},
-                                                                {"optimizer=adam,adem", {"adam"}}}) {
+  for (const auto& [grid, words] :
+       std::map<std::string, Words>{{"nothing=1", {"no setting of train"}},
+                                    {"rho", {"no setting"}},
+                                    {"rho=1..0..0.1", {"backwards"}},
+                                    {"rho=0..1", {"A..B..STEP"}},
+                                    {"rho=log:0..1:3", {"0 < A"}},
+                                    {"rho=-1", {"--rho"}},
+                                    {"seed=1,2", {"--seeds"}},
+                                    {"optimizer=adam,adem", {"adam"}},
+                                    {"drop=" + std::string(300, 'x'), {"305 bytes", "255"}}}) {
     SCOPED_TRACE(grid);
     fails(2, sweep("s", {"--grid", grid}), words);
   }

@@ -138,6 +138,27 @@ TEST(Csv, NamesThatAreNotUtf8AreWindows1252) {
   EXPECT_EQ(parse("date,\xED\xA0\x80\n2020-01-01,1\n").channels[0], "\xC3\xAD\xC2\xA0\xE2\x82\xAC");  // a surrogate
 }
 
+TEST(Csv, NamesHaveAtMost1024Bytes) {
+  const auto file = [](std::size_t bytes) {
+    return fmt::format("date,\"{}\"\n2020-01-01,1\n", std::string(bytes, 'a'));
+  };
+  EXPECT_EQ(parse(file(1024)).channels[0].size(), 1024u);
+  const Error error = error_of(file(1025));
+  EXPECT_EQ(error.code, Exit::data);
+  EXPECT_EQ(error.line, 1);
+  EXPECT_EQ(error.column, 2);
+  EXPECT_TRUE(says(error, "1025 bytes") && says(error, "--delimiter"));
+}
+
+TEST(Csv, NamesThatSpreadsheetsTakeForFormulas) {
+  const Series series = parse("-date,date,=a,+b,-c,@d,\"\re\",f=\n1,2020-01-01,1,1,1,1,1,1\n2,2020-01-02,2,2,2,2,2,2\n",
+                              {.drop = {"-date"}});
+  EXPECT_EQ(
+      findings(series),
+      "formula warn 1:3 x1\nformula warn 1:4 x1\nformula warn 1:5 x1\nformula warn 1:6 x1\nformula warn 1:7 x1\n");
+  EXPECT_NO_THROW(require_clean(series));
+}
+
 TEST(Csv, DuplicateNamesAreRefused) {
   const Error error = error_of("date,a,b,a\n2020-01-01,1,2,3\n");
   EXPECT_EQ(error.code, Exit::data);

@@ -73,6 +73,7 @@ std::vector<std::string> check_rest(const Command& command, std::vector<std::str
     throw Error(Exit::usage, fmt::format("{}: unexpected argument '{}'", command.name, rest[wanted]))
         .hint(fmt::format("samformer {} --help shows what it takes", command.name));
   }
+  for (std::size_t i = 0; i < wanted; ++i) require_utf8(command.arguments[i], rest[i]);
   return rest;
 }
 

@@ -164,7 +164,7 @@ std::vector<Option> run() {
       {.name = "out", .member = at(&FolderSettings::out), .value_name = "PATH",
        .help = "train: the run's folder; predict, data synth: the CSV file; else where results go",
        .default_text = "train runs/UTC time-name; predict, data synth stdout; else RUN/<command>"},
-      {.name = "overwrite", .member = at(&FolderSettings::overwrite), .help = "replace the run in --out"},
+      {.name = "overwrite", .member = at(&FolderSettings::overwrite), .help = "replace the run in --out; data fetch: the file that is there"},
       {.name = "resume", .member = at(&FolderSettings::resume), .value_name = "DIR",
        .help = "go on with an interrupted run, to the same bits", .default_text = "none", .on_resume = true},
       {.name = "dry-run", .member = at(&FolderSettings::dry_run), .help = "stop before the first step"},

@@ -102,7 +102,7 @@ Error unexpected(const Option& option, std::string_view subject, std::string_vie
 // Value of the option's kind from the text of a flag, a variable or a preset. `subject` is the name as the user wrote
 // it.
 Value parse_text(const Option& option, std::string_view subject, std::string_view text) {
-  if (!is_utf8(text)) throw usage(fmt::format("{}: expected UTF-8 text", subject));
+  require_utf8(subject, text);
   const auto number = [&](auto value) -> Value {
     if (parse_whole(text, value)) return value;
     throw unexpected(option, subject, text);
@@ -556,6 +556,12 @@ bool operator==(const Settings& a, const Settings& b) {
 Origin Resolved::origin(std::string_view name) const {
   const auto found = origins.find(name);
   return found == origins.end() ? Origin{} : found->second;
+}
+
+void require_utf8(std::string_view subject, std::string_view text) {
+  if (is_utf8(text)) return;
+  throw usage(fmt::format("{}: expected UTF-8 text, found '{}'", subject, text))
+      .hint("write it as UTF-8; a file or folder has to be renamed, or reached through a link");
 }
 
 Environment process_environment() {

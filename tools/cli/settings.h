@@ -251,6 +251,9 @@ Environment process_environment();
 // What help shows as the default; `on_run`: in a command that works on a RUN. Empty: nothing to show.
 std::string default_text(const Option& option, bool on_run);
 
+// Exit::usage for a flag's or an argument's text that is no UTF-8: neither config.toml nor a JSON document can hold it.
+void require_utf8(std::string_view subject, std::string_view text);
+
 // Merges and checks. With `resume` among the flags the stored run's config.toml is the base (check_resume_flags).
 Resolved resolve(const Flags& flags, const Environment& environment, const Takes& taken = takes_of_training());
 

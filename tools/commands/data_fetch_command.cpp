@@ -123,6 +123,7 @@ Command data_fetch_command() {
                   console.status(progress_text(done, total));
                 };
                 const FetchOptions options{.url = invocation.settings.of<FetchSettings>().url,
+                                           .overwrite = invocation.settings.overwrite,
                                            .progress = progress,
                                            .interrupted = interrupted};
                 const int code =
@@ -130,6 +131,7 @@ Command data_fetch_command() {
                 console.status("");
                 return code;
               },
+          .takes = {"overwrite"},
           .options = {{.name = "url",
                        .member = at(&FetchSettings::url),
                        .value_name = "URL",

@@ -11,12 +11,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <climits>
 #include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
 
 #include "core/random.h"
+#include "core/text.h"
 #include "tools/cli/signals.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
@@ -312,6 +314,14 @@ int sweep(const Invocation& invocation) {
   const auto seed = static_cast<std::uint64_t>(asked.seed);
   const std::vector<std::uint64_t> seeds = asked.seeds.empty() ? std::vector{seed} : asked.seeds;
   const std::vector<Trial> trials = combinations(axes, own.random, seed);
+  for (const Trial& trial : trials) {
+    if (const std::string name = folder_name(trial); name.size() > NAME_MAX) {
+      throw Error(Exit::usage, fmt::format("--grid: the trial '{}' would have a folder's name of {} bytes, expected at "
+                                           "most {}",
+                                           shown(name, 60), name.size(), NAME_MAX))
+          .hint("give fewer axes, shorter values, or what all trials share as a flag");
+    }
+  }
 
   const fs::path folder = asked.out;
   make_folders(folder, "trials");

@@ -206,6 +206,7 @@ int train(const Invocation& invocation) {
   const Experiment experiment = load_experiment(settings, console);
   settings.data_sha256 = experiment.series.sha256;
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
+  require_utf8("--data", settings.data);
   if (settings.dry_run) {
     return report(describe("train", settings, experiment, settings.make_model(experiment.D()), device));
   }

@@ -108,16 +108,19 @@ std::string download(const std::string& url, const Dataset& dataset, const Fetch
   Transfer transfer{options, dataset.bytes ? dataset.bytes : options.size_limit};
   std::array<char, CURL_ERROR_SIZE> words{};
   const long stall = static_cast<long>(options.stall.count());
+  // What was asked for over TLS does not come without it.
+  const char* const redirects = lower_case(url).starts_with("https") ? "https" : "http,https";
   curl_easy_setopt(curl, CURLOPT_URL, url.c_str());
   curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(curl, CURLOPT_REDIR_PROTOCOLS_STR, redirects);
   curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 1L);
   curl_easy_setopt(curl, CURLOPT_MAXREDIRS, 5L);
   curl_easy_setopt(curl, CURLOPT_FAILONERROR, 1L);
   curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, stall);
-  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1000L);
   curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, stall);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT, static_cast<long>(options.total.count()));
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "samformer/" SAMFORMER_VERSION);
   curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, words.data());
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, receive);
@@ -133,10 +136,13 @@ std::string download(const std::string& url, const Dataset& dataset, const Fetch
     throw Error(Exit::check,
                 fmt::format("{} sends more than {} bytes for {}; nothing was kept", url, transfer.limit, dataset.name))
         .hint("the address serves something else: check it in a browser");
-  if (result != CURLE_OK)
-    throw Error(Exit::io,
-                fmt::format("cannot download {}: {}", url, words[0] ? words.data() : curl_easy_strerror(result)))
+  if (result != CURLE_OK) {
+    std::string reason = words[0] ? words.data() : curl_easy_strerror(result);
+    if (result == CURLE_UNSUPPORTED_PROTOCOL)
+      reason = fmt::format("it redirects to another protocol than {}", redirects);
+    throw Error(Exit::io, fmt::format("cannot download {}: {}", url, reason))
         .hint(fmt::format("check the network and try again, or put {} into ./data by hand", file_of(dataset)));
+  }
   return std::move(transfer.body);
 }
 
@@ -232,14 +238,30 @@ Fetched fetch_dataset(const Dataset& dataset, const FetchOptions& options) {
         .at(options.folder.string())
         .hint("set XDG_CACHE_HOME to a folder that can be written to");
 
+  const fs::path path = options.folder / file_of(dataset);
+  const bool known = !dataset.sha256.empty();
+  if (!known && !options.overwrite && fs::exists(fs::symlink_status(path, error)))
+    throw Error(Exit::usage, "the file is there, and no SHA-256 is known that another one could be checked with")
+        .at(path.string())
+        .hint("--overwrite replaces it");
+
   const std::string body = download(url, dataset, options);
-  Fetched fetched{options.folder / file_of(dataset), url, body.size(), sha256(bytes_of(body)), !dataset.sha256.empty()};
-  if (fetched.verified && fetched.sha256 != dataset.sha256)
+  Fetched fetched{path, url, body.size(), sha256(bytes_of(body)), known};
+  if (known && fetched.sha256 != dataset.sha256)
     throw Error(Exit::check,
                 fmt::format("{} sent other bytes than {}: SHA-256 {} was expected, {} was found in {} bytes; "
                             "nothing was kept",
                             url, dataset.name, dataset.sha256, fetched.sha256, fetched.bytes))
         .hint("the file was changed at its source or on its way: check the address");
+  if (!known) {
+    try {
+      model::parse_series(body, path.string(), {});
+    } catch (const Error& unreadable) {
+      throw Error(Exit::check, fmt::format("{} sent {} bytes that are no series: {}; nothing was kept", url,
+                                           fetched.bytes, unreadable.what()))
+          .hint("the address serves something else: check it in a browser");
+    }
+  }
   write_atomic(fetched.path, body);
   return fetched;
 }

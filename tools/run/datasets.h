@@ -3,7 +3,8 @@
 // `--data SPEC`: with a '/' or naming an existing file it is a path; anything else is a name, looked up as NAME and
 // NAME with each extension of model::readers() in $SAMFORMER_DATA_DIR, ./data and the cache folder ($XDG_CACHE_HOME or
 // ~/.cache)/samformer. A series has a URL and a hash only where these very bytes were verified; the others are listed
-// by name, size and publisher. `fetch` keeps a file only when its SHA-256 is the expected one.
+// by name, size and publisher. `fetch` keeps a file only when its SHA-256 is the expected one; where none is known, only
+// what reads as a series, and over an existing file only with `overwrite`.
 #pragma once
 
 #include <chrono>
@@ -55,8 +56,10 @@ std::filesystem::path find_dataset(std::string_view spec);
 struct FetchOptions {
   std::string url = {};                           // instead of the table's
   std::filesystem::path folder = cache_folder();  // created where missing
-  std::chrono::seconds stall{30};                 // give up after so long without a byte
+  std::chrono::seconds stall{30};                 // give up after so long with less than 1000 bytes a second
+  std::chrono::seconds total{3600};               // and after so long in all
   std::uint64_t size_limit = std::uint64_t{1} << 30;
+  bool overwrite = false;  // also a file whose successor cannot be verified
   std::function<void(std::uint64_t done, std::uint64_t total)> progress = {};  // bytes; total 0: unknown
   std::function<bool()> interrupted = {};
 };
@@ -70,8 +73,9 @@ struct Fetched {
 };
 
 // Downloads the series to `folder/NAME.csv`. The bytes stay in memory until they are complete and checked, so an
-// interruption of any kind leaves nothing behind. Errors: no URL, or neither http nor https: Exit::usage; network,
-// HTTP status, stall: Exit::io; too large or another hash: Exit::check; `interrupted` says so: Exit::interrupted.
+// interruption of any kind leaves nothing behind. https is never redirected to http. Errors: no URL, neither http nor
+// https, an existing file that could not be verified: Exit::usage; network, HTTP status, too slow: Exit::io; too large,
+// another hash, no series: Exit::check; `interrupted` says so: Exit::interrupted.
 Fetched fetch_dataset(const Dataset& dataset, const FetchOptions& options);
 
 }  // namespace samformer::tools
