@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <iostream>
 #include <new>
 #include <sstream>
@@ -125,7 +126,10 @@ int program(const std::vector<std::string>& words) {
   } catch (const std::length_error&) {
     failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
   } catch (const std::filesystem::filesystem_error& error) {
-    failure = Error(Exit::io, error.what());
+    failure =
+        Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
+            .at(error.path1().string())
+            .hint("is a name too long, a link one that leads to itself, or a folder closed to you? give another path");
   } catch (const std::system_error& error) {
     failure = Error(Exit::device, fmt::format("cannot start a thread: {}", error.code().message()))
                   .hint("give a smaller --threads, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
@@ -152,6 +156,11 @@ int main(int argc, char** argv) {
   backtrace(&frame, 1);
   // libgomp ends the process itself where it gets no thread or memory, after a message of its own.
   on_exit([](int, void*) { main_returned ? void() : end_without_memory(); }, nullptr);
+  // What has found no memory may have to abort(): a destructor that allocates, an assertion on what was not built.
+  std::set_new_handler([] {
+    std::signal(SIGABRT, [](int) { end_without_memory(); });
+    throw std::bad_alloc();
+  });
   follow_parent();
   int code = 0;
   try {

@@ -84,7 +84,7 @@ const std::vector<Refusal> values = {
     {{"train", "--adaptive=perhaps"}, {"true or false"}},
     {{"train", "--lr", "--quiet"}, {"--lr needs a value, found '--quiet'"}},
     {{"train", "--seed", "1", "--seeds", "1..2"}, {"--seed and --seeds"}},
-    {{"train", "--config", "/no/such.toml"}, {"/no/such.toml", "no such file"}},
+    {{"train", "--config", "/no/such.toml"}, {"/no/such.toml", "No such file"}},
 };
 INSTANTIATE_TEST_SUITE_P(UnknownNamesGivingTheNearest, CliRefuses, testing::ValuesIn(unknown_names));
 INSTANTIATE_TEST_SUITE_P(CountsOfArguments, CliRefuses, testing::ValuesIn(counts));

@@ -56,8 +56,6 @@ pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs
   return child;
 }
 
-int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
-
 fs::path beside(const Task& task, const char* extension) { return task.folder.string() + extension; }
 
 pid_t start_task(const Task& task, std::int64_t threads, FolderLock lock) {
@@ -86,30 +84,57 @@ struct Running : std::map<pid_t, const Task*> {
 // Whether the settings themselves have caused it: the same run would end so again.
 bool is_result(Exit code) { return code == Exit::usage || code == Exit::data || code == Exit::diverged; }
 
-// A row of the ledger, or why there is none.
-std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields) {
+// A run that has ended before it took its lock over leaves the lock's file behind.
+void clear_lock(const fs::path& folder) {
+  if (!fs::exists(folder / ".lock")) return;
+  try {
+    const FolderLock lock(folder);
+  } catch (const Error&) {
+    // Another process has it by now, or nothing can be written: the file does no harm.
+  }
+}
+
+// What a process of this program has printed: discarded where that is no whole document.
+Json document_of(const fs::path& out) { return Json::parse(read_file(out), nullptr, false); }
+
+// Why a process of this program has not succeeded.
+Error error_of(int status, const Json& document) {
   if (WIFSIGNALED(status)) {
     const int signal = WTERMSIG(status);
-    return Unfinished{task.name, task.seed, signal == SIGKILL ? Exit::device : Exit::internal,
-                      signal == SIGKILL ? "killed by signal 9, as the system does when memory runs out"
-                                        : fmt::format("ended by signal {}", signal)};
+    if (signal == SIGKILL) return {Exit::device, "killed by signal 9, as the system does when memory runs out"};
+    return {Exit::internal, fmt::format("ended by signal {}", signal)};
   }
-  const auto code = static_cast<Exit>(WEXITSTATUS(status));
-  const Json d = Json::parse(read_file(beside(task, ".json")), nullptr, false);
-  if (code == Exit{} && d.is_object()) {
+  const int code = WEXITSTATUS(status);
+  const Json error = document.is_object() ? document.value("error", Json::object()) : Json::object();
+  const auto text = [&](const char* name) {
+    return error.contains(name) && error[name].is_string() ? error[name].get<std::string>() : "";
+  };
+  const auto number = [&](const char* name) {
+    return error.contains(name) && error[name].is_number() ? error[name].get<std::int64_t>() : 0;
+  };
+  const std::string message = text("message");
+  return Error(code == 0 ? Exit::internal : static_cast<Exit>(code),
+               message.empty() ? fmt::format("exit code {} without a document", code) : message)
+      .at(text("file"), number("line"), number("column"))
+      .hint(text("hint"));
+}
+
+// A row of the ledger, or why there is none.
+std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields) {
+  const Json d = document_of(beside(task, ".json"));
+  if (status == 0 && d.is_object()) {
     Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", "ok"}};
     for (const char* name : fields) row[name] = d.value(name, Json());
     return row;
   }
-  const Json error = d.is_object() ? d.value("error", Json::object()) : Json::object();
-  const std::string message = error.value("message", fmt::format("exit code {}", static_cast<int>(code)));
-  if (!is_result(code)) return Unfinished{task.name, task.seed, code == Exit{} ? Exit::internal : code, message};
+  const Error error = error_of(status, d);
+  if (!is_result(error.code)) return Unfinished{task.name, task.seed, error};
   return Json{{"trial", task.name},
               {"seed", task.seed},
               {"status", "failed"},
-              {"exit_code", static_cast<int>(code)},
-              {"kind", error.value("kind", "")},
-              {"error", message}};
+              {"exit_code", static_cast<int>(error.code)},
+              {"kind", d.is_object() && d.contains("error") ? d["error"].value("kind", "") : ""},
+              {"error", error.what()}};
 }
 
 }  // namespace
@@ -191,13 +216,14 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
     }
     const Task& task = *found->second;
     running.erase(found);
+    clear_lock(task.folder);
     if (interrupted()) continue;  // perhaps ended by the signal that also reached us: no result
     ++done;
     std::string outcome = "done";
     const auto end = end_of(task, status, queue.fields);
     if (const auto* none = std::get_if<Unfinished>(&end)) {
-      outcome = fmt::format("not finished: {}", none->error);
-      can_write = can_write && none->code != Exit::io;
+      outcome = fmt::format("not finished: {}", none->error.what());
+      can_write = can_write && none->error.code != Exit::io;
       unfinished.push_back(*none);
     } else {
       const Json& row = std::get<Json>(end);
@@ -215,11 +241,13 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
 
 void require_finished(const std::vector<Unfinished>& unfinished) {
   if (unfinished.empty()) return;
-  const auto& [name, seed, code, error] = unfinished.front();
+  const auto& [name, seed, error] = unfinished.front();
   const std::size_t more = unfinished.size() - 1;
-  throw Error(code, fmt::format("not finished: {}, seed {}: {}{}", name, seed, error,
-                                more > 0 ? fmt::format(" (and {} more)", more) : ""))
-      .hint("that is no result: the same command tries again, from the state that was saved");
+  throw Error(error.code, fmt::format("not finished: {}, seed {}: {}{}", name, seed, error.what(),
+                                      more > 0 ? fmt::format(" (and {} more)", more) : ""))
+      .at(error.file, error.line, error.column)
+      .hint(fmt::format("{}{}that is no result: the same command tries again, from the state that was saved",
+                        error.advice, error.advice.empty() ? "" : "; "));
 }
 
 std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledger, Console& console) {
@@ -243,10 +271,12 @@ std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64
   return threads;
 }
 
-int run_program(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {
+Json run_program(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {
   int status = 0;
   waitpid(start(words, out, log), &status, 0);
-  return exit_code(status);
+  Json document = document_of(out);
+  if (status != 0 || !document.is_object()) throw error_of(status, document);
+  return document;
 }
 
 void follow_parent() {
