@@ -106,6 +106,15 @@ bool json_asked = false, main_returned = false;
   _exit(static_cast<int>(Exit::device));
 }
 
+// What has found no memory may have to abort(): a destructor that allocates, an assertion on what was not built. From
+// before the program's own tables are built, which allocate too.
+[[gnu::constructor(101)]] void expect_no_memory() {
+  std::set_new_handler([] {
+    std::signal(SIGABRT, [](int) { end_without_memory(); });
+    throw std::bad_alloc();
+  });
+}
+
 int program(const std::vector<std::string>& words) {
   const bool can_print = standard_output_is_open();
   install_signal_handlers();
@@ -156,11 +165,6 @@ int main(int argc, char** argv) {
   backtrace(&frame, 1);
   // libgomp ends the process itself where it gets no thread or memory, after a message of its own.
   on_exit([](int, void*) { main_returned ? void() : end_without_memory(); }, nullptr);
-  // What has found no memory may have to abort(): a destructor that allocates, an assertion on what was not built.
-  std::set_new_handler([] {
-    std::signal(SIGABRT, [](int) { end_without_memory(); });
-    throw std::bad_alloc();
-  });
   follow_parent();
   int code = 0;
   try {

@@ -40,14 +40,18 @@ pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs
   environment.push_back(nullptr);
   const Descriptor out_file = open_emptied(out), log_file = open_emptied(log);
   posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, out_file.get(), STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, log_file.get(), STDERR_FILENO);
+  int error = posix_spawn_file_actions_init(&actions);
+  const auto redirect = [&](int from, int to) {
+    if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, from, to);
+  };
+  if (error == 0) error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  redirect(out_file.get(), STDOUT_FILENO);
+  redirect(log_file.get(), STDERR_FILENO);
   // Also where it has that number already: dup2 lets it through exec.
-  if (lock >= 0) posix_spawn_file_actions_adddup2(&actions, lock, lock_there);
+  if (lock >= 0) redirect(lock, lock_there);
   pid_t child = 0;
-  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environment.data());
+  if (error == 0)
+    error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) {
     throw Error(Exit::device, fmt::format("cannot start a run: {}", std::strerror(error)))
