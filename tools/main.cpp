@@ -73,6 +73,7 @@ int run(const std::vector<std::string>& words, const Environment& environment, C
   }
   // With --json a command that fails half-way must leave nothing on stdout but the error.
   std::ostringstream document;
+  document.exceptions(std::ios::badbit);  // std::bad_alloc, which a stream keeps to itself otherwise
   const int code =
       line.command->handler({resolved, settings, line.arguments, json ? document : out, console, line.flags});
   if (json) out << document.str();
@@ -106,13 +107,20 @@ bool json_asked = false, main_returned = false;
   _exit(static_cast<int>(Exit::device));
 }
 
+bool memory_was_missing = false;
+
 // What has found no memory may have to abort(): a destructor that allocates, an assertion on what was not built. From
 // before the program's own tables are built, which allocate too.
 [[gnu::constructor(101)]] void expect_no_memory() {
   std::set_new_handler([] {
+    memory_was_missing = true;
     std::signal(SIGABRT, [](int) { end_without_memory(); });
     throw std::bad_alloc();
   });
+}
+
+Error out_of_memory() {
+  return Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
 }
 
 int program(const std::vector<std::string>& words) {
@@ -131,9 +139,9 @@ int program(const std::vector<std::string>& words) {
   } catch (const Error& error) {
     failure = error;
   } catch (const std::bad_alloc&) {
-    failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
+    failure = out_of_memory();
   } catch (const std::length_error&) {
-    failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
+    failure = out_of_memory();
   } catch (const std::filesystem::filesystem_error& error) {
     failure =
         Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
@@ -145,6 +153,8 @@ int program(const std::vector<std::string>& words) {
   } catch (const std::exception& error) {
     failure = Error(Exit::internal, error.what()).hint("this is a bug in samformer, please report it");
   }
+  // Parsers take missing memory for bad input.
+  if (memory_was_missing && failure->code < Exit::device) failure = out_of_memory();
   console.error(error_block(*failure));
   if (json && can_print) {
     std::cout.clear();
