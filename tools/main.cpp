@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <iostream>
 #include <new>
 #include <sstream>
@@ -73,6 +74,7 @@ int run(const std::vector<std::string>& words, const Environment& environment, C
   }
   // With --json a command that fails half-way must leave nothing on stdout but the error.
   std::ostringstream document;
+  document.exceptions(std::ios::badbit);  // std::bad_alloc, which a stream keeps to itself otherwise
   const int code =
       line.command->handler({resolved, settings, line.arguments, json ? document : out, console, line.flags});
   if (json) out << document.str();
@@ -116,6 +118,22 @@ bool json_asked = false, main_returned = false;
   _exit(static_cast<int>(Exit::device));
 }
 
+bool memory_was_missing = false;
+
+// What has found no memory may have to abort(): a destructor that allocates, an assertion on what was not built. From
+// before the program's own tables are built, which allocate too.
+[[gnu::constructor(101)]] void expect_no_memory() {
+  std::set_new_handler([] {
+    memory_was_missing = true;
+    std::signal(SIGABRT, [](int) { end_without_memory(); });
+    throw std::bad_alloc();
+  });
+}
+
+Error out_of_memory() {
+  return Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
+}
+
 int program(const std::vector<std::string>& words) {
   const bool can_print = standard_output_is_open();
   install_signal_handlers();
@@ -134,19 +152,22 @@ int program(const std::vector<std::string>& words) {
   } catch (const Error& error) {
     failure = error;
   } catch (const std::bad_alloc&) {
-    failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
+    failure = out_of_memory();
   } catch (const std::length_error&) {
-    failure = Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
+    failure = out_of_memory();
   } catch (const std::filesystem::filesystem_error& error) {
-    failure = Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
-                  .at(error.path1().string())
-                  .hint("give another one, of shorter names, through no link that leads to itself");
+    failure =
+        Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
+            .at(error.path1().string())
+            .hint("is a name too long, a link one that leads to itself, or a folder closed to you? give another path");
   } catch (const std::system_error& error) {
     failure = Error(Exit::device, fmt::format("cannot start a thread: {}", error.code().message()))
                   .hint("give a smaller --threads, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
   } catch (const std::exception& error) {
     failure = Error(Exit::internal, error.what()).hint("this is a bug in samformer, please report it");
   }
+  // Parsers take missing memory for bad input.
+  if (memory_was_missing && failure->code < Exit::device) failure = out_of_memory();
   console.error(error_block(*failure));
   out.clear();
   std::cout.clear();

@@ -87,7 +87,7 @@ const std::vector<Refusal> values = {
     {{"train", "--out", "run\xff"}, {"--out: expected UTF-8 text, found 'run?'", "hint: "}},
     {{"predict", "run\xff"}, {"RUN: expected UTF-8 text, found 'run?'", "hint: "}},
     {{"data", "check", "\xff.csv"}, {"FILE: expected UTF-8 text, found '?.csv'", "hint: "}},
-    {{"train", "--config", "/no/such.toml"}, {"/no/such.toml", "no such file"}},
+    {{"train", "--config", "/no/such.toml"}, {"/no/such.toml", "No such file"}},
 };
 INSTANTIATE_TEST_SUITE_P(UnknownNamesGivingTheNearest, CliRefuses, testing::ValuesIn(unknown_names));
 INSTANTIATE_TEST_SUITE_P(CountsOfArguments, CliRefuses, testing::ValuesIn(counts));

@@ -554,7 +554,7 @@ TEST_F(SettingsFile, BrokenFilesAreRefused) {
   }
   EXPECT_TRUE(contains(file_error("a = " + std::string(5000, '[')).what(), "not valid TOML"));
   EXPECT_TRUE(contains(file_error(std::string((1 << 20) + 1, '#')).what(), "1 MiB"));
-  EXPECT_TRUE(contains(flag_error("config", "/no/such/file.toml").what(), "no such file"));
+  EXPECT_TRUE(contains(flag_error("config", "/no/such/file.toml").what(), "No such file"));
   EXPECT_TRUE(contains(flag_error("config", folder_.string()).what(), "folder"));
   EXPECT_EQ(from_file("").settings.lr, 1e-3);
   EXPECT_EQ(from_file("\xef\xbb\xbflr = 0.5\r\n").settings.lr, 0.5);

@@ -8,10 +8,10 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <set>
 
 #include "core/error.h"
+#include "core/io/file.h"
 #include "core/text.h"
 #include "tools/cli/text_format.h"
 
@@ -223,21 +223,12 @@ void apply(std::string_view name, std::string_view text, const Origin& origin, R
   apply(assign_text(*find_option(name), name, text, origin), resolved);
 }
 
-std::string read_text_file(const std::string& path, Exit code) {
-  std::error_code ignored;
-  const auto failure = [&](std::string_view what) {
-    return Error(code, fmt::format("cannot read the configuration: {}", what)).at(path);
-  };
-  if (!std::filesystem::exists(path, ignored)) throw failure("there is no such file");
-  if (std::filesystem::is_directory(path, ignored)) throw failure("it is a folder");
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw failure("no permission");
-  std::string text(max_config_bytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) throw failure("reading failed");
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  if (text.size() > max_config_bytes) throw failure("it is longer than 1 MiB");
-  return text;
+std::string read_configuration(const std::string& path, Exit code) {
+  std::error_code unknown;  // a pipe's, say
+  if (const auto size = std::filesystem::file_size(path, unknown); !unknown && size > max_config_bytes) {
+    throw Error(code, "a configuration of more than 1 MiB").at(path).hint("is it another file?");
+  }
+  return read_file(path, code);
 }
 
 // toml++ frees tables recursively: how deep they are is bounded before it makes them. It stops where the text is no
@@ -652,7 +643,7 @@ Resolved resolve(const Flags& flags, const Environment& environment, const Takes
   const std::string config = last_text("config", {&from_environment, &from_flags}, "");
   std::vector<Assignment> from_file;
   if (run.empty()) {
-    if (!config.empty()) from_file = assignments_of_file(read_text_file(config, Exit::usage), config, taken);
+    if (!config.empty()) from_file = assignments_of_file(read_configuration(config, Exit::usage), config, taken);
     return merge(from_file, from_environment, from_flags, false);
   }
 
@@ -661,7 +652,7 @@ Resolved resolve(const Flags& flags, const Environment& environment, const Takes
   std::erase_if(from_environment, [](const Assignment& a) { return a.option->stored || !a.option->on_resume; });
   const std::string stored = (std::filesystem::path(run) / "config.toml").string();
   const Settings before = read_run_settings(run);
-  from_file = assignments_of_file(read_text_file(stored, Exit::data), stored, taken);
+  from_file = assignments_of_file(read_configuration(stored, Exit::data), stored, taken);
   Resolved resolved = merge(from_file, from_environment, from_flags, true);
   if (resolved.settings.epochs < before.epochs) {
     throw usage(fmt::format("--epochs: with --resume at least the run's {}, found {}", before.epochs,
@@ -703,7 +694,7 @@ Settings read_run_settings(const std::filesystem::path& run_folder) {
         .at(run_folder.string())
         .hint("name the folder that `samformer train` wrote (its --out)");
   }
-  return settings_from_toml(read_text_file(path, Exit::data), path);
+  return settings_from_toml(read_configuration(path, Exit::data), path);
 }
 
 std::vector<std::uint64_t> parse_seeds(std::string_view text) {

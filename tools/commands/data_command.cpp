@@ -239,6 +239,7 @@ int data_synth(const Invocation& invocation) {
     return 0;
   }
   std::ostringstream text;
+  text.exceptions(std::ios::badbit);  // std::bad_alloc
   model::write_csv(text, series);
   write_atomic(settings.out, text.view());
   const std::string hash = sha256(bytes_of(text.view()));

@@ -157,16 +157,8 @@ std::string folder_name(const Trial& trial) {
 
 // The test split, for the first time: `eval` on all seeds of the winner.
 Json test_winner(const Trial& winner, const fs::path& folder, bool several) {
-  const fs::path out = folder / "eval.json", log = folder / "eval.log";
-  const int code = run_program({"eval", folder.string(), "--json", "--quiet"}, out, log);
-  if (code != 0) {
-    const bool signal = code > 128 && code != static_cast<int>(Exit::interrupted);
-    throw Error(signal ? Exit::internal : static_cast<Exit>(code),
-                fmt::format("the winner's test failed with exit code {}", code))
-        .at(log.string())
-        .hint("the file says why; the same command tries again");
-  }
-  const StoredJson document = read_json(out, "the same command tries again");
+  const StoredJson document =
+      run_program({"eval", folder.string(), "--json", "--quiet"}, folder / "eval.json", folder / "eval.log");
   Json row = {{"tested", name_of(winner)}};
   for (const std::string name : {"test_mse", "test_mae"}) {
     const auto of = [&](const char* part) { return number_or_null(document.at(part).at(name).number_or_nan()); };

@@ -68,6 +68,7 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
   model::Series series;
   if (settings.data == "seasonal" && !std::filesystem::exists(settings.data)) {
     std::ostringstream text;
+    text.exceptions(std::ios::badbit);  // std::bad_alloc
     model::write_csv(text, model::make_seasonal({}));
     series = read_hashed(text.str(), "seasonal", options);
   } else {

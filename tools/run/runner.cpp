@@ -41,14 +41,18 @@ pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs
   environment.push_back(nullptr);
   const Descriptor out_file = open_emptied(out), log_file = open_emptied(log);
   posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, out_file.get(), STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, log_file.get(), STDERR_FILENO);
+  int error = posix_spawn_file_actions_init(&actions);
+  const auto redirect = [&](int from, int to) {
+    if (error == 0) error = posix_spawn_file_actions_adddup2(&actions, from, to);
+  };
+  if (error == 0) error = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  redirect(out_file.get(), STDOUT_FILENO);
+  redirect(log_file.get(), STDERR_FILENO);
   // Also where it has that number already: dup2 lets it through exec.
-  if (lock >= 0) posix_spawn_file_actions_adddup2(&actions, lock, lock_there);
+  if (lock >= 0) redirect(lock, lock_there);
   pid_t child = 0;
-  const int error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environment.data());
+  if (error == 0)
+    error = posix_spawn(&child, "/proc/self/exe", &actions, nullptr, arguments.data(), environment.data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) {
     throw Error(Exit::device, fmt::format("cannot start a run: {}", std::strerror(error)))
@@ -56,8 +60,6 @@ pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs
   }
   return child;
 }
-
-int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status); }
 
 fs::path beside(const Task& task, const char* extension) { return task.folder.string() + extension; }
 
@@ -87,38 +89,55 @@ struct Running : std::map<pid_t, const Task*> {
 // Whether the settings themselves have caused it: the same run would end so again.
 bool is_result(Exit code) { return code == Exit::usage || code == Exit::data || code == Exit::diverged; }
 
-// What a run that failed says of it; empty where it could not.
-std::string said(const Task& task, const char* field) {
+// A run that has ended before it took its lock over leaves the lock's file behind.
+void clear_lock(const fs::path& folder) {
+  if (!fs::exists(folder / ".lock")) return;
   try {
-    return read_json(beside(task, ".json"), "").at("error").at(field).text();
+    const FolderLock lock(folder);
   } catch (const Error&) {
-    return {};
+    // Another process has it by now, or nothing can be written: the file does no harm.
+  }
+}
+
+// Why a process of this program, which has printed to `out`, has not succeeded.
+Error error_of(int status, const fs::path& out) {
+  if (WIFSIGNALED(status)) {
+    const int signal = WTERMSIG(status);
+    if (signal == SIGKILL) return {Exit::device, "killed by signal 9, as the system does when memory runs out"};
+    return {Exit::internal, fmt::format("ended by signal {}", signal)};
+  }
+  const int code = WEXITSTATUS(status);
+  try {
+    const StoredJson error = read_json(out, "").at("error");
+    const auto text = [&](const char* name) { return error.at(name).is_null() ? "" : error.at(name).text(); };
+    const auto number = [&](const char* name) { return error.at(name).is_null() ? 0 : error.at(name).whole(); };
+    return Error(static_cast<Exit>(code), text("message"))
+        .at(text("file"), number("line"), number("column"))
+        .hint(text("hint"));
+  } catch (const Error&) {
+    return {static_cast<Exit>(code), fmt::format("exit code {} without a document", code)};
   }
 }
 
 // A row of the ledger, or why there is none.
 std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields,
                                       const std::vector<const char*>& needed) {
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
-    return Unfinished{task.name, task.seed, signal == SIGKILL ? Exit::device : Exit::internal,
-                      signal == SIGKILL ? "killed by signal 9, as the system does when memory runs out"
-                                        : fmt::format("ended by signal {}", signal)};
-  }
-  const auto code = static_cast<Exit>(WEXITSTATUS(status));
-  if (code == Exit{}) {
-    const StoredJson d = read_json(beside(task, ".json"), "the same command reads the run's result again");
+  const fs::path out = beside(task, ".json");
+  if (status == 0) {
+    const StoredJson d = read_json(out, "the same command reads the run's result again");
     check_fields(d, needed);
     Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", "ok"}};
     for (const char* name : fields) row[name] = d.json().value(name, Json());
     return row;
   }
-  std::string message = said(task, "message");
-  if (message.empty()) message = fmt::format("exit code {}", static_cast<int>(code));
-  if (!is_result(code)) return Unfinished{task.name, task.seed, code, message};
-  return Json{{"trial", task.name},         {"seed", task.seed},
-              {"status", "failed"},         {"exit_code", static_cast<int>(code)},
-              {"kind", said(task, "kind")}, {"error", message}};
+  const Error error = error_of(status, out);
+  if (!is_result(error.code)) return Unfinished{task.name, task.seed, error};
+  return Json{{"trial", task.name},
+              {"seed", task.seed},
+              {"status", "failed"},
+              {"exit_code", static_cast<int>(error.code)},
+              {"kind", error_json(error)["kind"]},
+              {"error", error.what()}};
 }
 
 void check_row(const StoredJson& row, const std::vector<const char*>& needed) {
@@ -225,13 +244,14 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
     }
     const Task& task = *found->second;
     running.erase(found);
+    clear_lock(task.folder);
     if (interrupted()) continue;  // perhaps ended by the signal that also reached us: no result
     ++done;
     std::string outcome = "done";
     const auto end = end_of(task, status, queue.fields, ledger.needed());
     if (const auto* none = std::get_if<Unfinished>(&end)) {
-      outcome = fmt::format("not finished: {}", none->error);
-      can_write = can_write && none->code != Exit::io;
+      outcome = fmt::format("not finished: {}", none->error.what());
+      can_write = can_write && none->error.code != Exit::io;
       unfinished.push_back(*none);
     } else {
       const Json& row = std::get<Json>(end);
@@ -249,11 +269,13 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
 
 void require_finished(const std::vector<Unfinished>& unfinished) {
   if (unfinished.empty()) return;
-  const auto& [name, seed, code, error] = unfinished.front();
+  const auto& [name, seed, error] = unfinished.front();
   const std::size_t more = unfinished.size() - 1;
-  throw Error(code, fmt::format("not finished: {}, seed {}: {}{}", name, seed, error,
-                                more > 0 ? fmt::format(" (and {} more)", more) : ""))
-      .hint("that is no result: the same command tries again, from the state that was saved");
+  throw Error(error.code, fmt::format("not finished: {}, seed {}: {}{}", name, seed, error.what(),
+                                      more > 0 ? fmt::format(" (and {} more)", more) : ""))
+      .at(error.file, error.line, error.column)
+      .hint(fmt::format("{}{}that is no result: the same command tries again, from the state that was saved",
+                        error.advice, error.advice.empty() ? "" : "; "));
 }
 
 std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledger, Console& console) {
@@ -277,10 +299,11 @@ std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64
   return threads;
 }
 
-int run_program(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {
+StoredJson run_program(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {
   int status = 0;
   waitpid(start(words, out, log), &status, 0);
-  return exit_code(status);
+  if (status != 0) throw error_of(status, out);
+  return read_json(out, "the same command tries again");
 }
 
 void follow_parent() {

@@ -21,6 +21,7 @@
 #include "core/io/file.h"
 #include "tools/cli/console.h"
 #include "tools/cli/document.h"
+#include "tools/run/stored_json.h"
 
 namespace samformer::tools {
 
@@ -56,8 +57,7 @@ struct Task {
 struct Unfinished {
   std::string name;
   std::uint64_t seed;
-  Exit code;
-  std::string error;
+  Error error;
 };
 
 struct Queue {
@@ -80,9 +80,10 @@ std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledge
 // --jobs times --threads (0: `otherwise`, or an equal share of the cores) may be at most the cores: Exit::usage.
 std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64_t otherwise);
 
-// This program with other words, to its end: its exit code (128 and the number of the signal that ended it).
-int run_program(const std::vector<std::string>& words, const std::filesystem::path& out,
-                const std::filesystem::path& log);
+// This program with other words (--json among them), to its end: its document. Throws the Error that it ended with; a
+// signal is Exit::device where the system has killed it, else Exit::internal.
+StoredJson run_program(const std::vector<std::string>& words, const std::filesystem::path& out,
+                       const std::filesystem::path& log);
 
 // First thing in main(): where run_queue() or run_program() has started this process, it ends with its parent, to which
 // it leaves the terminal's signals.
