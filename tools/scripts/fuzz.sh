@@ -8,13 +8,14 @@ cd "$(dirname "$0")/../.."
 time=${1:-1}
 seconds=${time%s}
 case $seconds in
-  '' | *[!0-9]*)
+  '' | *[!0-9]* | 0*)
     echo "fuzz: expected minutes (10) or seconds (30s), found '$time'" >&2
     exit 2
     ;;
 esac
 [ "$seconds" != "$time" ] || seconds=$((time * 60))
 [ $# -eq 0 ] || shift
+# shellcheck disable=SC2046
 [ $# -gt 0 ] || set -- $(ls tests/fuzz/seeds)
 
 tools/scripts/setup.sh clang libclang-rt-dev libomp-dev
@@ -27,6 +28,7 @@ trap 'rm -rf "$memory"' EXIT
 trap 'exit 130' INT TERM
 export TMPDIR="$memory" seconds
 # On a small stack recursion without a bound shows with small inputs; TOML's 256 levels of values pass.
+# shellcheck disable=SC3045
 ulimit -s 512
 # Faster by a third; the command that repeats a finding shows where memory came from.
 export ASAN_OPTIONS=malloc_context_size=0:quarantine_size_mb=1 UBSAN_OPTIONS=print_stacktrace=1
@@ -47,8 +49,8 @@ printf '%s\n' "$@" | xargs --max-procs "$(nproc)" --max-args 1 sh -c '
   grep -v "^#\|NEW_FUNC" "$log" | tail -n 60
   input=$(sed -n "s/.*Test unit written to //p" "$log")
   echo "fuzz: FOUND by $target: ${input:-see $log}"
-  echo "  again: $program $input"
+  echo "  again: (ulimit -s 512; $program $input)"
   exit 1' sh || found=yes
 cd $build
-cat $(printf '%s.log ' "$@") | awk '/^stat::number_of_executed_units/ {sum += $2} END {print "fuzz: " sum + 0 " executions in all"}'
+printf '%s.log\n' "$@" | xargs awk '/^stat::number/ {sum += $2} END {print "fuzz: " sum + 0 " executions in all"}'
 [ ! "$found" ]
