@@ -57,7 +57,7 @@ std::string shown(std::string_view text, std::size_t most, bool lines) {
     if (i + step > most) return result + "...";
     const auto lead = static_cast<unsigned char>(text[i]);
     const bool control =
-        lead < 0x20 || lead == 0x7f || (lead == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0);
+        lead < 0x20 || lead == 0x7f || (lead == 0xc2 && length == 2 && static_cast<unsigned char>(text[i + 1]) < 0xa0);
     if (length == 0 || (control && !(lines && lead == '\n'))) {
       result += '?';
     } else {
