@@ -46,7 +46,8 @@ std::string write_hint(int error, std::uint64_t bytes, const fs::path& folder) {
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
 [[noreturn]] void write_failed(const fs::path& path, std::string_view action, int error, std::uint64_t bytes) {
-  throw Error(Exit::io, fmt::format("cannot {} ({} bytes): {}", action, bytes, words(error)))
+  const std::string amount = bytes > 0 ? fmt::format(" ({} bytes)", bytes) : "";
+  throw Error(Exit::io, fmt::format("cannot {}{}: {}", action, amount, words(error)))
       .at(path.string())
       .hint(write_hint(error, bytes, folder_of(path)));
 }
