@@ -11,13 +11,14 @@
 // A program's children inherit it all. They count in the same State: the n-th call is that of the whole family, in the
 // order of time, and with `full` the disk is full for all of them. State tells the test how many there were.
 //
-// The system is called directly and glibc's allocator by its own names: nothing here allocates or needs dlsym. What
-// glibc calls within itself (fopen's open, malloc's mmap) is not counted, nor what the loader and the libraries'
-// initialisers do before main(). ENOSPC and full leave alone what opens a file without creating it, EINTR
+// The system is called directly and glibc's allocator by its own names: nothing here allocates. What glibc calls within
+// itself (fopen's open, malloc's mmap) is not counted, nor what happens before main(): CUDA's runtime, linked into the
+// program, writes to the null pointer that its initialiser is given. ENOSPC and full leave alone what opens a file without creating it, EINTR
 // what opens a folder. oneDNN's own calls of the allocator are left alone: while it generates its kernels it writes to the
 // null pointer that it was given (kernels/cpu/onednn.cpp looks for room before).
 #include "tests/faults/fault_injection.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdarg.h>
@@ -42,7 +43,7 @@ namespace {
 using samformer::FaultState;
 
 enum class Class { none, open, write, fsync, rename, read, mmap, alloc };
-Class counted = Class::none;
+Class asked = Class::none, counted = Class::none;  // the second from main() on
 std::uint64_t at = 0;
 int error = 0;
 bool from_then_on = false, shortened = false;
@@ -88,7 +89,7 @@ __attribute__((constructor)) void start() {
           : strcmp(kind, "ENOMEM") == 0 ? ENOMEM
                                         : ENOSPC;
   for (int i = 1; i < 8; ++i) {
-    if (strcmp(name, names[i]) == 0) counted = static_cast<Class>(i);
+    if (strcmp(name, names[i]) == 0) asked = static_cast<Class>(i);
   }
 }
 
@@ -196,6 +197,19 @@ mode_t mode_of(int flags, va_list arguments) {
     va_end(arguments);                             \
     return open_at(folder, path, flags, mode);     \
   }
+
+using Main = int (*)(int, char**, char**);
+static Main program_main = nullptr;
+static int counted_main(int count, char** arguments, char** environment) {
+  counted = asked;
+  return program_main(count, arguments, environment);
+}
+EXPORTED int __libc_start_main(Main main, int count, char** arguments, void (*begin)(), void (*end)(), void (*unload)(),
+                               void* stack) {
+  program_main = main;
+  const auto glibc = reinterpret_cast<decltype(&__libc_start_main)>(dlsym(RTLD_NEXT, "__libc_start_main"));
+  return glibc(counted_main, count, arguments, begin, end, unload, stack);
+}
 
 OPEN_AT(open, AT_FDCWD, const char* path)
 OPEN_AT(open64, AT_FDCWD, const char* path)

@@ -65,7 +65,7 @@ class Fault : public FaultsTest, public testing::WithParamInterface<std::tuple<s
       return;
     }
     EXPECT_EQ(o.code, kind == "ENOMEM" ? 4 : 7);
-    if (allocations() && o.out.empty()) return;  // before main()
+    if (allocations() && o.out.empty()) return;  // before it knew that JSON was asked for
     const Json document = o.json();
     ASSERT_TRUE(document.is_object() && document.contains("error")) << o.out;
     EXPECT_EQ(document["error"]["exit_code"], o.code) << o.out;
