@@ -326,7 +326,11 @@ FolderLock::FolderLock(fs::path folder) : path_(std::move(folder) / ".lock") {
 
 FolderLock::FolderLock(fs::path folder, Descriptor inherited)
     : path_(std::move(folder) / ".lock"), file_(std::move(inherited)) {
-  SAMFORMER_CHECK(is_at(file_, path_), "the descriptor {} is not that of {}", file_.get(), path_.string());
+  if (!is_at(file_, path_)) {
+    throw Error(Exit::io, "the lock that was handed down is not this file: it was removed meanwhile")
+        .at(path_.string())
+        .hint("the same command tries again; leave the folder alone while it runs");
+  }
   take();
 }
 

@@ -1,8 +1,9 @@
 // Files on disk: whole files replaced atomically, logs that can be cut back, one lock a folder, read-only views.
 //
 // A replaced file is written as `.samformer.<thread id>.tmp` in the same folder, flushed (fsync), renamed over the
-// old one, and the folder flushed; after any failure the old file is intact and the temporary gone. Nothing here
-// allocates in proportion to the data. Write failures are Error(Exit::io) with path, system error, bytes and hint.
+// old one, and the folder flushed; after any failure the old file is intact and the temporary gone. Writing allocates
+// nothing in proportion to the data, but for AppendFile::restore(). Write failures are Error(Exit::io) with path,
+// system error, the bytes that were to be written, and hint.
 // A folder may come from an archive of others: nothing is written through a symbolic link that lies in it, which is
 // Error(Exit::io) naming the link. RLIMIT_FSIZE counts as a full disk only in a process that ignores SIGXFSZ: main()
 // must do so.
@@ -91,7 +92,8 @@ std::uint64_t cut_file(const std::filesystem::path& path, std::uint64_t size);
 class FolderLock {
  public:
   explicit FolderLock(std::filesystem::path folder);
-  // The lock that another process has taken and handed down: a descriptor that this process has inherited.
+  // The lock that another process has taken and handed down: a descriptor that this process has inherited. Throws
+  // Error(Exit::io) where somebody has removed its file meanwhile.
   FolderLock(std::filesystem::path folder, Descriptor inherited);
   FolderLock(FolderLock&&) noexcept = default;
   ~FolderLock();
@@ -106,8 +108,8 @@ class FolderLock {
   Descriptor file_;
 };
 
-// The whole content of a regular file or a pipe. A missing file, a folder, no permission: Error(on_failure). A disk that
-// fails to read is Error(Exit::io), no memory Error(Exit::device), whatever the file.
+// The whole content of a regular file or a pipe. A missing file, a folder, no permission: Error(on_failure). A disk
+// that fails to read is Error(Exit::io), no memory Error(Exit::device), whatever the file.
 std::string read_file(const std::filesystem::path& path, Exit on_failure = Exit::data);
 
 // Read-only view of a regular file (mmap); failures as read_file(). The file must not shrink while it is mapped.

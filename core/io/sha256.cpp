@@ -14,6 +14,7 @@ void Sha256::Free::operator()(SHA256state_st* context) const { delete context; }
 Sha256::Sha256() : context_(new SHA256_CTX) { SHA256_Init(context_.get()); }
 
 Sha256& Sha256::update(Bytes bytes) {
+  SAMFORMER_CHECK(context_, "SHA-256: update() after hex()");
   SHA256_Update(context_.get(), bytes.data(), bytes.size());
   return *this;
 }

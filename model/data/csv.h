@@ -4,7 +4,8 @@
 // Values beyond 1e100 count as infinite. Names have at most 1024 bytes. Places are lines and cells from 1.
 // What is wrong with cells and dates becomes findings (missing values are NaN in Series::values), so that one reading
 // serves `data check` (all of them) and `train` (require_clean). What leaves nothing to read throws Exit::data at once:
-// no file, no rows, duplicate or longer names, no date column; Exit::usage: --columns, --drop or --date-column not in the file.
+// no file, no rows, duplicate or longer names, no date column; Exit::usage: --columns, --drop or --date-column
+// not in the file.
 #pragma once
 
 #include <string>

@@ -13,9 +13,9 @@
 //
 // The system is called directly and glibc's allocator by its own names: nothing here allocates. What glibc calls within
 // itself (fopen's open, malloc's mmap) is not counted, nor what happens before main(): CUDA's runtime, linked into the
-// program, writes to the null pointer that its initialiser is given. ENOSPC and full leave alone what opens a file without creating it, EINTR
-// what opens a folder. oneDNN's own calls of the allocator are left alone: while it generates its kernels it writes to the
-// null pointer that it was given (kernels/cpu/onednn.cpp looks for room before).
+// program, writes to the null pointer that its initialiser is given. ENOSPC and full leave alone what opens a file
+// without creating it, EINTR what opens a folder. oneDNN's own calls of the allocator are left alone: while it generates
+// its kernels it writes to the null pointer that it was given (kernels/cpu/onednn.cpp looks for room before).
 #include "tests/faults/fault_injection.h"
 
 #include <dlfcn.h>

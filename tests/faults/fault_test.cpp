@@ -1,6 +1,6 @@
-// One system call or allocation of a command fails, in it or in the runs that it starts: it succeeds with the bits of an
-// undisturbed one, or ends with the right exit code, path and hint, nothing torn and nothing lost; and going on gives
-// the bits of an undisturbed one.
+// One system call or allocation of a command fails, in it or in the runs that it starts: it succeeds with the bits of
+// an undisturbed one, or ends with the right exit code, path and hint, nothing torn and nothing lost; and going on
+// gives the bits of an undisturbed one.
 //
 // A sample of the calls, with a fixed seed; FAULTS=all: every system call, and one allocation of a hundred.
 #include "tests/faults/fault_injection.h"

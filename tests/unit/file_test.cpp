@@ -202,8 +202,9 @@ TEST(Links, NothingIsWrittenThroughOne) {
   EXPECT_EQ(elsewhere.entries(), 2);
 }
 
-TEST(Links, NorIntoAPipe) {
+TEST(Links, NorIntoAPipeOrADevice) {
   const ScratchFolder folder;
+  EXPECT_EQ(error_of([] { AppendFile("/dev/full"); }).code, Exit::io);
   ASSERT_EQ(::mkfifo((folder / "log").c_str(), 0600), 0);
   EXPECT_EQ(error_of([&] { AppendFile log(folder / "log"); }).code, Exit::io);
   ASSERT_EQ(::mkfifo((folder / ".lock").c_str(), 0600), 0);
@@ -263,7 +264,10 @@ TEST(FolderLock, AChildMayInheritIt) {
   int status = -1;
   ::waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);
-  const FolderLock again(folder.path());
+  FolderLock again(folder.path());
+  Descriptor inherited(::dup(again.descriptor()));
+  std::filesystem::remove(folder / ".lock");
+  EXPECT_EQ(error_of([&] { FolderLock late(folder.path(), std::move(inherited)); }).code, Exit::io);
 }
 
 TEST(FolderLock, MissingFolder) {

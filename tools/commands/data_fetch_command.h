@@ -1,5 +1,5 @@
-// `samformer data list` and `samformer data fetch NAME [--url URL] [--overwrite]`: results to `out` (text, or with `json` one
-// document); they return the exit code or throw Error. The JSON fields are those of Dataset and Fetched.
+// `samformer data list` and `samformer data fetch NAME [--url URL] [--overwrite]`: results to `out` (text, or with
+// `json` one document); they return the exit code or throw Error. The JSON fields are those of Dataset and Fetched.
 #pragma once
 
 #include <cstdint>

@@ -98,89 +98,71 @@ void check_toy(const StoredJson& value) {
   }
 }
 
-using Check = void (*)(const StoredJson&);
-constexpr std::pair<const char*, Check> fields[] = {{"run_dir", check_text_or_null},
-                                                    {"dataset", check_text},
-                                                    {"data_sha256", check_text},
-                                                    {"rows", check_whole},
-                                                    {"step", check_text},
-                                                    {"channels", check_whole},
-                                                    {"splits", check_splits},
-                                                    {"model", check_model},
-                                                    {"lookback", check_whole},
-                                                    {"horizon", check_whole},
-                                                    {"seed", check_whole},
-                                                    {"rho", check_number},
-                                                    {"adaptive", check_flag},
-                                                    {"stats_mix", check_number},
-                                                    {"stats_mix_step", check_number},
-                                                    {"center", check_text},
-                                                    {"ema", check_number},
-                                                    {"optimizer", check_text},
-                                                    {"device", check_text},
-                                                    {"precision", check_text},
-                                                    {"threads", check_whole},
-                                                    {"parameters", check_whole},
-                                                    {"train_windows", check_whole_or_null},
-                                                    {"val_windows", check_whole_or_null},
-                                                    {"test_windows", check_whole_or_null},
-                                                    {"epochs_run", check_whole},
-                                                    {"best_epoch", check_whole},
-                                                    {"stopped_by", check_text},
-                                                    {"train_loss", check_number_or_null},
-                                                    {"val_mse", check_number_or_null},
-                                                    {"test_mse", check_number_or_null},
-                                                    {"test_mse_std", check_number_or_null},
-                                                    {"test_mae", check_number_or_null},
-                                                    {"test_mae_std", check_number_or_null},
-                                                    {"skill", check_number_or_null},
-                                                    {"baselines", check_baselines},
-                                                    {"tune", check_tune},
-                                                    {"models", check_toy},
-                                                    {"seconds_training", check_number_or_null},
-                                                    {"seconds_per_epoch", check_number_or_null}};
+// Whose results have the field.
+enum class In { some, every_run, tested_run };
+struct Field {
+  const char* name;
+  void (*check)(const StoredJson&);
+  In in = In::some;
+};
+constexpr Field fields[] = {
+    {"run_dir", check_text_or_null, In::every_run},
+    {"dataset", check_text, In::every_run},
+    {"data_sha256", check_text},
+    {"rows", check_whole, In::every_run},
+    {"step", check_text, In::every_run},
+    {"channels", check_whole, In::every_run},
+    {"splits", check_splits, In::every_run},
+    {"model", check_model, In::every_run},
+    {"lookback", check_whole, In::every_run},
+    {"horizon", check_whole, In::every_run},
+    {"seed", check_whole, In::every_run},
+    {"rho", check_number, In::every_run},
+    {"adaptive", check_flag, In::every_run},
+    {"stats_mix", check_number, In::every_run},
+    {"stats_mix_step", check_number, In::every_run},
+    {"center", check_text, In::every_run},
+    {"ema", check_number, In::every_run},
+    {"optimizer", check_text, In::every_run},
+    {"device", check_text, In::every_run},
+    {"precision", check_text, In::every_run},
+    {"threads", check_whole, In::every_run},
+    {"parameters", check_whole, In::every_run},
+    {"train_windows", check_whole_or_null, In::every_run},
+    {"val_windows", check_whole_or_null, In::every_run},
+    {"test_windows", check_whole_or_null, In::every_run},
+    {"epochs_run", check_whole, In::every_run},
+    {"best_epoch", check_whole, In::every_run},
+    {"stopped_by", check_text, In::every_run},
+    {"train_loss", check_number_or_null},
+    {"val_mse", check_number_or_null, In::every_run},
+    {"test_mse", check_number_or_null, In::tested_run},
+    {"test_mse_std", check_number_or_null},
+    {"test_mae", check_number_or_null, In::tested_run},
+    {"test_mae_std", check_number_or_null},
+    {"skill", check_number_or_null, In::tested_run},
+    {"baselines", check_baselines, In::tested_run},
+    {"tune", check_tune},
+    {"models", check_toy},
+    {"seconds_training", check_number_or_null, In::every_run},
+    {"seconds_per_epoch", check_number_or_null, In::every_run},
+};
 
 // Of one run; with its test where `tested`.
 void check_run(const StoredJson& document, bool tested) {
   if (const auto part = document.find("part")) part->text();
-  check_fields(document, std::vector{"run_dir",
-                                     "dataset",
-                                     "rows",
-                                     "step",
-                                     "channels",
-                                     "splits",
-                                     "model",
-                                     "lookback",
-                                     "horizon",
-                                     "seed",
-                                     "rho",
-                                     "adaptive",
-                                     "stats_mix",
-                                     "stats_mix_step",
-                                     "center",
-                                     "ema",
-                                     "optimizer",
-                                     "device",
-                                     "precision",
-                                     "threads",
-                                     "parameters",
-                                     "train_windows",
-                                     "val_windows",
-                                     "test_windows",
-                                     "epochs_run",
-                                     "best_epoch",
-                                     "stopped_by",
-                                     "val_mse",
-                                     "seconds_training",
-                                     "seconds_per_epoch"});
-  if (tested) check_fields(document, std::vector{"test_mse", "test_mae", "skill", "baselines"});
+  std::vector<const char*> needed;
+  for (const Field& field : fields) {
+    if (field.in == In::every_run || (tested && field.in == In::tested_run)) needed.push_back(field.name);
+  }
+  check_fields(document, needed);
 }
 
 }  // namespace
 
 void check_fields(const StoredJson& document, std::span<const char* const> needed) {
   for (const char* name : needed) document.at(name);
-  for (const auto& [name, check] : fields) {
+  for (const auto& [name, check, in] : fields) {
     const auto value = document.find(name);
     // Earlier versions wrote null where a field was not known yet.
     const bool unknown = value && value->is_null() && std::ranges::find(needed, std::string_view(name)) == needed.end();
