@@ -216,11 +216,20 @@ Scores score(const model::Model& model, std::span<const float> slab, const Exper
   }
   std::optional<optim::ErrorSums> oracle;
   const model::Linear linear({experiment.D(), L, H});
-  if (const auto fit = optim::least_squares_slab(linear, problem, experiment.splits.train); !fit.empty()) {
+  const std::vector<model::Span> runs = model::unbroken(experiment.series, experiment.splits.train);
+  if (const auto fit = optim::least_squares_slab(linear, problem, runs); !fit.empty()) {
     oracle = optim::Evaluator(linear, kernels::Center::mean).errors(fit, problem, starts);
   }
   return {std::move(errors), optim::naive_errors(problem, starts, L, H), std::move(seasonal), std::move(oracle),
           seconds};
+}
+
+double Scores::best_baseline_mse() const {
+  double best = naive.mse();
+  for (const auto& other : {seasonal, oracle}) {
+    if (other && other->mse() < best) best = other->mse();
+  }
+  return best;
 }
 
 Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Model& model,
@@ -229,7 +238,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
   const bool split = e.splits.test.last > 0;
   const auto windows = [&](model::Span span) {
     if (!split) return Json();
-    return Json(span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon));
+    return Json(span.first < 0 ? 0 : model::window_count(e.series, span, s.lookback, s.horizon));
   };
   Json result = document(command);
   result.update(Json{{"run_dir", nullptr},
@@ -289,16 +298,20 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   }
   document["per_channel"] = std::move(channels);
   document["per_step"] = std::move(steps);
-  double better = scores.naive.mse();
   Json baselines = {{"naive", baseline(scores.naive, 1)}, {"seasonal_naive", nullptr}};
-  if (scores.seasonal) {
-    baselines["seasonal_naive"] = baseline(*scores.seasonal, e.season);
-    better = std::min(better, scores.seasonal->mse());
-  }
+  if (scores.seasonal) baselines["seasonal_naive"] = baseline(*scores.seasonal, e.season);
   baselines["least_squares"] = scores.oracle ? baseline(*scores.oracle, 0) : Json(nullptr);
   if (scores.oracle) baselines["least_squares"].erase("season");
   document["baselines"] = std::move(baselines);
-  document["skill"] = number_or_null(1 - m.mse() / better);
+  document["skill"] = number_or_null(1 - m.mse() / scores.best_baseline_mse());
+  if (!e.left_out.empty()) {
+    Json names = Json::array();
+    for (std::size_t t = 0; t < e.left_out.size(); ++t) {
+      if (e.left_out[t] != 0) names.push_back(e.series.channels[static_cast<std::size_t>(e.targets[t])]);
+    }
+    document["left_out"] = names;
+  }
+  document["pooled_channels"] = m.targets - std::ranges::count(m.left_out, 1);
   document["seconds_evaluating"] = scores.seconds;
 }
 
@@ -407,6 +420,10 @@ void print_result(std::ostream& out, const Json& document) {
     } else {
       errors(rows, d);
     }
+    if (d.contains("left_out")) {
+      table.row({"", fmt::format("errors are means over {} of {} channels", d["pooled_channels"].dump(),
+                                 d["per_channel"].size())});
+    }
     const Json& seasonal = d["baselines"]["seasonal_naive"];
     errors("naive (last value)", d["baselines"]["naive"]);
     if (seasonal.is_object()) errors(fmt::format("seasonal naive ({} steps)", seasonal["season"].dump()), seasonal);
@@ -416,10 +433,9 @@ void print_result(std::ostream& out, const Json& document) {
     const Json& skill = several ? document["mean"]["skill"] : d["skill"];
     if (skill.is_number()) {
       const double percent = 100 * skill.get<double>();
-      table.row(
-          {"skill", percent >= 0
-                        ? fmt::format("{:.1f} % lower error than the better baseline", percent)
-                        : fmt::format("the better baseline beats the model: its error is {:.1f} % higher", -percent)});
+      table.row({"skill", percent >= 0 ? fmt::format("{:.1f} % lower error than the best baseline", percent)
+                                       : fmt::format("the best baseline beats the model: its error is {:.1f} % higher",
+                                                     -percent)});
     }
   }
   out << table.str();

@@ -17,6 +17,8 @@ struct Scores {
   std::optional<optim::ErrorSums> seasonal;  // nothing where the look-back is shorter than a season, or none is known
   std::optional<optim::ErrorSums> oracle;    // the linear least squares fit to the training rows of the same file
   double seconds;                            // of the model's one pass over the windows
+
+  double best_baseline_mse() const;
 };
 Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
              std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);
