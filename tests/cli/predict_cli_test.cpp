@@ -540,6 +540,92 @@ TEST_F(Predict, NamesOnATerminal) {
   EXPECT_TRUE(run({"predict", path("run")}).out.starts_with(fmt::format("date,\"{}\",c1,c2\n", name)));
 }
 
+// The errors of eval's document, computed again from the rows of --forecasts.
+TEST_F(Predict, EvalWritesItsForecasts) {
+  train("run", {"--seeds", "1,2"});
+  const std::string file = path("f.csv");
+  struct Sums {
+    double squared = 0, absolute = 0, difference = 0, size = 0, rows = 0;
+  };
+  // By forecast's column, then by series.
+  const auto sums_of = [&] {
+    const Cells rows = cells(read("f.csv"));
+    std::map<std::string, std::map<std::string, Sums>> all;
+    for (std::size_t r = 1; r < rows.size(); ++r) {
+      for (std::size_t c = 5; c < rows[0].size(); ++c) {
+        Sums& s = all[rows[0][c]][rows[r].at(3)];
+        const double y = std::stod(rows[r].at(4)), e = std::stod(rows[r].at(c)) - y;
+        s.squared += e * e, s.absolute += std::abs(e), s.difference += e, s.size += std::abs(y), ++s.rows;
+      }
+    }
+    return all;
+  };
+  const auto near = [](const Json& a, double b) { return std::abs(a.get<double>() - b) <= 1e-6 * std::abs(b); };
+  const Json one = document({"eval", path("run/seed-1"), "--forecasts", file});
+  EXPECT_EQ(one["forecasts"], file);
+  const Cells rows = cells(read("f.csv"));
+  ASSERT_EQ(rows.size(), 1u + 75 * 3 * 6);
+  EXPECT_EQ(rows[0], (Words{"origin", "date", "step", "series", "actual", "forecast", "naive", "seasonal_naive",
+                            "least_squares"}));
+  const Cells truth = cells(read("small.csv"));
+  // The first and the last row: windows of the test part.
+  EXPECT_EQ(Words(rows[1].begin(), rows[1].begin() + 5), (Words{hourly(319), hourly(320), "1", "c0", truth[321][1]}));
+  EXPECT_EQ(Words(rows.back().begin(), rows.back().begin() + 5),
+            (Words{hourly(393), hourly(399), "6", "c2", truth[400][3]}));
+  EXPECT_EQ(rows[1][6], truth[320][1]);
+  EXPECT_EQ(rows[1][7], truth[297][1]);
+  const auto all = sums_of();
+  const auto mse = [&](const std::string& forecast) {  // standardised
+    double total = 0;
+    for (std::size_t c = 0; c < 3; ++c) {
+      const Json& channel = one["per_channel"][c];
+      const double unit = channel["mae_original"].get<double>() / channel["mae"].get<double>();
+      const Sums& s = all.at(forecast).at(channel["name"]);
+      total += s.squared / s.rows / unit / unit / 3;
+    }
+    return total;
+  };
+  EXPECT_TRUE(near(one["test_mse"], mse("forecast"))) << one["test_mse"] << ' ' << mse("forecast");
+  for (const char* name : {"naive", "seasonal_naive", "least_squares"}) {
+    EXPECT_TRUE(near(one["baselines"][name]["test_mse"], mse(name))) << name << ' ' << mse(name);
+  }
+  double errors = 0, sizes = 0;
+  for (const Json& channel : one["per_channel"]) {
+    const Sums& s = all.at("forecast").at(channel["name"]);
+    EXPECT_TRUE(near(channel["mae_original"], s.absolute / s.rows)) << channel;
+    EXPECT_TRUE(near(channel["rmse_original"], std::sqrt(s.squared / s.rows))) << channel;
+    EXPECT_TRUE(near(channel["wape"], s.absolute / s.size)) << channel;
+    EXPECT_TRUE(std::abs(channel["bias"].get<double>() - s.difference / s.rows) <= 1e-6 * s.absolute / s.rows);
+    EXPECT_TRUE(channel["mase"].is_number() && channel["rmsse"].is_number());
+    errors += s.absolute, sizes += s.size;
+  }
+  EXPECT_TRUE(near(one["wape"], errors / sizes)) << one["wape"];
+  EXPECT_EQ(one["scaled_channels"], 3);
+  EXPECT_NE(run({"eval", path("run/seed-1")}).out.find(fmt::format("wape {:.2f} %", 100 * one["wape"].get<double>())),
+            std::string::npos);
+
+  // Of a folder of seeds: their mean forecast.
+  const Json both = document({"eval", path("run"), "--forecasts", file});
+  double total = 0;
+  const auto ensemble = sums_of();
+  for (const Json& channel : both["runs"][0]["per_channel"]) {
+    const double unit = channel["mae_original"].get<double>() / channel["mae"].get<double>();
+    const Sums& s = ensemble.at("forecast").at(channel["name"]);
+    total += s.squared / s.rows / unit / unit / 3;
+  }
+  EXPECT_TRUE(near(both["ensemble"]["test_mse"], total)) << total;
+
+  // No input of the command is replaced, nothing is left behind.
+  const std::string before = read("small.csv");
+  fails(2, {"eval", path("run"), "--forecasts", path("small.csv")}, {"small.csv"});
+  EXPECT_EQ(read("small.csv"), before);
+  fails(2, {"eval", path("run"), "--forecasts", path("run/seed-1/best.safetensors")}, {"best.safetensors"});
+  fails(7, {"eval", path("run"), "--forecasts", path("no/f.csv")}, {"no/f.csv"});
+  for (const auto& entry : fs::recursive_directory_iterator(scratch_.path())) {
+    EXPECT_FALSE(entry.path().filename().string().ends_with(".tmp")) << entry.path();
+  }
+}
+
 // What is said of another file's format counts for `eval` as for `predict`.
 TEST_F(Predict, EvalReadsAFileAsItIsTold) {
   train();
