@@ -87,9 +87,10 @@ struct Inverse {
 };
 void revin_inverse(const Cuda& on, float* y, const Inverse<float>& z, std::int64_t N, std::int64_t D, std::int64_t H);
 
-// squared and absolute [targets][H] += the errors of N forecasts [N D][H], in double, in a fixed order.
-void error_sums(const Cuda& on, double* squared, double* absolute, const float* forecast, const Windows<float>& y,
-                std::int64_t H, const std::int32_t* targets, std::int64_t target_count);
+// squared, absolute and difference (forecast minus truth) [targets][H] += the errors of N forecasts [N D][H], in double,
+// in a fixed order.
+void error_sums(const Cuda& on, double* squared, double* absolute, double* difference, const float* forecast,
+                const Windows<float>& y, std::int64_t H, const std::int32_t* targets, std::int64_t target_count);
 
 }  // namespace samformer::kernels
 
@@ -230,11 +231,12 @@ void revin_inverse(Cpu, T* y, const Inverse<T>& given, std::int64_t N, std::int6
 }
 
 template <class T>
-void error_sums(Cpu, double* squared_sums, double* absolute_sums, const T* forecast, const Windows<T>& y,
-                std::int64_t H, const std::int32_t* targets, std::int64_t target_count) {
+void error_sums(Cpu, double* squared_sums, double* absolute_sums, double* difference_sums, const T* forecast,
+                const Windows<T>& y, std::int64_t H, const std::int32_t* targets, std::int64_t target_count) {
   parallel_for<T>(target_count, [=](std::int64_t t) {
     const std::int64_t d = targets[t];
     double *const squared = squared_sums + t * H, *const absolute = absolute_sums + t * H;
+    double* const difference = difference_sums + t * H;
     for (std::int64_t n = 0; n < y.N; ++n) {
       const T* p = forecast + (n * y.D + d) * H;
       const T* truth = y.row(n, d);
@@ -243,6 +245,7 @@ void error_sums(Cpu, double* squared_sums, double* absolute_sums, const T* forec
         const double e = static_cast<double>(p[h]) - static_cast<double>(truth[h]);
         squared[h] += e * e;
         absolute[h] += e < 0 ? -e : e;
+        difference[h] += e;
       }
     }
   });

@@ -18,9 +18,7 @@ ErrorSums repeated_errors(const Problem& problem, std::span<const std::int32_t> 
     for (const std::int32_t start : starts) {
       const float* end = channel + start + lookback;
       for (std::int64_t h = 0; h < H; ++h) {
-        const double e = static_cast<double>(end[h % period - period]) - static_cast<double>(end[h]);
-        sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
-        sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
+        sums.add(t, h, static_cast<double>(end[h % period - period]) - static_cast<double>(end[h]));
       }
     }
   });
@@ -49,9 +47,7 @@ ErrorSums mean_forecast_errors(std::span<const Member> members, const Problem& p
         const float* truth = channel + batch[n] + lookback;
         const double* forecast = mean.data() + (static_cast<std::int64_t>(n) * sums.targets + t) * H;
         for (std::int64_t h = 0; h < H; ++h) {
-          const double e = forecast[h] - static_cast<double>(truth[h]);
-          sums.squared[static_cast<std::size_t>(t * H + h)] += e * e;
-          sums.absolute[static_cast<std::size_t>(t * H + h)] += e < 0 ? -e : e;
+          sums.add(t, h, forecast[h] - static_cast<double>(truth[h]));
         }
       }
     });

@@ -85,22 +85,24 @@ ErrorSums Evaluation<On>::errors(const Resident& at, std::span<const std::int32_
   const auto [D, L, H] = model_.shape();
   ErrorSums sums(at.target_count, H);
   sums.windows = static_cast<std::int64_t>(starts.size());
-  double *squared = sums.squared.data(), *absolute = sums.absolute.data();
+  double *squared = sums.squared.data(), *absolute = sums.absolute.data(), *difference = sums.difference.data();
   std::conditional_t<std::is_same_v<On, Cuda>, DeviceArray<double>, int> sums_there{};
   const auto n = static_cast<std::int64_t>(sums.squared.size());
   if constexpr (std::is_same_v<On, Cuda>) {
-    sums_there = {2 * n, "error sums"};
-    sums_there.upload(std::vector<double>(static_cast<std::size_t>(2 * n)), tape_.on().stream);
+    sums_there = {3 * n, "error sums"};
+    sums_there.upload(std::vector<double>(static_cast<std::size_t>(3 * n)), tape_.on().stream);
     kernels::synchronise(tape_.on().stream);
-    squared = sums_there.data(), absolute = squared + n;
+    squared = sums_there.data(), absolute = squared + n, difference = absolute + n;
   }
   for_batches(at, starts, [&, L = L, H = H](std::int64_t first, std::int64_t N, Tensor<float> y) {
-    kernels::error_sums(tape_.on(), squared, absolute, static_cast<const float*>(y.data), at.windows(first, N, L), H,
-                        at.targets, at.target_count);
+    kernels::error_sums(tape_.on(), squared, absolute, difference, static_cast<const float*>(y.data),
+                        at.windows(first, N, L), H, at.targets, at.target_count);
   });
   if constexpr (std::is_same_v<On, Cuda>) {
-    kernels::download(sums.squared.data(), squared, sums.squared.size() * sizeof(double), tape_.on().stream);
-    kernels::download(sums.absolute.data(), absolute, sums.absolute.size() * sizeof(double), tape_.on().stream);
+    for (auto [to, from] :
+         {std::pair(&sums.squared, squared), {&sums.absolute, absolute}, {&sums.difference, difference}}) {
+      kernels::download(to->data(), from, to->size() * sizeof(double), tape_.on().stream);
+    }
     kernels::synchronise(tape_.on().stream);
   }
   return sums;

@@ -20,17 +20,31 @@ struct ErrorSums {
   std::int64_t windows = 0;
   std::int64_t targets = 0;
   std::int64_t H = 0;
-  std::vector<double> squared;         // [targets][H]
-  std::vector<double> absolute;        // [targets][H]
+  std::vector<double> squared;     // [targets][H]
+  std::vector<double> absolute;    // [targets][H]
+  std::vector<double> difference;  // [targets][H], forecast minus truth
   std::vector<std::uint8_t> left_out;  // [targets] of the means over all; empty: none (Problem::left_out)
 
   ErrorSums(std::int64_t targets, std::int64_t H)
-      : targets(targets), H(H), squared(static_cast<std::size_t>(targets * H)), absolute(squared.size()) {}
+      : targets(targets),
+        H(H),
+        squared(static_cast<std::size_t>(targets * H)),
+        absolute(squared.size()),
+        difference(squared.size()) {}
+
+  void add(std::int64_t t, std::int64_t h, double error) {
+    const auto at = static_cast<std::size_t>(t * H + h);
+    squared[at] += error * error;
+    absolute[at] += error < 0 ? -error : error;
+    difference[at] += error;
+  }
+
   // Means over all but those left out, over one target's, over one step's elements (t, h from 0).
   double mse() const { return mean(squared, 0, targets, 0, H); }
   double mae() const { return mean(absolute, 0, targets, 0, H); }
   double channel_mse(std::int64_t t) const { return mean(squared, t, t + 1, 0, H); }
   double channel_mae(std::int64_t t) const { return mean(absolute, t, t + 1, 0, H); }
+  double channel_bias(std::int64_t t) const { return mean(difference, t, t + 1, 0, H); }
   double step_mse(std::int64_t h) const { return mean(squared, 0, targets, h, h + 1); }
   double step_mae(std::int64_t h) const { return mean(absolute, 0, targets, h, h + 1); }
 

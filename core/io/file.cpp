@@ -165,38 +165,47 @@ Descriptor::~Descriptor() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void write_atomic(const fs::path& path, std::span<const Bytes> parts) {
-  std::uint64_t total = 0;
-  for (const Bytes part : parts) total += part.size();
-  require_no_input(path);
-  const fs::path folder = folder_of(path);
+AtomicFile::AtomicFile(fs::path path, std::uint64_t total) : path_(std::move(path)), total_(total) {
+  require_no_input(path_);
   // Thread ids are unique among all live threads of the machine: a temporary of the same name is a dead process's.
-  const fs::path temporary = folder / fmt::format("{}{}{}", temporary_prefix, ::gettid(), temporary_suffix);
-  ::unlink(temporary.c_str());
-  Descriptor file(retried([&] { return ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }));
-  if (file.get() < 0) write_failed(path, "create a file in its folder", errno, total);
+  temporary_ = folder_of(path_) / fmt::format("{}{}{}", temporary_prefix, ::gettid(), temporary_suffix);
+  ::unlink(temporary_.c_str());
+  file_ =
+      Descriptor(retried([&] { return ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }));
+  if (file_.get() < 0) write_failed(path_, "create a file in its folder", errno, total_);
+}
 
-  int error = 0;
-  for (const Bytes part : parts)
-    if (error == 0) error = write_all(file.get(), part);
-  std::string_view action = "write";
-  if (error == 0 && retried([&] { return ::fsync(file.get()); }) != 0) {
-    action = "flush to the disk";
-    error = errno;
-  }
-  if (error == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) {
-    action = "rename the finished file to this name";
-    error = errno;
-  }
-  if (error != 0) {
-    ::unlink(temporary.c_str());
-    write_failed(path, action, error, total);
-  }
+AtomicFile::~AtomicFile() {
+  if (file_.get() >= 0) ::unlink(temporary_.c_str());
+}
 
+void AtomicFile::fail(std::string_view action, int error) {
+  ::unlink(temporary_.c_str());
+  file_ = Descriptor();
+  write_failed(path_, action, error, total_);
+}
+
+void AtomicFile::write(Bytes bytes) {
+  if (const int error = write_all(file_.get(), bytes); error != 0) fail("write", error);
+}
+
+void AtomicFile::commit() {
+  if (retried([&] { return ::fsync(file_.get()); }) != 0) fail("flush to the disk", errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("rename the finished file to this name", errno);
+  file_ = Descriptor();
+  const fs::path folder = folder_of(path_);
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // Some file systems cannot flush folders and say EINVAL; a folder without read permission cannot be opened for it.
   if (directory.get() >= 0 && retried([&] { return ::fsync(directory.get()); }) != 0 && errno != EINVAL)
-    write_failed(path, "flush its folder to the disk", errno, total);
+    write_failed(path_, "flush its folder to the disk", errno, total_);
+}
+
+void write_atomic(const fs::path& path, std::span<const Bytes> parts) {
+  std::uint64_t total = 0;
+  for (const Bytes part : parts) total += part.size();
+  AtomicFile file(path, total);
+  for (const Bytes part : parts) file.write(part);
+  file.commit();
 }
 
 void write_atomic(const fs::path& path, std::string_view text) {

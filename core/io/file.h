@@ -41,6 +41,23 @@ class Descriptor {
   int fd_;
 };
 
+// A file that is replaced (or created) when all of it is there, piece by piece. `total`: the bytes to come, for messages.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path, std::uint64_t total = 0);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();  // without commit() nothing has changed
+  void write(Bytes bytes);
+  void commit();
+
+ private:
+  [[noreturn]] void fail(std::string_view action, int error);
+  std::filesystem::path path_, temporary_;
+  std::uint64_t total_;
+  Descriptor file_;
+};
+
 // Replaces (or creates) the file with the concatenation of the parts.
 void write_atomic(const std::filesystem::path& path, std::span<const Bytes> parts);
 void write_atomic(const std::filesystem::path& path, std::string_view text);

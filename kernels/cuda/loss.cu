@@ -145,14 +145,14 @@ __global__ void __launch_bounds__(256, 4) loss_kernel(Out<float> parts, Out<floa
 
 // A block has 32 steps of one target, a step a lane; its warps share the windows.
 __global__ void __launch_bounds__(256)
-    error_sums_kernel(Out<double> squared_sums, Out<double> absolute_sums, In<float> forecast, In<float> series,
-                      In<std::int32_t> starts, In<std::int32_t> targets, int batch, int channels,
-                      std::int64_t series_length, int horizon) {
-  SIMT_SHARED(double, part, 2 * 256);
+    error_sums_kernel(Out<double> squared_sums, Out<double> absolute_sums, Out<double> difference_sums,
+                      In<float> forecast, In<float> series, In<std::int32_t> starts, In<std::int32_t> targets,
+                      int batch, int channels, std::int64_t series_length, int horizon) {
+  SIMT_SHARED(double, part, 3 * 256);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, across = (horizon + 31) / 32;
   const int target = static_cast<int>(blockIdx.x) / across;
   const int h = static_cast<int>(blockIdx.x) % across * 32 + lane;
-  double squared = 0, absolute = 0;
+  double squared = 0, absolute = 0, difference = 0;
   if (h < horizon) {
     const std::int64_t d = targets[target], first = d * series_length + h;
     for (int n = warp; n < batch; n += 8) {
@@ -161,15 +161,19 @@ __global__ void __launch_bounds__(256)
                            static_cast<double>(static_cast<float>(series[first + starts[n]]));
       squared += error * error;
       absolute += error < 0 ? -error : error;
+      difference += error;
     }
   }
   part[threadIdx.x] = squared;
   part[256 + threadIdx.x] = absolute;
+  part[512 + threadIdx.x] = difference;
   __syncthreads();
-  if (warp >= 2 || h >= horizon) return;
+  if (warp >= 3 || h >= horizon) return;
   double total = 0;
   for (int i = 0; i < 8; ++i) total += part[warp * 256 + i * 32 + lane];
-  (warp == 0 ? squared_sums : absolute_sums)[static_cast<std::int64_t>(target) * horizon + h] += total;
+  (warp == 0   ? squared_sums
+   : warp == 1 ? absolute_sums
+               : difference_sums)[static_cast<std::int64_t>(target) * horizon + h] += total;
 }
 
 LossArguments arguments_of(const Projected<float>& z, const float* mixed, std::int64_t mixed_ld, const float* stats,
@@ -215,10 +219,10 @@ void revin_inverse(const Cuda& on, float* y, const Inverse<float>& z, std::int64
          none, y, a);
 }
 
-void error_sums(const Cuda& on, double* squared, double* absolute, const float* forecast, const Windows<float>& y,
-                std::int64_t H, const std::int32_t* targets, std::int64_t target_count) {
-  launch(on, "error_sums", error_sums_kernel, grid_of(target_count * ((H + 31) / 32), 1), squared, absolute, forecast,
-         y.base, y.starts, targets, static_cast<int>(y.N), static_cast<int>(y.D), y.channel_stride,
+void error_sums(const Cuda& on, double* squared, double* absolute, double* difference, const float* forecast,
+                const Windows<float>& y, std::int64_t H, const std::int32_t* targets, std::int64_t target_count) {
+  launch(on, "error_sums", error_sums_kernel, grid_of(target_count * ((H + 31) / 32), 1), squared, absolute, difference,
+         forecast, y.base, y.starts, targets, static_cast<int>(y.N), static_cast<int>(y.D), y.channel_stride,
          static_cast<int>(H));
 }
 

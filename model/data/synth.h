@@ -1,5 +1,6 @@
-// The built-in `seasonal` series: hourly rows from 2020-01-01 00:00:00, rounded to 4 decimals so that it is the same
-// file everywhere.
+// The built-in series, the same file everywhere (values are rounded): `seasonal`, and three that look like common jobs.
+//
+// seasonal: hourly rows from 2020-01-01 00:00:00.
 //
 //   x_c(t) = level_c(t) + day_c(t) + week_c(t) + e_c(t)
 //   e_c(t) = phi_c e_c(t - 1) + s_c n(t),   n standard normal
@@ -15,10 +16,27 @@
 //   s^2 (1 - phi^(2h)) / (1 - phi^2)
 //
 // plus g^2 times the leader's floor at step h - lag once h > lag.
+//
+// load: hourly rows of a temperature T (cycles of a year and a day, AR(1) noise) and of sites with size b
+//
+//   y(t) = b (1 + day(t) - 0.15 weekend(t) + 0.015 max(0, 15 - T(t)) + 0.03 max(0, T(t) - 22)) + e(t)
+//
+// sales: daily Poisson counts of items, and what is known ahead of them: a promotion column each, and the holidays
+//
+//   rate(t) = level week(t) year(t) 1.8^promotion(t) 0.3^holiday(t)
+//
+// 6 of 40 items are never sold; the one before them sells 40 a day from the test part's first row on, before it nothing.
+//
+// monthly: months of regions: a trend, a season of two harmonics, AR(1) noise.
+//
+// Floors of these are for a forecaster who also knows the other columns ahead; AR(1) noise has the floor above (without
+// leader), a count the variance of its distribution, the mean rate of the test part.
 #pragma once
 
 #include <cstdint>
 #include <iosfwd>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "model/data/series.h"
@@ -37,6 +55,25 @@ Series make_seasonal(const SeasonalOptions& options);
 std::vector<double> seasonal_innovation_variance(std::int64_t channels);
 // Per channel, the floor of the mean squared error over steps 1..horizon, in original units.
 std::vector<double> seasonal_noise_floor(std::int64_t channels, std::int64_t horizon);
+
+struct SynthOptions {
+  std::int64_t rows = 0, channels = 0;  // 0: as many as the series has; load: sites, sales: items
+  std::uint64_t seed = 1;
+  // Of load, all before its validation part; whatever is left has the same values as without.
+  bool holes = false;      // 37 rows in three holes of 30, 4 and 3 are absent
+  bool bad_cells = false;  // 22 cells are empty, one is -9999
+};
+struct Synthetic {
+  Series series;
+  std::int64_t horizon = 0;
+  // Noise floor by channel in original units, one step ahead and as mean over the horizon; NaN: known ahead.
+  std::vector<double> one_step, mean;
+  // The mean over channels in the scale of the training part of `ratio`; channels that are constant there are left out.
+  double standardised = 0;
+};
+std::span<const std::string_view> synthetic_names();
+// Throws Exit::usage for a name that is none of these, rows or channels out of range and options that the series lacks.
+Synthetic make_synthetic(std::string_view name, const SynthOptions& options);
 
 // Header `date,<channels>`, values as shortest round-trip decimals; quotes names that need it.
 void write_csv(std::ostream& out, const Series& series);

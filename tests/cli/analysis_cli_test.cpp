@@ -13,17 +13,31 @@ class AnalysisTest : public ProgramTest {
     const Outcome outcome = run(small(out, more));
     ASSERT_EQ(outcome.code, 0) << outcome.err;
   }
-  // A page that needs nothing but itself, with `charts` drawings.
-  void expect_report(const std::string& name, std::size_t charts) {
+  // The first character behind `begin` and the first one of the `end` that follows.
+  static std::pair<std::size_t, std::size_t> between(const std::string& text, const std::string& begin,
+                                                     const std::string& end) {
+    const std::size_t first = text.find(begin);
+    if (first == text.npos) return {0, 0};
+    return {first + begin.size(), text.find(end, first)};
+  }
+  static std::pair<std::size_t, std::size_t> gallery_of(const std::string& page) {
+    return between(page, "<script type=\"application/json\">", "</script>");
+  }
+  // A page that needs nothing but itself, with `charts` drawings, and the channels' list of a run.
+  void expect_report(const std::string& name, std::size_t charts, bool list = false) {
     SCOPED_TRACE(name);
     ASSERT_TRUE(exists(name));
-    const std::string page = read(name);
+    std::string page = read(name);
+    const auto [first, last] = gallery_of(page);
+    EXPECT_EQ(last > first, list);
+    page.erase(first, last - first);  // its 64 digits may spell anything
+    EXPECT_EQ(count(page, "<script"), list ? 2u : 0u);
     EXPECT_TRUE(page.starts_with("<!doctype html>"));
     EXPECT_NE(page.find("width=device-width"), std::string::npos);
     EXPECT_NE(page.find("prefers-color-scheme:dark"), std::string::npos);
     EXPECT_EQ(count(page, "<svg "), charts);
     EXPECT_EQ(count(page, "<svg "), count(page, "</svg>"));
-    for (const char* foreign : {"<script", "src=", "url(", "@import", "<link"}) EXPECT_EQ(count(page, foreign), 0u);
+    for (const char* foreign : {"src=", "url(", "@import", "<link"}) EXPECT_EQ(count(page, foreign), 0u);
     EXPECT_EQ(count(page, "http"), charts);  // the name of SVG's namespace
     EXPECT_EQ(page.find("nan"), std::string::npos);
   }
@@ -164,14 +178,69 @@ TEST_F(AnalysisTest, ADeviceThatIsNotThereIsRefused) {
   EXPECT_EQ(run({"toy", "--out", path("toy"), "--device", "cuda:4095"}).code, 4);
 }
 
+// What the page draws of a channel is what predict forecasts of it, as exactly as its pixels.
+TEST_F(AnalysisTest, TheReportShowsTheForecastAhead) {
+  series("small.csv", 400, 3);
+  std::string text = read("small.csv"), more;
+  std::istringstream rows(text);
+  for (std::string line; std::getline(rows, line);) more += line + (more.empty() ? ",</script>,k\n" : ",1,7\n");
+  train("run", {"--data", write("more.csv", more), "--refit"});
+  const std::string page = read("run/report.html");
+  const auto [first, last] = gallery_of(page);
+  const Json gallery = Json::parse(page.substr(first, last - first));
+  const Json forecast = document({"predict", path("run")})["forecast"];
+  std::vector<Json> channels = Json::parse(read("run/result.json"))["per_channel"];
+  std::erase_if(channels, [](const Json& c) { return !c["name"].get<std::string>().starts_with('c'); });
+  std::ranges::sort(channels, std::greater(), [](const Json& c) { return c["mse"].get<double>(); });
+  ASSERT_EQ(gallery["series"].size(), 3u);  // without the constant ones
+  const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  for (std::size_t i = 0; i < 3; ++i) {
+    const Json& drawn = gallery["series"][i];
+    EXPECT_EQ(drawn[0], channels[i]["name"]);  // the worst first
+    const auto column = static_cast<std::size_t>(drawn[0].get<std::string>()[1] - '0');
+    // Two levels of the axis give its scale.
+    const Json &levels = drawn[2][0], &plot = gallery["plots"][0];
+    const double y0 = levels.front()[0], y1 = levels.back()[0];
+    const double v0 = std::stod(levels.front()[1].get<std::string>()),
+                 v1 = std::stod(levels.back()[1].get<std::string>());
+    const std::string curve = drawn[2][2];
+    ASSERT_EQ(curve.size(), 2u * (1 + 6));  // from the last known value on
+    for (std::size_t h = 0; h < 6; ++h) {
+      const double at = 64.0 * static_cast<double>(digits.find(curve[2 * h + 2])) +
+                        static_cast<double>(digits.find(curve[2 * h + 3]));
+      const double y = plot["top"].get<double>() + at / 4095 * plot["height"].get<double>();
+      const double value = v0 + (y - y0) / (y1 - y0) * (v1 - v0);
+      EXPECT_TRUE(std::abs(value - forecast[h]["values"][column].get<double>()) <= 0.02) << value << ' ' << h;
+    }
+  }
+  for (const char* part : {"the weights refitted on all rows", "forecast from ", "linear least squares",
+                           "least squares", "2 constant ones are left out", "WAPE"}) {
+    EXPECT_NE(page.find(part), std::string::npos) << part;
+  }
+  EXPECT_NE(page.find("forecast from " + hourly(400)), std::string::npos);
+}
+
+TEST_F(AnalysisTest, APageOfManyChannelsIsSmall) {
+  const Outcome made = run({"data", "synth", "seasonal", "--channels", "862", "--rows", "1000", "--out", path("w.csv")});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const Outcome trained = run({"train", "--data", path("w.csv"), "--model", "linear", "--lookback", "96", "--horizon",
+                               "96", "--epochs", "1", "--out", path("run")});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const std::string page = read("run/report.html");
+  EXPECT_LT(page.size(), 2u << 20);
+  EXPECT_NE(page.find("one step of 2 is drawn"), std::string::npos);
+  const auto [first, last] = gallery_of(page);
+  EXPECT_EQ(Json::parse(page.substr(first, last - first))["series"].size(), 862u);
+}
+
 TEST_F(AnalysisTest, EveryRunHasAReport) {
   train("run", {"--seeds", "1,2"});
   expect_report("run/report.html", 0);
   EXPECT_NE(read("run/report.html").find("seed-2/report.html"), std::string::npos);
-  expect_report("run/seed-1/report.html", 8);
+  expect_report("run/seed-1/report.html", 7, true);
   const Json eval = document({"eval", path("run"), "--part", "val"});
   EXPECT_EQ(eval["runs"].size(), 2u);
-  expect_report("run/seed-2/eval/report.html", 8);
+  expect_report("run/seed-2/eval/report.html", 7, true);
   // A report that cannot be written is said, not fatal.
   write("run/seed-1/blocked", "");
   std::filesystem::remove_all(path("run/seed-1/eval"));
@@ -191,7 +260,7 @@ TEST_F(AnalysisTest, TrackedEpochs) {
   }
   EXPECT_GT(epochs[3]["lambda_max"], 0);
   EXPECT_LE(epochs[3]["lambda_max_residual"].get<double>(), 1e-3 * epochs[3]["lambda_max"].get<double>());
-  expect_report("run/report.html", 10);
+  expect_report("run/report.html", 9, true);
   // The same weights as without: tracking only looks.
   train("plain");
   EXPECT_EQ(hash_of("run/best.safetensors"), hash_of("plain/best.safetensors"));

@@ -368,8 +368,27 @@ TEST_F(DataSynth, RowsChannelsSeedOut) {
   EXPECT_EQ(scratch_.entries(), 1);
 }
 
+TEST_F(DataSynth, Jobs) {
+  const Outcome text = run({"data", "synth", "load", "--rows", "2000", "--channels", "2", "--holes", "--bad-cells"});
+  EXPECT_EQ(text.code, 0) << text.err;
+  std::ostringstream expected;
+  model::write_csv(expected, model::make_synthetic("load", {2000, 2, 1, true, true}).series);
+  EXPECT_EQ(text.out, expected.str());
+  EXPECT_NE(text.err.find("over 24 steps; standardised 0."), std::string::npos) << text.err;
+  const Json sales = run({"data", "synth", "sales", "--channels", "8", "--out", "sales.csv", "--json"}).json();
+  EXPECT_EQ(sales.at("rows"), 1096);
+  EXPECT_EQ(sales.at("channels").size(), 17u);
+  EXPECT_EQ(sales.at("noise_floor").size(), 8u);
+  EXPECT_TRUE(sales.at("noise_floor").at(3).at("steps_1_to_28").is_number());
+  EXPECT_GT(sales.at("noise_floor_standardised").get<double>(), 0);
+  const Outcome monthly = run({"data", "synth", "monthly", "--out", "monthly.csv"});
+  EXPECT_NE(monthly.out.find("180 rows, 8 channels"), std::string::npos) << monthly.out;
+  EXPECT_EQ(run({"data", "check", "monthly.csv", "--lookback", "24", "--horizon", "12"}).code, 0);
+}
+
 TEST_F(DataSynth, Refusals) {
-  EXPECT_EQ(run({"data", "synth", "weekly"}).code, 2);
+  fails(2, {"data", "synth", "weekly"}, {"'weekly'", "seasonal, load, sales, monthly"});
+  fails(2, {"data", "synth", "sales", "--holes"}, {"load"});
   EXPECT_EQ(run({"data", "synth", "seasonal", "--json"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--rows", "0"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--channels", "2000000"}).code, 2);

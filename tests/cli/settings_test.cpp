@@ -117,8 +117,8 @@ TEST(Settings, DefaultsAreTheContracts) {
   EXPECT_EQ(s.device, "auto");
   EXPECT_EQ(s.threads, 0);
   EXPECT_EQ(s.precision, "float32");
-  EXPECT_EQ(find_option("rows")->default_value(), Value(std::int64_t{6000}));
-  EXPECT_EQ(find_option("channels")->default_value(), Value(std::int64_t{7}));
+  EXPECT_EQ(find_option("rows")->default_value(), Value(std::int64_t{0}));
+  EXPECT_EQ(find_option("channels")->default_value(), Value(std::int64_t{0}));
 }
 
 TEST(Settings, PresetsResolveToExactlyThis) {

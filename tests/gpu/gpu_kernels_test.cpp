@@ -457,14 +457,15 @@ TEST_P(GpuKernels, ErrorSums) {
   const Array forecast_d(forecast), series_d(series);
   const Array starts_d(starts), targets_d(targets);
   const auto cells = size(count * z.H);
-  const Array sums(Vector<double>(2 * cells));
+  const Array sums(Vector<double>(3 * cells));
   for (int i = 0; i < 2; ++i) {
-    error_sums(on, sums, sums + cells, forecast_d, windows(series_d + z.L, starts_d), z.H, targets_d, count);
+    error_sums(on, sums, sums + cells, sums + 2 * cells, forecast_d, windows(series_d + z.L, starts_d), z.H, targets_d,
+               count);
   }
   const Vector<double> got = sums.values();
   for (std::size_t cell = 0; cell < cells; ++cell) {
     const int d = targets[cell / static_cast<std::size_t>(z.H)], h = static_cast<int>(cell) % z.H;
-    double squared = 0, absolute = 0;
+    double squared = 0, absolute = 0, difference = 0;
     for (int n = 0; n < z.N; ++n) {
       const auto row = static_cast<std::size_t>(n * z.D + d);
       const auto at = static_cast<std::size_t>(d * length + starts[static_cast<std::size_t>(n)] + z.L + h);
@@ -472,9 +473,11 @@ TEST_P(GpuKernels, ErrorSums) {
           double(forecast[row * static_cast<std::size_t>(z.H) + static_cast<std::size_t>(h)]) - double(series[at]);
       squared += 2 * error * error;
       absolute += 2 * std::abs(error);
+      difference += 2 * error;
     }
     ASSERT_NEAR(got[cell], squared, 1e-12 * squared) << "target " << d << ", step " << h;
     ASSERT_NEAR(got[cells + cell], absolute, 1e-12 * absolute) << "target " << d << ", step " << h;
+    ASSERT_NEAR(got[2 * cells + cell], difference, 1e-12 * absolute) << "target " << d << ", step " << h;
   }
 }
 

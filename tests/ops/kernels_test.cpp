@@ -515,7 +515,7 @@ TEST(ErrorSums, AddUpByChannelAndStep) {
   const std::int64_t H = 7;
   const std::vector<float> prediction = normals<float>(batch.N * batch.D * H, seed, 1);
   const std::vector<std::int32_t> targets{2, 0};
-  std::vector<double> expected(2 * 2 * H, 1.0);  // squared errors, then absolute ones
+  std::vector<double> expected(3 * 2 * H, 1.0);  // squared errors, absolute ones, differences
   Guarded<double> sums(expected);
   for (std::int64_t t = 0; t < 2; ++t) {
     for (std::int64_t n = 0; n < batch.N; ++n) {
@@ -524,10 +524,12 @@ TEST(ErrorSums, AddUpByChannelAndStep) {
                          static_cast<double>(batch.windows(21).row(n, targets[t])[h]);
         expected[t * H + h] += e * e;
         expected[(2 + t) * H + h] += std::fabs(e);
+        expected[(4 + t) * H + h] += e;
       }
     }
   }
-  error_sums(Cpu{}, sums.data(), sums.data() + 2 * H, prediction.data(), batch.windows(21), H, targets.data(), 2);
+  error_sums(Cpu{}, sums.data(), sums.data() + 2 * H, sums.data() + 4 * H, prediction.data(), batch.windows(21), H,
+             targets.data(), 2);
   EXPECT_TRUE(error(sums.values(), expected) <= 1e-15);
   EXPECT_TRUE(sums.intact());
 }

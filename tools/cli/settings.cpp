@@ -67,6 +67,7 @@ bool parse_whole(std::string_view text, T& number) {
 }
 
 std::string describe(const Range& range) {
+  if (std::isinf(range.low)) return "that is finite";
   const std::string low = shortest(range.low), high = shortest(range.high);
   const bool bounded = std::isfinite(range.high);
   std::string result = range.low_open ? "above " + low : bounded ? "from " + low : "of at least " + low;

@@ -175,6 +175,7 @@ Member at(T Group::*member) {
 using model::Range;
 inline constexpr double infinity = std::numeric_limits<double>::infinity();
 inline constexpr Range positive{.low = 0, .high = infinity, .low_open = true, .high_open = true};
+inline constexpr Range finite{.low = -infinity, .high = infinity, .low_open = true, .high_open = true};
 inline constexpr Range not_negative{.low = 0, .high = infinity, .high_open = true};
 inline constexpr Range below_one{.low = 0, .high = 1, .high_open = true};
 inline constexpr Range from_one{.low = 1};

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <ctime>
@@ -11,6 +12,25 @@ namespace samformer::tools {
 std::string shortest(double value) {
   char text[32];
   return {text, std::to_chars(text, text + sizeof text, value).ptr};
+}
+
+std::string shortest(double value, double tolerance) {
+  const auto rounded = static_cast<float>(value);
+  const float size = std::fabs(rounded), spacing = std::nextafter(size, HUGE_VALF) - size;
+  char text[32];
+  if (static_cast<double>(spacing) / 2 <= tolerance) {
+    return {text, std::to_chars(text, text + sizeof text, rounded + 0.0F).ptr};
+  }
+  std::string exact = shortest(value + 0.0);
+  const int digits = std::max(0, static_cast<int>(std::ceil(-std::log10(2 * tolerance))));
+  const std::string fewer = shortest(number_of(fmt::format("{:.{}f}", value, digits)) + 0.0);
+  return fewer.size() < exact.size() ? fewer : exact;
+}
+
+double number_of(std::string_view text) {
+  double value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
 }
 
 std::string fixed(const nlohmann::ordered_json& value, int digits, std::string_view otherwise) {

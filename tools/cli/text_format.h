@@ -10,6 +10,11 @@ namespace samformer::tools {
 
 // Shortest decimal that reads back as the same double, in every locale.
 std::string shortest(double value);
+// The same for the nearest float32 where those are at most `tolerance` off around here; elsewhere (a level that is large
+// beside its variation) the shortest that is. Never -0.
+std::string shortest(double value, double tolerance);
+// The number that such a text is.
+double number_of(std::string_view text);
 // `digits` behind the point; `otherwise` for what is no number.
 std::string fixed(const nlohmann::ordered_json& value, int digits, std::string_view otherwise = "-");
 // A finite number, or null.

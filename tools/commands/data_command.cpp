@@ -1,4 +1,4 @@
-// `samformer data check FILE` and `samformer data synth seasonal`.
+// `samformer data check FILE` and `samformer data synth NAME`.
 //
 // data check reads a file as train would at the same flags and reports everything, refusals and warnings, where train
 // stops at the first refusal. Its JSON: schema_version, version, command, file, sha256, rows, channels, targets, step,
@@ -188,10 +188,12 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   out << table.str();
 }
 
-// data synth's own.
+// data synth's own; 0: as the series has.
 struct SynthSettings {
-  std::int64_t rows = 6000;
-  std::int64_t channels = 7;
+  std::int64_t rows = 0;
+  std::int64_t channels = 0;
+  bool holes = false;
+  bool bad_cells = false;
 };
 
 int data_check(const Invocation& invocation) {
@@ -217,27 +219,28 @@ int data_check(const Invocation& invocation) {
 int data_synth(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
   const std::string& name = invocation.arguments.at(0);
-  if (name != "seasonal") {
-    throw Error(Exit::usage, fmt::format("'{}' is no built-in series", name)).hint("there is one: seasonal");
+  const std::span<const std::string_view> names = model::synthetic_names();
+  if (std::ranges::find(names, name) == names.end()) {
+    throw Error(Exit::usage, fmt::format("'{}' is no built-in series", name))
+        .hint(fmt::format("one of {}", join(names, ", ")));
   }
   if (settings.json && settings.out.empty()) {
     throw Error(Exit::usage, "--json needs --out: standard output holds either the CSV or the document")
-        .hint("samformer data synth seasonal --out seasonal.csv --json");
+        .hint(fmt::format("samformer data synth {} --out {}.csv --json", name, name));
   }
-  const auto [rows, channels] = settings.of<SynthSettings>();
-  const model::Series series = model::make_seasonal({rows, channels, static_cast<std::uint64_t>(settings.seed)});
-  constexpr std::int64_t day = 24;
-  const std::vector<double> one_step = model::seasonal_innovation_variance(channels);
-  const std::vector<double> mean_of_day = model::seasonal_noise_floor(channels, day);
-  const auto mean = [](const std::vector<double>& values) {
-    double sum = 0;
-    for (const double value : values) sum += value;
-    return sum / static_cast<double>(values.size());
-  };
+  const auto asked = settings.of<SynthSettings>();
+  const model::Synthetic made = model::make_synthetic(
+      name, {asked.rows, asked.channels, static_cast<std::uint64_t>(settings.seed), asked.holes, asked.bad_cells});
+  const model::Series& series = made.series;
+  double one_step = 0, mean = 0, forecast = 0;
+  for (std::size_t c = 0; c < made.mean.size(); ++c) {
+    if (std::isnan(made.mean[c])) continue;
+    one_step += made.one_step[c], mean += made.mean[c], ++forecast;
+  }
   invocation.console.info(fmt::format(
       "noise floor (mean squared error in original units, mean of {} channels): {:.4f} one step ahead, {:.4f} over "
-      "{} steps",
-      channels, mean(one_step), mean(mean_of_day), day));
+      "{} steps; standardised {:.4f}",
+      forecast, one_step / forecast, mean / forecast, made.horizon, made.standardised));
   if (settings.out.empty()) {
     model::write_csv(invocation.out, series);
     return 0;
@@ -254,8 +257,11 @@ int data_synth(const Invocation& invocation) {
     return 0;
   }
   Json floors = Json::array();
-  for (std::size_t c = 0; c < one_step.size(); ++c) {
-    floors.push_back({{"name", series.channels[c]}, {"one_step", one_step[c]}, {"steps_1_to_24", mean_of_day[c]}});
+  for (std::size_t c = 0; c < made.mean.size(); ++c) {
+    if (std::isnan(made.mean[c])) continue;
+    floors.push_back({{"name", series.channels[c]},
+                      {"one_step", made.one_step[c]},
+                      {fmt::format("steps_1_to_{}", made.horizon), made.mean[c]}});
   }
   Json result = document("data synth");
   result.update(Json{{"name", name},
@@ -265,7 +271,8 @@ int data_synth(const Invocation& invocation) {
                      {"channels", series.channels},
                      {"step", series.step.name()},
                      {"seed", settings.seed},
-                     {"noise_floor", floors}});
+                     {"noise_floor", floors},
+                     {"noise_floor_standardised", number_or_null(made.standardised)}});
   print(result, invocation.out);
   return 0;
 }
@@ -283,15 +290,29 @@ Command data_check_command() {
 }
 
 Command data_synth_command() {
-  return {
-      .name = "data synth",
-      .handler = data_synth,
-      .takes = {"seed", "out"},
-      .options = {{.name = "rows", .member = at(&SynthSettings::rows), .value_name = "N", .range = from_one},
-                  {.name = "channels", .member = at(&SynthSettings::channels), .value_name = "N", .range = from_one}},
-      .arguments = {"seasonal"},
-      .summary = "writes the built-in series, whose noise floor is known",
-      .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"};
+  return {.name = "data synth",
+          .handler = data_synth,
+          .takes = {"seed", "out"},
+          .options = {{.name = "rows",
+                       .member = at(&SynthSettings::rows),
+                       .value_name = "N",
+                       .default_text = "seasonal 6000, load 17544, sales 1096, monthly 180",
+                       .range = from_one},
+                      {.name = "channels",
+                       .member = at(&SynthSettings::channels),
+                       .value_name = "N",
+                       .help = "seasonal; of load sites, of sales items, of monthly regions",
+                       .default_text = "7, 12, 40, 8",
+                       .range = from_one},
+                      {.name = "holes",
+                       .member = at(&SynthSettings::holes),
+                       .help = "load: 37 of the training rows absent"},
+                      {.name = "bad-cells",
+                       .member = at(&SynthSettings::bad_cells),
+                       .help = "load: 22 cells of the training rows empty, one -9999"}},
+          .arguments = {"seasonal|load|sales|monthly"},
+          .summary = "writes a built-in series, whose noise floor is known",
+          .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"};
 }
 
 }  // namespace samformer::tools

@@ -5,6 +5,7 @@
 
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
+#include "tools/run/forecast_file.h"
 #include "tools/run/result.h"
 #include "tools/run/stored_json.h"
 
@@ -54,6 +55,7 @@ namespace {
 
 struct EvalSettings {
   std::string part = "test";
+  std::string forecasts;  // empty: not written
 };
 
 model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t lookback) {
@@ -130,7 +132,9 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
   return {std::move(settings), std::move(e), std::move(starts)};
 }
 
-Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocation, const ChosenDevice& device) {
+// `least_squares`: the fit's weights, for write_forecasts().
+Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocation, const ChosenDevice& device,
+              std::vector<float>& least_squares) {
   const auto& [settings, e, starts] = part;
   Json document = describe("eval", settings, e, run.model, device);
   document["run_dir"] = run.path.has_parent_path() ? run.path.parent_path().string() : ".";
@@ -138,7 +142,7 @@ Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocat
   document["part"] = invocation.settings.of<EvalSettings>().part;
   document["windows"] = starts.size();
   add_training(document, run.path);
-  const Scores scores = score(run.model, run.slab, e, starts, settings, device);
+  Scores scores = score(run.model, run.slab, e, starts, settings, device);
   if (!std::isfinite(scores.model.mse())) {
     throw Error(Exit::diverged, fmt::format("the forecasts overflow: their error is {}", scores.model.mse()))
         .at(run.path.string())
@@ -147,6 +151,7 @@ Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocat
             "--rho");
   }
   add_scores(document, scores, e);
+  least_squares = std::move(scores.least_squares);
   document["peak_memory_bytes"] = peak_memory_bytes();
   document["weights_sha256"] = run.sha256;
   const std::int64_t seen =
@@ -174,13 +179,23 @@ int eval(const Invocation& invocation) {
   const std::vector<Checkpoint> runs =
       read_run_to_keep(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
   const ChosenDevice device = select_device(settings);
+  const std::string forecasts = settings.of<EvalSettings>().forecasts;
+  const bool alike = std::ranges::all_of(runs, [&](const Checkpoint& run) { return comparable(run, runs.back()); });
+  if (!forecasts.empty() && !alike) {
+    throw Error(Exit::usage, "--forecasts: the seeds of this run differ in columns, scale, look-back or horizon")
+        .hint(fmt::format("evaluate one of them: {}", runs.front().path.parent_path().string()));
+  }
   std::vector<Json> documents;
   Json together;
   for (const Checkpoint& run : runs) {
     const Part part = part_of(run, invocation);
-    documents.push_back(evaluate(run, part, invocation, device));
-    if (&run == &runs.back() && std::ranges::all_of(runs, [&](const Checkpoint& r) { return comparable(r, run); })) {
-      together = ensemble(runs, part.experiment, part.starts, device);
+    std::vector<float> least_squares;
+    documents.push_back(evaluate(run, part, invocation, device, least_squares));
+    if (&run != &runs.back()) continue;
+    if (alike) together = ensemble(runs, part.experiment, part.starts, device);
+    if (!forecasts.empty()) {
+      const std::int64_t rows = write_forecasts(forecasts, runs, part.experiment, part.starts, least_squares, device);
+      invocation.console.info(fmt::format("{} forecasts written to {}", rows, forecasts));
     }
   }
   Json document = documents[0];
@@ -188,6 +203,7 @@ int eval(const Invocation& invocation) {
     document = summarise("eval", invocation.arguments[0], std::move(documents));
     document["ensemble"] = std::move(together);
   }
+  if (!forecasts.empty()) document["forecasts"] = forecasts;
   if (settings.json) {
     print(document, invocation.out);
   } else {
@@ -204,7 +220,12 @@ Command eval_command() {
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",
-                       .choices = {"test", "val", "train", "all"}}},
+                       .choices = {"test", "val", "train", "all"}},
+                      {.name = "forecasts",
+                       .member = at(&EvalSettings::forecasts),
+                       .value_name = "FILE",
+                       .help = "every forecast beside truth and baselines, as CSV in the file's units",
+                       .default_text = "none"}},
           .arguments = {"RUN"},
           .summary = "runs the test protocol on a trained run, or on other data with it",
           .example = "samformer eval runs/etth1 --data ETTh2.csv --part all"};

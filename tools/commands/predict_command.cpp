@@ -1,4 +1,5 @@
 // `samformer predict RUN`: the next steps after the end of a CSV, in original units, as CSV with dates.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -8,11 +9,75 @@
 namespace samformer::tools {
 namespace {
 
+// predict's own.
+struct PredictSettings {
+  double min = -infinity;
+  double max = infinity;
+  std::int64_t decimals = -1;  // behind the point; -1: as many as float32 has
+  bool integers = false;
+};
+
 struct Forecast {
   std::vector<std::string> dates;    // [H]
   std::vector<std::string> columns;  // the targets
   std::vector<double> values;        // [H][targets], original units
+  std::vector<std::string> texts;    // the same as they are written
 };
+
+// How values are written: inside the bounds, rounded, never -0.
+class Digits {
+ public:
+  explicit Digits(const PredictSettings& asked) : decimals_(asked.integers ? 0 : asked.decimals) {
+    if (asked.integers && asked.decimals > 0) {
+      throw Error(Exit::usage, fmt::format("--integers and --decimals {} exclude each other", asked.decimals));
+    }
+    low_ = asked.min, high_ = asked.max;
+    if (low_ > high_) {
+      throw Error(Exit::usage, fmt::format("--min {} is above --max {}", shortest(asked.min), shortest(asked.max)));
+    }
+    if (decimals_ < 0) return;
+    // The bounds themselves have that many decimals, so that no rounding leaves them.
+    const double unit = std::pow(10.0, -static_cast<double>(decimals_));
+    if (std::isfinite(low_) && rounded(low_) < low_) low_ += unit;
+    if (std::isfinite(high_) && rounded(high_) > high_) high_ -= unit;
+    low_ = rounded(low_), high_ = rounded(high_);
+    if (low_ > high_) {
+      throw Error(Exit::usage, fmt::format("no number of {} decimals is from --min {} to --max {}", decimals_,
+                                           shortest(asked.min), shortest(asked.max)));
+    }
+  }
+
+  // `deviation`: of the column, for how fine its digits need to be.
+  std::string text(double value, double deviation) const {
+    if (decimals_ < 0) return shortest(std::clamp(value, low_, high_), 1e-5 * deviation);
+    return fmt::format("{:.{}f}", std::clamp(rounded(value), low_, high_) + 0.0, decimals_);
+  }
+
+ private:
+  double rounded(double value) const {
+    return std::isfinite(value) ? number_of(fmt::format("{:.{}f}", value, decimals_)) : value;
+  }
+  std::int64_t decimals_;
+  double low_, high_;
+};
+
+// What a reader of the forecast would not expect after the file: values below 0 where it has none.
+void warn_of_signs(const Forecast& f, const std::vector<std::int32_t>& targets, const model::Series& series,
+                   Console& console) {
+  std::string first;
+  std::int64_t columns = 0;
+  for (std::size_t t = 0; t < targets.size(); ++t) {
+    if (std::ranges::any_of(series.channel(targets[t]), [](double v) { return v < 0; })) continue;
+    std::int64_t below = 0;
+    for (std::size_t h = 0; h < f.dates.size(); ++h) below += number_of(f.texts[h * targets.size() + t]) < 0;
+    if (below > 0 && ++columns == 1) {
+      first = fmt::format("{}: {} of {} values are below 0, the file has none", f.columns[t], below, f.dates.size());
+    }
+  }
+  if (columns == 0) return;
+  const std::string more = columns > 1 ? fmt::format(" (and {} more columns)", columns - 1) : "";
+  console.warning(fmt::format("{}{}: --min 0", first, more));
+}
 
 // Rows 0 .. origin of the series are known.
 std::vector<double> forecast_values(const Checkpoint& run, const model::Series& series, std::int64_t origin,
@@ -82,7 +147,7 @@ std::string csv(const Forecast& f) {
   text += '\n';
   for (std::size_t h = 0; h < f.dates.size(); ++h) {
     text += csv_field(f.dates[h]);
-    for (std::size_t t = 0; t < f.columns.size(); ++t) text += "," + shortest(f.values[h * f.columns.size() + t]);
+    for (std::size_t t = 0; t < f.columns.size(); ++t) text += "," + f.texts[h * f.columns.size() + t];
     text += '\n';
   }
   return text;
@@ -154,6 +219,7 @@ void say_age(const Checkpoint& run, const model::Series& series, std::int64_t or
 
 int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
+  const Digits digits(asked.of<PredictSettings>());
   const std::string& argument = invocation.arguments[0];
   const std::vector<Checkpoint> runs = read_run_to_keep(argument, asked.weights);
   const ChosenDevice device = select_device(asked);
@@ -192,6 +258,11 @@ int predict(const Invocation& invocation) {
       forecast.values[i] += values[i] / static_cast<double>(runs.size());
     }
   }
+  for (std::size_t i = 0; i < forecast.values.size(); ++i) {
+    const auto d = static_cast<std::size_t>(first.targets[i % first.targets.size()]);
+    forecast.texts.push_back(digits.text(forecast.values[i], first.scaler.std[d]));
+  }
+  if (!invocation.resolved.given("min")) warn_of_signs(forecast, first.targets, series, invocation.console);
   say_age(first, series, origin, invocation.console);
 
   const std::string text = csv(forecast);
@@ -199,10 +270,11 @@ int predict(const Invocation& invocation) {
   if (asked.json) {
     Json rows = Json::array();
     for (std::size_t h = 0; h < forecast.dates.size(); ++h) {
-      const auto begin = forecast.values.begin() + static_cast<std::ptrdiff_t>(h * forecast.columns.size());
-      rows.push_back(
-          {{"date", forecast.dates[h]},
-           {"values", std::vector<double>(begin, begin + static_cast<std::ptrdiff_t>(forecast.columns.size()))}});
+      Json values = Json::array();
+      for (std::size_t t = 0; t < forecast.columns.size(); ++t) {
+        values.push_back(number_of(forecast.texts[h * forecast.columns.size() + t]));
+      }
+      rows.push_back({{"date", forecast.dates[h]}, {"values", std::move(values)}});
     }
     Json result = document("predict");
     result.update(Json{{"run_dir", argument},
@@ -228,13 +300,33 @@ int predict(const Invocation& invocation) {
 }
 
 Command predict_command() {
-  return {.name = "predict",
-          .handler = predict,
-          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "holes", "horizon", "device",
-                    "threads", "weights", "origin", "out"},
-          .arguments = {"RUN"},
-          .summary = "forecasts the steps after the end of a CSV, in original units, with dates",
-          .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv"};
+  return {
+      .name = "predict",
+      .handler = predict,
+      .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "horizon", "device", "threads",
+                "weights", "origin", "out"},
+      .options = {{.name = "min",
+                   .member = at(&PredictSettings::min),
+                   .value_name = "X",
+                   .help = "no value below it",
+                   .default_text = "none",
+                   .range = finite},
+                  {.name = "max",
+                   .member = at(&PredictSettings::max),
+                   .value_name = "X",
+                   .help = "no value above it",
+                   .default_text = "none",
+                   .range = finite},
+                  {.name = "decimals",
+                   .member = at(&PredictSettings::decimals),
+                   .value_name = "N",
+                   .help = "digits behind the point",
+                   .default_text = "as many as float32 has",
+                   .range = {.low = 0, .high = 15}},
+                  {.name = "integers", .member = at(&PredictSettings::integers), .help = "the same as --decimals 0"}},
+      .arguments = {"RUN"},
+      .summary = "forecasts the steps after the end of a CSV, in original units, with dates",
+      .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv"};
 }
 
 }  // namespace samformer::tools

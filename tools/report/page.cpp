@@ -21,7 +21,9 @@ p{margin:6px 0;color:var(--soft)}a{color:var(--c0)}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;margin:18px 0}
 .figures div{background:var(--panel);border-radius:10px;padding:12px 14px}.figures b{display:block;font-size:21px;font-weight:600;overflow-wrap:anywhere}.figures span{color:var(--soft);font-size:14px}
 .charts{display:grid;margin:14px 0;grid-template-columns:repeat(auto-fill,minmax(min(100%,420px),1fr));gap:16px}
-.charts>*{background:var(--panel);border-radius:10px;padding:10px}
+.charts>*{background:var(--panel);border-radius:10px;padding:10px}.charts>:only-child{max-width:640px}
+@media (min-width:900px){.three{grid-template-columns:repeat(3,1fr)}}
+select{font:inherit;color:var(--ink);background:var(--panel);border:1px solid var(--rule);border-radius:8px;padding:4px 8px;max-width:100%}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th,td{padding:4px 12px 4px 0;text-align:right;border-bottom:1px solid var(--rule)}th:first-child,td:first-child{text-align:left}.wide td{white-space:nowrap}th{color:var(--soft);font-weight:500}
 summary{cursor:pointer;color:var(--soft);margin:14px 0 6px}
@@ -85,52 +87,165 @@ void add_course(Report& page, const std::vector<Json>& epochs, const Json& docum
   page.charts(charts);
 }
 
-// Truth and forecast of one window in original units, behind the end of its look-back.
-std::string forecast_chart(const Experiment& e, const std::vector<float>& forecast, std::size_t target,
-                           std::int64_t start, std::int64_t L, std::int64_t H) {
-  const auto d = static_cast<std::size_t>(e.targets[target]);
-  const std::int64_t shown = std::min(L, 2 * H);
-  Curve truth{"truth", {}, {}}, model{"forecast", {}, {}};
-  std::vector<std::string> dates;
-  const auto channel = e.series.channel(static_cast<std::int64_t>(d));
-  for (std::int64_t t = L - shown; t < L + H; ++t) {
-    truth.x.push_back(static_cast<double>(dates.size()));
-    truth.y.push_back(channel[static_cast<std::size_t>(start + t)]);
-    dates.push_back(e.series.date(start + t));
+// The forecasts of one window, standardised, [targets][H].
+struct Forecasts {
+  std::vector<float> model, fit;  // `fit`: of the linear least squares; empty without
+};
+
+// `count` of the values, evenly spaced, as a curve that begins at `x`.
+Curve thinned(std::string name, const std::vector<double>& values, double x, std::size_t step, bool dashed = false) {
+  Curve curve{std::move(name), {}, {}, dashed};
+  const std::size_t last = values.size() - 1, count = std::max<std::size_t>(1, last / step);
+  for (std::size_t i = 0; i <= count; ++i) {
+    const double at = static_cast<double>(i * last) / static_cast<double>(count);
+    curve.x.push_back(x + at);
+    curve.y.push_back(values[static_cast<std::size_t>(std::lround(at))]);
   }
-  for (std::int64_t h = 0; h < H; ++h) {
-    model.x.push_back(static_cast<double>(shown + h));
-    model.y.push_back(e.scaler.restore(
-        static_cast<double>(forecast[target * static_cast<std::size_t>(H) + static_cast<std::size_t>(h)]), d));
-  }
-  return draw(
-      LineChart{e.series.channels[d], "", "", {truth, model}, false, dates, static_cast<double>(shown), "forecast"});
+  return curve;
 }
 
+// The forecast of the steps after the last row, and that of the last window, of every channel that varies.
+class Pictures {
+ public:
+  Pictures(const Experiment& e, const Settings& settings, std::int32_t window) : e_(e), s_(settings), window_(window) {
+    // As many rows of the look-back as steps, but two days of hours.
+    tail_ = std::min(s_.lookback, std::max<std::int64_t>(s_.horizon, 48));
+    if (e.series.dates.empty() || !e.series.step.known()) {
+      for (std::int64_t h = 1; h <= s_.horizon; ++h) ahead_dates_.push_back(fmt::format("step {}", h));
+    } else {
+      for (const model::Stamp& date : model::continue_dates(e.series.dates.back(), e.series.step, s_.horizon)) {
+        ahead_dates_.push_back(model::format_stamp(date, e.series.date_format));
+      }
+    }
+  }
+
+  // In original units, [targets][H].
+  std::vector<float> ahead;
+  model::Scaler ahead_scaler;
+  Forecasts last;
+
+  std::int64_t points() const { return 3 * tail_ + 6 * s_.horizon; }
+
+  std::vector<LineChart> charts(std::size_t target, std::size_t step) const {
+    const auto d = static_cast<std::size_t>(e_.targets[target]);
+    const auto channel = e_.series.channel(static_cast<std::int64_t>(d));
+    const std::int64_t H = s_.horizon, rows = e_.series.rows, end = window_ + s_.lookback;
+    const auto rows_of = [&](std::int64_t first, std::int64_t last) {
+      return std::vector<double>(channel.begin() + first, channel.begin() + last);
+    };
+    // A forecast's curve begins at the last known value.
+    const auto forecast = [&](const std::vector<float>& from, const model::Scaler& scaler, double known) {
+      std::vector<double> values{known};
+      for (std::int64_t h = 0; h < H; ++h) {
+        values.push_back(scaler.restore(
+            static_cast<double>(from[target * static_cast<std::size_t>(H) + static_cast<std::size_t>(h)]), d));
+      }
+      return values;
+    };
+    const double known = channel[static_cast<std::size_t>(rows - 1)], at = static_cast<double>(tail_ - 1);
+    LineChart next{"", "", "", {}, false, dates(rows), at, "forecast from " + ahead_dates_.front()};
+    next.curves = {thinned("known", rows_of(rows - tail_, rows), 0, step),
+                   thinned("forecast", forecast(ahead, ahead_scaler, known), at, step)};
+    next.x_names.insert(next.x_names.end(), ahead_dates_.begin(), ahead_dates_.end());
+
+    const double before = channel[static_cast<std::size_t>(end - 1)];
+    LineChart tested{"", "", "", {}, false, dates(end), at, "forecast from " + e_.series.date(end)};
+    for (std::int64_t h = 0; h < H; ++h) tested.x_names.push_back(e_.series.date(end + h));
+    tested.curves = {thinned("truth", rows_of(end - tail_, end + H), 0, step),
+                     thinned("forecast", forecast(last.model, e_.scaler, before), at, step)};
+    tested.curves.push_back(
+        thinned("naive", std::vector<double>(static_cast<std::size_t>(H + 1), before), at, step, true));
+    if (has_season(e_, s_.lookback)) {
+      std::vector<double> season{before};
+      for (std::int64_t h = 0; h < H; ++h) {
+        season.push_back(channel[static_cast<std::size_t>(end + h % e_.season - e_.season)]);
+      }
+      tested.curves.push_back(thinned("seasonal naive", season, at, step, true));
+    }
+    if (!last.fit.empty()) {
+      tested.curves.push_back(thinned("least squares", forecast(last.fit, e_.scaler, before), at, step));
+    }
+    return {next, tested};
+  }
+
+ private:
+  // Of the look-back's last rows.
+  std::vector<std::string> dates(std::int64_t end) const {
+    std::vector<std::string> names;
+    for (std::int64_t t = end - tail_; t < end; ++t) names.push_back(e_.series.date(t));
+    return names;
+  }
+  const Experiment& e_;
+  const Settings& s_;
+  std::int64_t window_, tail_;
+  std::vector<std::string> ahead_dates_;
+};
+
+std::string percent(double share) { return std::isfinite(share) ? fmt::format("{:.2f}\u00a0%", 100 * share) : "–"; }
+
+std::string caption(const Json& c) {
+  return fmt::format("In original units: MAE {}, RMSE {}, WAPE {}, bias {}; MASE {}, RMSSE {}; standardised MSE {}",
+                     short_number(number_of(c, "mae_original")), short_number(number_of(c, "rmse_original")),
+                     percent(number_of(c, "wape")), short_number(number_of(c, "bias")),
+                     short_number(number_of(c, "mase")), short_number(number_of(c, "rmsse")),
+                     short_number(number_of(c, "mse")));
+}
+
+// `final`: of refitted weights, whose forecast `predict` gives; empty without.
 void add_forecasts(Report& page, const Json& document, const Settings& settings, const Experiment& e,
-                   const model::Model& model, std::span<const float> slab, std::span<const std::int32_t> starts) {
+                   const model::Model& model, std::span<const float> slab, std::span<const std::int32_t> starts,
+                   const fs::path& final) {
+  constexpr std::int64_t budget = 1'300'000;  // bytes of all curves
   const std::int32_t last[] = {starts.back()};
+  Pictures pictures(e, settings, last[0]);
   const optim::Problem problem = e.problem();
-  const std::vector<float> forecast = optim::Evaluator(model, center_of(settings)).forecast(slab, problem, last);
-  // The best, the middle and the worst channel.
+  pictures.last.model = optim::Evaluator(model, center_of(settings)).forecast(slab, problem, last);
+  if (const std::vector<float> fit = fit_least_squares(e, settings); !fit.empty()) {
+    const model::Linear linear({e.D(), settings.lookback, settings.horizon});
+    pictures.last.fit = optim::Evaluator(linear, kernels::Center::mean).forecast(fit, problem, last);
+  }
+  const std::int32_t end[] = {static_cast<std::int32_t>(e.series.rows - settings.lookback)};
+  pictures.ahead_scaler = e.scaler;
+  if (final.empty()) {
+    pictures.ahead = optim::Evaluator(model, center_of(settings)).forecast(slab, problem, end);
+  } else {
+    const Checkpoint refitted = read_checkpoint(final);
+    pictures.ahead_scaler = refitted.scaler;
+    const std::vector<float> values = model::standardise(e.series, refitted.scaler);
+    pictures.ahead = optim::Evaluator(refitted.model, center_of(settings))
+                         .forecast(refitted.slab, {values, e.series.rows, e.D(), e.targets}, end);
+  }
+
+  // The worst first.
   const Json& channels = document["per_channel"];
-  std::vector<std::size_t> order(channels.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_sort(order, {}, [&](std::size_t t) { return number_of(channels[t], "mse"); });
-  std::vector<std::size_t> chosen{order.front()};
-  for (const std::size_t t : {order[order.size() / 2], order.back()}) {
-    if (std::ranges::find(chosen, t) == chosen.end()) chosen.push_back(t);
+  std::vector<std::size_t> order;
+  for (std::size_t t = 0; t < channels.size(); ++t) {
+    const auto values = e.series.channel(e.targets[t]);
+    if (std::ranges::any_of(values, [&](double v) { return v != values[0]; })) order.push_back(t);
   }
-  page.heading("Forecast against truth");
-  page.paragraph(
-      fmt::format("The last window, original units; channels with the lowest, the middle and the highest "
-                  "error of {}.",
-                  order.size()));
-  std::vector<std::string> charts;
-  for (const std::size_t t : chosen) {
-    charts.push_back(forecast_chart(e, forecast, t, last[0], settings.lookback, settings.horizon));
+  const std::size_t constant = channels.size() - order.size();
+  if (order.empty()) return;
+  std::ranges::stable_sort(order, std::greater(), [&](std::size_t t) { return number_of(channels[t], "mse"); });
+  const auto listed = static_cast<std::int64_t>(order.size());
+  const std::int64_t step = std::max((2 * listed * pictures.points() + budget - 1) / budget,
+                                     std::max(settings.horizon, std::int64_t{1}) / 360 + 1);
+  page.heading("Forecast");
+  page.paragraph(fmt::format(
+      "In original units: the {} steps after the last row, by {}, and the last window of the {} part, beside the "
+      "baselines. The channel with the largest error is the first{}{}.",
+      settings.horizon, final.empty() ? "the tested weights" : "the weights refitted on all rows",
+      document.value("part", "test"), constant > 0 ? fmt::format("; {} constant ones are left out", constant) : "",
+      step > 1 ? fmt::format("; one step of {} is drawn", step) : ""));
+  Gallery gallery{fmt::format("Channel ({})", listed),
+                  {},
+                  {},
+                  {fmt::format(": the next {} steps", settings.horizon), ": the last window"},
+                  [&](std::size_t i) { return pictures.charts(order[i], static_cast<std::size_t>(step)); }};
+  for (const std::size_t t : order) {
+    gallery.names.push_back(channels[t]["name"]);
+    gallery.captions.push_back(caption(channels[t]));
   }
-  page.charts(charts);
+  page.gallery(draw(gallery));
 }
 
 void add_attention(Report& page, const Settings& settings, const Experiment& e, const model::Model& model,
@@ -154,30 +269,43 @@ void add_errors(Report& page, const Json& document) {
   page.heading("Errors");
   const std::string part = document.value("part", "test");
   std::vector<std::vector<std::string>> rows;
+  const Json& baselines = document["baselines"];
   const auto row = [&](const std::string& name, const Json& from) {
-    if (from.is_object()) {
-      rows.push_back({name, short_number(number_of(from, "test_mse")), short_number(number_of(from, "test_mae"))});
-    }
+    if (!from.is_object()) return;
+    rows.push_back({name, short_number(number_of(from, "test_mse")), short_number(number_of(from, "test_mae")),
+                    percent(number_of(from, "wape")), short_number(number_of(from, "mase")),
+                    short_number(number_of(from, "rmsse")), short_number(number_of(from, "bias"))});
   };
   row(document["model"].get<std::string>(), document);
-  row("naive (last value)", document["baselines"]["naive"]);
-  row("seasonal naive", document["baselines"]["seasonal_naive"]);
-  page.table({part + ", standardised", "MSE", "MAE"}, rows);
-  Curve steps{"MSE", {}, {}}, absolute{"MAE", {}, {}};
-  for (const Json& s : document["per_step"]) {
-    for (auto [curve, name] : {std::pair(&steps, "mse"), std::pair(&absolute, "mae")}) {
-      curve->x.push_back(number_of(s, "step"));
-      curve->y.push_back(number_of(s, name));
+  row("naive (last value)", baselines["naive"]);
+  row("seasonal naive", baselines["seasonal_naive"]);
+  row("linear least squares", baselines["least_squares"]);
+  page.table({part + " part", "MSE", "MAE", "WAPE", "MASE", "RMSSE", "bias"}, rows);
+  const std::size_t counted = document["scaled_channels"], all_channels = document["per_channel"].size();
+  page.paragraph(fmt::format(
+      "MSE and MAE standardised, the others in original units{}.",
+      counted < all_channels ? fmt::format("; MASE and RMSSE of {} of {} channels", counted, all_channels) : ""));
+  std::vector<Curve> steps;
+  for (const auto& [name, field] : {std::pair("model", "mse"),
+                                    {"naive", "naive_mse"},
+                                    {"seasonal naive", "seasonal_naive_mse"},
+                                    {"least squares", "least_squares_mse"}}) {
+    if (!document["per_step"][0].contains(field)) continue;
+    Curve curve{name, {}, {}, field != std::string_view("mse")};
+    for (const Json& s : document["per_step"]) {
+      curve.x.push_back(number_of(s, "step"));
+      curve.y.push_back(number_of(s, field));
     }
+    steps.push_back(std::move(curve));
   }
-  // The twenty largest of many channels.
+  // The ten largest of many channels.
   std::vector<Json> channels = document["per_channel"];
   const std::size_t all = channels.size();
-  if (all > 20) {
+  if (all > 10) {
     std::ranges::stable_sort(channels, std::greater(), [](const Json& c) { return number_of(c, "mse"); });
-    channels.resize(20);
+    channels.resize(10);
   }
-  BarChart bars{all > 20 ? fmt::format("Error by channel: the 20 largest of {}", all) : std::string("Error by channel"),
+  BarChart bars{all > 10 ? fmt::format("Error by channel: the 10 largest of {}", all) : std::string("Error by channel"),
                 "MSE, standardised",
                 {},
                 {}};
@@ -185,7 +313,14 @@ void add_errors(Report& page, const Json& document) {
     bars.names.push_back(c["name"]);
     bars.values.push_back(number_of(c, "mse"));
   }
-  page.charts({draw(LineChart{"Error by horizon step", "step", "standardised", {steps, absolute}}), draw(bars)});
+  // A baseline far off would flatten the others.
+  double least = infinity, most = 0;
+  for (const Curve& curve : steps) {
+    least = std::min(least, *std::ranges::min_element(curve.y));
+    most = std::max(most, *std::ranges::max_element(curve.y));
+  }
+  page.charts({draw(LineChart{"MSE by horizon step", "step", "standardised", steps, least > 0 && most > 10 * least}),
+               draw(bars)});
 }
 
 }  // namespace
@@ -206,10 +341,11 @@ void Report::figures(const std::vector<std::pair<std::string, std::string>>& val
   body_ += "</div>\n";
 }
 void Report::charts(const std::vector<std::string>& svg) {
-  body_ += "<div class=\"charts\">\n";
+  body_ += svg.size() % 3 == 0 ? "<div class=\"charts three\">\n" : "<div class=\"charts\">\n";
   for (const std::string& chart : svg) body_ += "<div>" + chart + "</div>\n";
   body_ += "</div>\n";
 }
+void Report::gallery(const std::string& html) { body_ += html; }
 void Report::table(const std::vector<std::string>& names, const std::vector<std::vector<std::string>>& rows,
                    const std::string& folded) {
   if (!folded.empty()) body_ += fmt::format("<details><summary>{}</summary>\n", escape_xml(folded));
@@ -265,18 +401,22 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
                 {document.value("part", "test") + " MAE", short_number(number_of(document, "test_mae"))},
                 {skill >= 0 ? "lower error than the best baseline" : "higher error than the best baseline",
                  fmt::format("{:.1f} %", 100 * std::fabs(skill))},
-                {"tested epoch", text("best_epoch")},
-                {"seconds of training", short_number(number_of(document, "seconds_training"))}});
-  add_forecasts(page, document, settings, e, model, slab, starts);
+                {"WAPE", percent(number_of(document, "wape"))},
+                {"MASE", short_number(number_of(document, "mase"))},
+                {"tested epoch", text("best_epoch")}});
+  // Into the run's own folder only by `train`, which has just written all of it.
+  const fs::path refitted = metrics.parent_path() / "final.safetensors";
+  const bool use = folder == metrics.parent_path() && fs::exists(refitted);
+  add_forecasts(page, document, settings, e, model, slab, starts, use ? refitted : fs::path());
   add_errors(page, document);
   if (const Json tuned = document.value("tune", Json()); tuned.is_object()) add_choice(page, tuned);
   add_course(page, epochs_of(metrics), document);
   if (model.has_attention()) add_attention(page, settings, e, model, slab, starts);
   page.heading("How it was made");
   std::vector<std::vector<std::string>> rows;
-  for (const char* name :
-       {"data_path", "data_sha256", "device", "threads", "precision", "train_windows", "val_windows", "test_windows",
-        "epochs_run", "stopped_by", "seconds_per_epoch", "seconds_evaluating", "peak_memory_bytes", "weights_sha256"}) {
+  for (const char* name : {"data_path", "data_sha256", "device", "threads", "precision", "train_windows", "val_windows",
+                           "test_windows", "epochs_run", "stopped_by", "seconds_training", "seconds_per_epoch",
+                           "seconds_evaluating", "peak_memory_bytes", "weights_sha256"}) {
     if (document.contains(name)) rows.push_back({name, text(name)});
   }
   page.table({"measured", "value"}, rows, "Data, machine, times");

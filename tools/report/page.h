@@ -1,4 +1,5 @@
-// report.html: one self-contained page (inline SVG, no script, no network), readable on a phone, light and dark.
+// report.html: one self-contained page (inline SVG, no network), readable on a phone, light and dark, and without its
+// one small script, which draws the channel that is picked.
 #pragma once
 
 #include <filesystem>
@@ -22,6 +23,7 @@ class Report {
   void figures(const std::vector<std::pair<std::string, std::string>>& values);
   // Charts of tools/report/svg.h side by side where there is room.
   void charts(const std::vector<std::string>& svg);
+  void gallery(const std::string& html);
   // All columns but the first are numbers, right-aligned. `folded`: closed until it is opened.
   void table(const std::vector<std::string>& names, const std::vector<std::vector<std::string>>& rows,
              const std::string& folded = {});
@@ -37,8 +39,9 @@ class Report {
 // The settings of a run, folded.
 void add_settings(Report& report, const Settings& settings);
 
-// report.html of `train` or `eval`: course of the training (`metrics`: metrics.jsonl, may be missing), forecasts of the
-// last window at `starts`, errors by step and channel, attention, settings. `document` is the command's own.
+// report.html of `train` or `eval`: the forecast ahead (of `train --refit` by the refitted weights) and that of
+// the last window at `starts`, errors by step and channel beside the baselines, course of the training (`metrics`:
+// metrics.jsonl, may be missing), attention, settings. `document` is the command's own.
 void write_run_report(const std::filesystem::path& folder, const Json& document, const std::filesystem::path& metrics,
                       const Settings& settings, const Experiment& experiment, const model::Model& model,
                       std::span<const float> slab, std::span<const std::int32_t> starts);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -11,7 +13,8 @@ namespace samformer::tools {
 namespace {
 
 constexpr double width = 400, left = 58, right = 12, top = 26;
-constexpr std::int64_t most_cells = 64;  // a side; beyond it one image
+constexpr std::int64_t most_cells = 64;    // a side; beyond it one image
+constexpr std::int64_t most_pixels = 512;  // a side of that
 
 bool finite(double v) { return std::isfinite(v); }
 
@@ -83,8 +86,9 @@ std::array<int, 3> colour(double share) {
   return out;
 }
 
+constexpr std::string_view digits64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 std::string base64(const std::string& bytes) {
-  static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     std::uint32_t group = 0;
@@ -92,7 +96,27 @@ std::string base64(const std::string& bytes) {
       group = group << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
     }
     for (std::size_t k = 0; k < 4; ++k) {
-      out += i + k > bytes.size() ? '=' : digits[group >> (18 - 6 * k) & 63];
+      out += i + k > bytes.size() ? '=' : digits64[group >> (18 - 6 * k) & 63];
+    }
+  }
+  return out;
+}
+
+// The same with means of neighbouring cells, so that no side has more than most_pixels.
+HeatMap reduced(const HeatMap& map) {
+  const std::int64_t by = (std::max(map.rows, map.columns) + most_pixels - 1) / most_pixels;
+  HeatMap out = map;
+  out.rows = (map.rows + by - 1) / by, out.columns = (map.columns + by - 1) / by;
+  out.values.assign(static_cast<std::size_t>(out.rows * out.columns), 0);
+  for (std::int64_t r = 0; r < out.rows; ++r) {
+    for (std::int64_t c = 0; c < out.columns; ++c) {
+      double sum = 0, count = 0;
+      for (std::int64_t i = r * by; i < std::min(map.rows, (r + 1) * by); ++i) {
+        for (std::int64_t j = c * by; j < std::min(map.columns, (c + 1) * by); ++j, ++count) {
+          sum += map.values[static_cast<std::size_t>(i * map.columns + j)];
+        }
+      }
+      out.values[static_cast<std::size_t>(r * out.columns + c)] = sum / count;
     }
   }
   return out;
@@ -166,84 +190,181 @@ std::string escape_xml(std::string_view text) {
 
 std::string short_number(double value) { return finite(value) ? fmt::format("{:.4g}", value + 0.0) : std::string("–"); }
 
-std::string draw(const LineChart& chart) {
-  const bool legend = chart.curves.size() > 1;
-  // Three short names a line, two longer ones, or one.
-  std::size_t longest = 0;
-  for (const Curve& c : chart.curves) longest = std::max(longest, c.name.size());
-  const std::size_t across = longest <= 15 ? 3 : longest <= 22 ? 2 : 1;
-  const double legend_rows = legend ? static_cast<double>((chart.curves.size() + across - 1) / across) : 0;
-  const double above = top + 16 * legend_rows + 4, bottom = 38, height = 216 + 16 * legend_rows;
-  const auto y_of = [&](double v) { return chart.log_y ? (v > 0 ? std::log10(v) : NAN) : v; };
+namespace {
+
+// Where the parts of a line chart lie.
+struct Plot {
+  static constexpr double bottom = 38, inner_width = width - left - right;
+  bool log_y;
+  std::size_t across;  // names in a row of the legend
+  double above, height, inner_height;
   Range xs, ys;
-  for (const Curve& c : chart.curves) {
-    for (std::size_t i = 0; i < c.x.size(); ++i) {
-      if (!finite(y_of(c.y[i]))) continue;
-      xs.take(c.x[i]);
-      ys.take(y_of(c.y[i]));
+
+  explicit Plot(const LineChart& chart) : log_y(chart.log_y) {
+    std::size_t longest = 0;
+    for (const Curve& c : chart.curves) longest = std::max(longest, c.name.size());
+    // Three short names a line, two longer ones, or one.
+    across = longest <= 15 ? 3 : longest <= 22 ? 2 : 1;
+    const std::size_t names = chart.curves.size() > 1 ? chart.curves.size() : 0;
+    const double legend = 16 * static_cast<double>((names + across - 1) / across);
+    const double mark = finite(chart.mark) && !chart.mark_name.empty() ? 16 : 0;  // its name is above the curves
+    above = top + legend + mark + 4;
+    height = 216 + legend + mark;
+    inner_height = height - above - bottom;
+    for (const Curve& c : chart.curves) {
+      for (std::size_t i = 0; i < c.x.size(); ++i) {
+        if (!finite(y_of(c.y[i]))) continue;
+        xs.take(c.x[i]);
+        ys.take(y_of(c.y[i]));
+      }
     }
+    xs.widen();
+    ys.widen();
   }
-  xs.widen();
-  ys.widen();
-  const double inner_width = width - left - right, inner_height = height - above - bottom;
-  const auto px = [&](double x) { return left + (x - xs.low) / (xs.high - xs.low) * inner_width; };
-  const auto py = [&](double y) { return above + (ys.high - y) / (ys.high - ys.low) * inner_height; };
-  std::string svg = open_svg(height, chart.title);
-  if (legend) {
-    for (std::size_t i = 0; i < chart.curves.size(); ++i) {
-      const double x = left + static_cast<double>(i % across) * 342 / static_cast<double>(across);
-      const double y = top + 9 + 16 * static_cast<double>(i / across);
-      svg +=
-          line(x - 18, y - 4, x - 4, y - 4, fmt::format("curve c{}{}", i % 6, chart.curves[i].dashed ? " dashed" : ""));
-      svg += text(x, y, "start", shortened(chart.curves[i].name, 48), " class=\"legend\"");
-    }
-  }
-  std::vector<double> levels = ticks(ys, 4);
-  if (chart.log_y && ys.high - ys.low > 1) {
-    levels.clear();
+
+  double y_of(double v) const { return log_y ? (v > 0 ? std::log10(v) : NAN) : v; }
+  double px(double x) const { return left + (x - xs.low) / (xs.high - xs.low) * inner_width; }
+  double py(double y) const { return above + (ys.high - y) / (ys.high - ys.low) * inner_height; }
+  std::vector<double> levels() const {
+    if (!log_y || ys.high - ys.low <= 1) return ticks(ys, 4);
+    std::vector<double> powers;
     const double step = std::ceil((ys.high - ys.low) / 6);
-    for (double k = std::ceil(ys.low); k <= ys.high; k += step) levels.push_back(k);
+    for (double k = std::ceil(ys.low); k <= ys.high; k += step) powers.push_back(k);
+    return powers;
   }
-  for (const double v : levels) {
-    svg += line(left, py(v), width - right, py(v), "rule");
-    svg += text(left - 4, py(v) + 4, "end", short_number(chart.log_y ? std::pow(10, v) : v));
+  std::string level_name(double v) const { return short_number(log_y ? std::pow(10, v) : v); }
+};
+
+}  // namespace
+
+std::string draw(const LineChart& chart) {
+  const Plot plot(chart);
+  const double above = plot.above, height = plot.height, bottom = Plot::bottom, inner_height = plot.inner_height;
+  std::string svg = open_svg(height, chart.title);
+  for (std::size_t i = 0; chart.curves.size() > 1 && i < chart.curves.size(); ++i) {
+    const double x = left + static_cast<double>(i % plot.across) * 342 / static_cast<double>(plot.across);
+    const double y = top + 9 + 16 * static_cast<double>(i / plot.across);
+    svg +=
+        line(x - 18, y - 4, x - 4, y - 4, fmt::format("curve c{}{}", i % 6, chart.curves[i].dashed ? " dashed" : ""));
+    svg += text(x, y, "start", shortened(chart.curves[i].name, 48), " class=\"legend\"");
   }
+  svg += "<g class=\"levels\">\n";
+  for (const double v : plot.levels()) {
+    svg += line(left, plot.py(v), width - right, plot.py(v), "rule");
+    svg += text(left - 4, plot.py(v) + 4, "end", plot.level_name(v));
+  }
+  svg += "</g>\n";
   if (chart.x_names.empty()) {
-    for (const double v : ticks(xs, 6)) svg += text(px(v), height - bottom + 15, "middle", short_number(v));
+    for (const double v : ticks(plot.xs, 6)) svg += text(plot.px(v), height - bottom + 15, "middle", short_number(v));
   } else {
     const auto name = [&](double x) {
       return chart.x_names[std::min(chart.x_names.size() - 1, static_cast<std::size_t>(std::max(0.0, x)))];
     };
-    svg += text(left, height - bottom + 15, "start", name(xs.low));
-    svg += text(width - right, height - bottom + 15, "end", name(xs.high));
+    svg += text(left, height - bottom + 15, "start", name(plot.xs.low));
+    svg += text(width - right, height - bottom + 15, "end", name(plot.xs.high));
   }
-  svg += text(left + inner_width / 2, height - 6, "middle", chart.x_label);
+  svg += text(left + Plot::inner_width / 2, height - 6, "middle", chart.x_label);
   if (!chart.y_label.empty()) {
     svg += text(0, 0, "middle", chart.y_label,
                 fmt::format(" transform=\"translate(11,{:.1f}) rotate(-90)\"", above + inner_height / 2));
   }
   if (finite(chart.mark)) {
-    svg += line(px(chart.mark), above, px(chart.mark), above + inner_height, "mark");
-    const bool near_end = px(chart.mark) > width / 2;
-    svg += text(px(chart.mark) + (near_end ? -4 : 4), above + 10, near_end ? "end" : "start", chart.mark_name);
+    const double x = plot.px(chart.mark);
+    svg += line(x, above, x, above + inner_height, "mark");
+    svg += text(x, above - 5, x > width * 0.7 ? "end" : x < width * 0.3 ? "start" : "middle", chart.mark_name);
   }
   for (std::size_t i = 0; i < chart.curves.size(); ++i) {
     const Curve& c = chart.curves[i];
     std::string path;
     bool pen = false;
     for (std::size_t k = 0; k < c.x.size(); ++k) {
-      const double y = y_of(c.y[k]);
-      if (finite(y)) path += fmt::format("{}{:.1f} {:.1f}", pen ? 'L' : 'M', px(c.x[k]), py(y));
+      const double y = plot.y_of(c.y[k]);
+      if (finite(y)) path += fmt::format("{}{:.1f} {:.1f}", pen ? 'L' : 'M', plot.px(c.x[k]), plot.py(y));
       pen = finite(y);
     }
     const std::string kind = fmt::format("curve c{}{}", i % 6, c.dashed ? " dashed" : "");
     svg += fmt::format("<path class=\"{}\" d=\"{}\"><title>{}</title></path>\n", kind, path, escape_xml(c.name));
-    if (c.x.size() == 1 && finite(y_of(c.y[0]))) {
-      svg += fmt::format("<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", kind, px(c.x[0]),
-                         py(y_of(c.y[0])));
+    if (c.x.size() == 1 && finite(plot.y_of(c.y[0]))) {
+      svg += fmt::format("<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", kind, plot.px(c.x[0]),
+                         plot.py(plot.y_of(c.y[0])));
     }
   }
   return svg + "</svg>\n";
+}
+
+namespace {
+
+// Heights as two digits of 64 each, from the top of the plot (0) to its bottom (4095); two spaces: a gap.
+std::string heights(const Curve& curve, const Plot& plot) {
+  std::string text;
+  for (const double v : curve.y) {
+    const double share = (plot.py(plot.y_of(v)) - plot.above) / plot.inner_height;
+    if (!finite(share)) {
+      text += "  ";
+      continue;
+    }
+    const auto level = static_cast<std::size_t>(std::lround(std::clamp(share, 0.0, 1.0) * 4095));
+    text += digits64[level / 64];
+    text += digits64[level % 64];
+  }
+  return text;
+}
+
+constexpr std::string_view gallery_script =
+    R"((()=>{const box=document.currentScript.parentNode,data=JSON.parse(box.querySelector('script').textContent),
+pick=box.querySelector('select'),svgs=box.querySelectorAll('svg'),digits='ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+for(const s of data.series)pick.add(new Option(s[0]));
+pick.onchange=()=>{const [name,caption,...plots]=data.series[pick.selectedIndex];
+box.querySelector('.caption').textContent=caption;
+plots.forEach(([levels,...curves],k)=>{const svg=svgs[k],p=data.plots[k];
+for(const at of ['title','.head'])svg.querySelector(at).textContent=name+p.suffix;
+svg.querySelector('.levels').innerHTML=levels.map(([y,text])=>`<line x1="${p.left}" x2="${p.right}" y1="${y}" y2="${y}" class="rule"/><text x="${p.left-4}" y="${y+4}" text-anchor="end">${text}</text>`).join('');
+svg.querySelectorAll('path').forEach((path,c)=>{let d='',pen='M';const [x,step]=p.x[c];
+for(let i=0;2*i<curves[c].length;++i){const a=digits.indexOf(curves[c][2*i]),b=digits.indexOf(curves[c][2*i+1]);
+if(a<0){pen='M';continue}d+=pen+(x+i*step).toFixed(1)+' '+(p.top+(64*a+b)/4095*p.height).toFixed(1);pen='L'}
+path.setAttribute('d',d)})})};
+box.querySelector('.pick').hidden=false})())";
+
+}  // namespace
+
+std::string draw(const Gallery& gallery) {
+  using Json = nlohmann::ordered_json;
+  std::string first;
+  Json plots = Json::array(), series = Json::array();
+  for (std::size_t i = 0; i < gallery.names.size(); ++i) {
+    std::vector<LineChart> charts = gallery.charts(i);
+    Json row = {gallery.names[i], gallery.captions[i]};
+    for (std::size_t k = 0; k < charts.size(); ++k) {
+      const Plot plot(charts[k]);
+      if (i == 0) {
+        charts[k].title = gallery.names[i] + gallery.suffixes[k];
+        first += "<div>" + draw(charts[k]) + "</div>\n";
+        Json x = Json::array();
+        for (const Curve& c : charts[k].curves) {
+          x.push_back({plot.px(c.x[0]), c.x.size() > 1 ? plot.px(c.x[1]) - plot.px(c.x[0]) : 0});
+        }
+        plots.push_back({{"suffix", gallery.suffixes[k]},
+                         {"left", left},
+                         {"right", width - right},
+                         {"top", plot.above},
+                         {"height", plot.inner_height},
+                         {"x", x}});
+      }
+      Json levels = Json::array();
+      for (const double v : plot.levels()) levels.push_back({std::round(10 * plot.py(v)) / 10, plot.level_name(v)});
+      Json curves = {levels};
+      for (const Curve& c : charts[k].curves) curves.push_back(heights(c, plot));
+      row.push_back(std::move(curves));
+    }
+    series.push_back(std::move(row));
+  }
+  std::string data = Json{{"plots", plots}, {"series", series}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (std::size_t at = 0; (at = data.find('<', at)) != data.npos;) data.replace(at, 1, "\\u003c");
+  return fmt::format(
+      "<div class=\"gallery\">\n<p class=\"pick\" hidden><label>{} <select></select></label></p>\n"
+      "<div class=\"charts\">\n{}</div>\n<p class=\"caption\">{}</p>\n"
+      "<script type=\"application/json\">{}</script>\n<script>{}</script>\n</div>\n",
+      escape_xml(gallery.label), first, escape_xml(gallery.captions.at(0)), data, gallery_script);
 }
 
 std::string draw(const BarChart& chart) {
@@ -278,7 +399,7 @@ std::string draw(const HeatMap& map) {
         "<image x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" "
         "preserveAspectRatio=\"none\" style=\"image-rendering:pixelated\" "
         "href=\"data:image/bmp;base64,{}\"/>\n",
-        from, above, side, side, base64(bitmap(map)));
+        from, above, side, side, base64(bitmap(reduced(map))));
   } else {
     svg += "<g shape-rendering=\"crispEdges\">\n";
     for (std::int64_t r = 0; r < map.rows; ++r) {

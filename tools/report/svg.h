@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -35,6 +36,16 @@ struct LineChart {
   std::string mark_name = {};
 };
 std::string draw(const LineChart& chart);
+
+// A list of series and the charts of the one that is picked, as HTML. The first is drawn; a script, without which it
+// stays, draws the others from 12 bits a point. All series have the same curves at the same x, evenly spaced.
+struct Gallery {
+  std::string label;                         // of the list
+  std::vector<std::string> names, captions;  // of each series; its charts' titles are the name and
+  std::vector<std::string> suffixes;         // of each chart
+  std::function<std::vector<LineChart>(std::size_t series)> charts;
+};
+std::string draw(const Gallery& gallery);
 
 struct BarChart {
   std::string title, x_label;

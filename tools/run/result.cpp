@@ -13,10 +13,21 @@ namespace samformer::tools {
 namespace {
 
 // What `summarise` averages.
-constexpr const char* metrics[] = {
-    "train_loss",       "val_mse",    "test_mse",         "test_mae",          "skill",
-    "epochs_run",       "best_epoch", "seconds_training", "seconds_per_epoch", "seconds_evaluating",
-    "peak_memory_bytes"};
+constexpr const char* metrics[] = {"train_loss",
+                                   "val_mse",
+                                   "test_mse",
+                                   "test_mae",
+                                   "skill",
+                                   "wape",
+                                   "mase",
+                                   "rmsse",
+                                   "bias",
+                                   "epochs_run",
+                                   "best_epoch",
+                                   "seconds_training",
+                                   "seconds_per_epoch",
+                                   "seconds_evaluating",
+                                   "peak_memory_bytes"};
 
 std::string plain(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
@@ -37,8 +48,18 @@ std::string variant(const Json& d) {
   return text + (text.empty() ? "" : ")");
 }
 
-Json baseline(const optim::ErrorSums& errors, std::int64_t season) {
-  return {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}, {"season", season}};
+void add_original(Json& to, const optim::OriginalErrors& errors) {
+  to["wape"] = number_or_null(errors.wape);
+  to["mase"] = number_or_null(errors.mase);
+  to["rmsse"] = number_or_null(errors.rmsse);
+  to["bias"] = number_or_null(errors.bias);
+}
+
+Json baseline(const Scores& scores, const optim::ErrorSums& errors, std::int64_t season) {
+  Json of = {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};
+  if (season > 0) of["season"] = season;
+  add_original(of, scores.original.all(errors));
+  return of;
 }
 
 // ---- Documents that are read back ---------------------------------------------------------------------------------
@@ -141,6 +162,11 @@ constexpr Field fields[] = {
     {"test_mae", check_number_or_null, In::tested_run},
     {"test_mae_std", check_number_or_null},
     {"skill", check_number_or_null, In::tested_run},
+    {"wape", check_number_or_null},
+    {"mase", check_number_or_null},
+    {"rmsse", check_number_or_null},
+    {"bias", check_number_or_null},
+    {"scaled_channels", check_whole},
     {"baselines", check_baselines, In::tested_run},
     {"tune", check_tune},
     {"models", check_toy},
@@ -211,17 +237,28 @@ Scores score(const model::Model& model, std::span<const float> slab, const Exper
   optim::ErrorSums errors = evaluator.errors(slab, problem, starts);
   const double seconds = monotonic_seconds() - begin;
   std::optional<optim::ErrorSums> seasonal;
-  if (experiment.season > 0 && experiment.season <= L) {
+  if (has_season(experiment, L)) {
     seasonal = optim::seasonal_naive_errors(problem, starts, L, H, experiment.season);
   }
   std::optional<optim::ErrorSums> oracle;
-  const model::Linear linear({experiment.D(), L, H});
-  const std::vector<model::Span> runs = model::unbroken(experiment.series, experiment.splits.train);
-  if (const auto fit = optim::least_squares_slab(linear, problem, runs); !fit.empty()) {
+  std::vector<float> fit = fit_least_squares(experiment, settings);
+  if (!fit.empty()) {
+    const model::Linear linear({experiment.D(), L, H});
     oracle = optim::Evaluator(linear, kernels::Center::mean).errors(fit, problem, starts);
   }
-  return {std::move(errors), optim::naive_errors(problem, starts, L, H), std::move(seasonal), std::move(oracle),
-          seconds};
+  const std::int64_t season = std::max<std::int64_t>(1, experiment.season);
+  return {std::move(errors),
+          optim::naive_errors(problem, starts, L, H),
+          std::move(seasonal),
+          std::move(oracle),
+          seconds,
+          {experiment.series, experiment.scaler, experiment.targets, starts, L, H, experiment.splits.train, season},
+          std::move(fit)};
+}
+
+std::vector<float> fit_least_squares(const Experiment& e, const Settings& s) {
+  return optim::least_squares_slab(model::Linear({e.D(), s.lookback, s.horizon}), e.problem(),
+                                   model::unbroken(e.series, e.splits.train));
 }
 
 double Scores::best_baseline_mse() const {
@@ -283,6 +320,8 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   const optim::ErrorSums& m = scores.model;
   document["test_mse"] = number_or_null(m.mse());
   document["test_mae"] = number_or_null(m.mae());
+  add_original(document, scores.original.all(m));
+  document["scaled_channels"] = scores.original.scaled_channels();
   Json channels = Json::array(), steps = Json::array();
   for (std::int64_t t = 0; t < m.targets; ++t) {
     const auto d = static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)]);
@@ -292,16 +331,22 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
                         {"mae", number_or_null(m.channel_mae(t))},
                         {"mae_original", number_or_null(m.channel_mae(t) * unit)},
                         {"rmse_original", number_or_null(std::sqrt(m.channel_mse(t)) * unit)}});
+    add_original(channels.back(), scores.original.channel(m, t));
   }
   for (std::int64_t h = 0; h < m.H; ++h) {
-    steps.push_back({{"step", h + 1}, {"mse", number_or_null(m.step_mse(h))}, {"mae", number_or_null(m.step_mae(h))}});
+    steps.push_back({{"step", h + 1},
+                     {"mse", number_or_null(m.step_mse(h))},
+                     {"mae", number_or_null(m.step_mae(h))},
+                     {"naive_mse", number_or_null(scores.naive.step_mse(h))}});
+    Json& step = steps.back();
+    if (scores.seasonal) step["seasonal_naive_mse"] = number_or_null(scores.seasonal->step_mse(h));
+    if (scores.oracle) step["least_squares_mse"] = number_or_null(scores.oracle->step_mse(h));
   }
   document["per_channel"] = std::move(channels);
   document["per_step"] = std::move(steps);
-  Json baselines = {{"naive", baseline(scores.naive, 1)}, {"seasonal_naive", nullptr}};
-  if (scores.seasonal) baselines["seasonal_naive"] = baseline(*scores.seasonal, e.season);
-  baselines["least_squares"] = scores.oracle ? baseline(*scores.oracle, 0) : Json(nullptr);
-  if (scores.oracle) baselines["least_squares"].erase("season");
+  Json baselines = {{"naive", baseline(scores, scores.naive, 1)}, {"seasonal_naive", nullptr}};
+  if (scores.seasonal) baselines["seasonal_naive"] = baseline(scores, *scores.seasonal, e.season);
+  baselines["least_squares"] = scores.oracle ? baseline(scores, *scores.oracle, 0) : Json(nullptr);
   document["baselines"] = std::move(baselines);
   document["skill"] = number_or_null(1 - m.mse() / scores.best_baseline_mse());
   if (!e.left_out.empty()) {
@@ -423,6 +468,19 @@ void print_result(std::ostream& out, const Json& document) {
     if (d.contains("left_out")) {
       table.row({"", fmt::format("errors are means over {} of {} channels", d["pooled_channels"].dump(),
                                  d["per_channel"].size())});
+    }
+    // Results of earlier versions have none of these.
+    const auto original = [&](const char* name) { return (several ? document["mean"] : d).value(name, Json()); };
+    if (original("wape").is_number() || original("mase").is_number()) {
+      const auto number = [](const Json& value, const char* format, double factor) {
+        return value.is_number() ? fmt::format(fmt::runtime(format), factor * value.get<double>()) : std::string("-");
+      };
+      std::string text =
+          fmt::format("wape {}  mase {}  rmsse {}  bias {}", number(original("wape"), "{:.2f} %", 100),
+                      fixed(original("mase"), 4), fixed(original("rmsse"), 4), number(original("bias"), "{:+.4g}", 1));
+      const std::size_t counted = d.value("scaled_channels", std::size_t{0}), all = d.value("targets", Json()).size();
+      if (counted < all) text += fmt::format("; mase and rmsse of {} of {} channels", counted, all);
+      table.row({"  in original units", text});
     }
     const Json& seasonal = d["baselines"]["seasonal_naive"];
     errors("naive (last value)", d["baselines"]["naive"]);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "optim/original_units.h"
 #include "tools/cli/text_format.h"
 #include "tools/run/run_folder.h"
 #include "tools/run/stored_json.h"
@@ -17,6 +18,8 @@ struct Scores {
   std::optional<optim::ErrorSums> seasonal;  // nothing where the look-back is shorter than a season, or none is known
   std::optional<optim::ErrorSums> oracle;    // the linear least squares fit to the training rows of the same file
   double seconds;                            // of the model's one pass over the windows
+  optim::OriginalUnits original;
+  std::vector<float> least_squares;  // weights of the `linear` network of the oracle; empty without
 
   double best_baseline_mse() const;
 };
@@ -26,6 +29,11 @@ Scores score(const model::Model& model, std::span<const float> slab, const Exper
 // schema_version to parameters and windows: what is known before the first step.
 Json describe(const std::string& command, const Settings& settings, const Experiment& experiment,
               const model::Model& model, const ChosenDevice& device);
+// The fit of Scores::oracle; empty where the training rows do not determine it.
+std::vector<float> fit_least_squares(const Experiment& experiment, const Settings& settings);
+// Whether the seasonal naive forecast can be made.
+inline bool has_season(const Experiment& e, std::int64_t lookback) { return e.season > 0 && e.season <= lookback; }
+
 // Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
 void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
 
