@@ -367,18 +367,22 @@ class CsvReader {
       if (column.slot == skip_slot)
         fail(Exit::usage, fmt::format("'{}' is in --date-column and in --drop", column.name), "");
       column.slot = date_slot;
+      series_.date_format.digits = Digits::years;
       return;
     }
-    for (const char* known : {"date", "ds", "timestamp", "datetime", "time"}) {
+    for (const std::string_view known : {"date", "ds", "timestamp", "datetime", "time"}) {
       for (Column& column : columns_) {
         if (column.slot != skip_slot && lower(column.name) == known) {
           column.slot = date_slot;
+          // A `time` of 0900 is no year.
+          series_.date_format.digits = known == "date" || known == "ds" ? Digits::years : Digits::moments;
           return;
         }
       }
     }
     while (cells.blank_line()) {
     }
+    const Cells first_row = cells;
     std::string_view text;
     bool more = !cells.done();
     for (std::size_t i = 0; more && i < columns_.size(); ++i) {
@@ -390,10 +394,57 @@ class CsvReader {
         return;
       }
     }
+    if (options_.date_format.empty() && find_digits(first_row)) return;
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
          "name it with --date-column, say how it is written with --date-format, or read the rows without dates: "
          "--no-date",
          header_line_);
+  }
+
+  // Digits alone are dates where all of them rise by a step: seconds since 1970 (or smaller parts) under any name,
+  // years, months and days under a usual one.
+  bool find_digits(const Cells& first_row) {
+    static constexpr std::array<std::string_view, 10> names = {"year",  "jahr",   "annee",       "anno",  "ano",
+                                                               "month", "period", "time_period", "datum", "day"};
+    std::string_view text;
+    Cells cells = first_row;
+    bool more = !cells.done();
+    for (std::size_t i = 0; more && i < columns_.size(); ++i) {
+      more = cells.cell(text);
+      if (columns_[i].slot == skip_slot) continue;
+      const bool named = std::find(names.begin(), names.end(), lower(columns_[i].name)) != names.end();
+      const std::size_t digits = text.substr(0, text.find('.')).size();
+      DateFormat format;
+      format.digits = named ? Digits::years : Digits::moments;
+      Stamp stamp;
+      if (!(named || (digits >= 10 && digits != 12 && digits != 14)) || !parse_stamp(text, format, stamp)) continue;
+      std::vector<Stamp> dates;
+      for (const std::string& date : texts_of(first_row, i)) {
+        if (!parse_stamp(date, format, stamp) || (!dates.empty() && compare(dates.back(), stamp) >= 0)) break;
+        dates.push_back(stamp);
+      }
+      // All of them, or a later reading finds the first that differs.
+      if (dates.size() < 3 || !infer_step(dates).known()) continue;
+      series_.date_format.digits = named ? Digits::years : Digits::moments;
+      columns_[i].slot = date_slot;
+      return true;
+    }
+    return false;
+  }
+
+  // The cells of a column from `cells` on.
+  static std::vector<std::string> texts_of(Cells cells, std::size_t column) {
+    std::vector<std::string> texts;
+    while (!cells.done()) {
+      if (cells.blank_line()) continue;
+      std::string_view text;
+      bool more = true;
+      for (std::size_t i = 0; more; ++i) {
+        more = cells.cell(text);
+        if (i == column) texts.emplace_back(text);
+      }
+    }
+    return texts;
   }
 
   void read_rows(Cells& cells) {
@@ -466,6 +517,7 @@ class CsvReader {
       Stamp stamp;
       if (!parse_stamp(text, series_.date_format, stamp))
         column.unparsable.add(line, static_cast<std::int64_t>(i) + 1, text);
+      if (column.unparsable.count == std::ssize(series_.dates) + 1) date_texts_.emplace_back(text);
       series_.dates.push_back(stamp);
     }
     if (i == columns_.size() && !more) return;
@@ -495,7 +547,7 @@ class CsvReader {
                            column.unparsable.found,
                            options_.date_format.empty() ? "2016-07-01 00:00:00 or 2016/7/1 0:00" : options_.date_format,
                            series_.date_format.zone == Zone::none ? "" : ", with an offset as in the rows before"),
-               "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column");
+               date_hint());
         continue;
       }
       if (column.slot == skip_slot) continue;
@@ -507,6 +559,33 @@ class CsvReader {
       }
       if (column.missing.count > 0) report_missing(column);
     }
+  }
+
+  // What reads the whole column; day and month order is never chosen for the user.
+  std::string date_hint() const {
+    const std::string any =
+        "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column";
+    if (date_texts_.empty() || date_texts_.size() < series_.dates.size()) return any;
+    DateFormat found;
+    found.digits = series_.date_format.digits;
+    Stamp stamp;
+    if (std::all_of(date_texts_.begin(), date_texts_.end(),
+                    [&](const auto& t) { return parse_stamp(t, found, stamp); })) {
+      return "the dates are read without --date-format: leave it out";
+    }
+    const std::vector<std::string> patterns = possible_patterns(date_texts_);
+    if (patterns.empty()) {
+      const std::string_view text = date_texts_.front();
+      const bool serial =
+          text.substr(0, text.find('.')).size() == 5 && text.find_first_not_of("0123456789.") == text.npos;
+      return serial ? "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again" : any;
+    }
+    std::string hint =
+        patterns.size() == 1 ? "every row is read with " : "several readings are possible; choose one of ";
+    for (const std::string& pattern : patterns) {
+      hint += fmt::format("{}--date-format '{}'", &pattern == &patterns.front() ? "" : " or ", pattern);
+    }
+    return hint;
   }
 
   void report_unparsable(const Column& column) {
@@ -659,7 +738,8 @@ class CsvReader {
   Series series_;
   std::int64_t header_line_ = 1;
   std::vector<Column> columns_;
-  std::vector<std::int64_t> lines_;  // of each row
+  std::vector<std::int64_t> lines_;      // of each row
+  std::vector<std::string> date_texts_;  // of the rows from the first on that hold no date
   Tally ragged_;
   bool bad_dates_ = false;
 };

@@ -34,12 +34,13 @@ struct Moment {
 };
 
 std::optional<Moment> parse_moment(const Series& series, std::string_view text) {
-  for (const std::string& pattern : {series.date_format.pattern, std::string()}) {
-    DateFormat format;
-    format.pattern = pattern;
+  DateFormat own = series.date_format, any;
+  own.learned = false;  // a zone may be left out
+  any.digits = Digits::moments;
+  for (DateFormat* const format : {&own, &any}) {
     Moment moment;
-    if (parse_stamp(text, format, moment.stamp)) {
-      moment.zoned = format.zone != Zone::none;
+    if (parse_stamp(text, *format, moment.stamp)) {
+      moment.zoned = format->zone != Zone::none;
       return moment;
     }
   }

@@ -121,6 +121,29 @@ TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
   EXPECT_EQ(continued(irregular, {"--freq", "d"}).at(0), iso(day(2024, 59 * 59 + 1)));
 }
 
+TEST_F(Predict, NotationsGoOnAndAHintIsPasted) {
+  train();
+  const auto continued = [&](const std::function<std::string(int)>& date) {
+    return dates(Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "2"});
+  };
+  EXPECT_EQ(continued([](int t) { return fmt::format("{}Q{}", 1990 + t / 4, t % 4 + 1); }),
+            (Words{"2005Q1", "2005Q2"}));
+  EXPECT_EQ(continued([](int t) { return std::to_string(1700000000123 + 1000LL * t); }),
+            (Words{"1700000060123", "1700000061123"}));
+  EXPECT_EQ(continued([](int t) { return fmt::format("{} {:02}:00", iso(day(2024, t / 24)), t % 24 + 1); }),
+            (Words{"2024-01-03 13:00", "2024-01-03 14:00"}));
+
+  const auto day_first = [](int t) { return fmt::format("{:02}/01/{} {:02}:00", t / 24 + 12, 2024, t % 24); };
+  const Words words{"predict", path("run"), "--data", series("days.csv", 60, 3, day_first)};
+  const Outcome refused = run(words);
+  EXPECT_EQ(refused.code, 3);
+  const std::size_t remedy = refused.err.find("--date-format '");
+  ASSERT_NE(remedy, std::string::npos) << refused.err;
+  const std::size_t from = remedy + 15;
+  const std::string format = refused.err.substr(from, refused.err.find('\'', from) - from);
+  EXPECT_EQ(run(words + Words{"--date-format", format}).code, 0);
+}
+
 TEST_F(Predict, StandardInputAndAnyOrderOfColumns) {
   train();
   const Cells expected = forecast({path("run"), "--data", path("small.csv")});

@@ -241,7 +241,49 @@ TEST(Csv, DayAndMonthOrderIsNeverGuessed) {
   const Series series = parse(text, {.date_format = "%d/%m/%Y"});
   EXPECT_EQ(series.step.name(), "1 day");
   EXPECT_EQ(series.date(1), "2/2/2020");
-  EXPECT_THROW(parse(text, {.date_format = "%q"}), Error);
+  EXPECT_THROW(parse(text, {.date_format = "%Q"}), Error);
+}
+
+TEST(Csv, AHintNamesTheFormatsThatReadEveryRow) {
+  for (const auto& [text, hint] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"date,a\n1/2/2020 0:00,1\n13/2/2020 0:00,2\n", "every row is read with --date-format '%d/%m/%Y %H:%M'"},
+           {"date,a\n13.02.98,1\n14.02.98,2\n", "every row is read with --date-format '%d.%m.%y'"},
+           {"date,a\n1/2/2020,1\n2/2/2020,2\n",
+            "several readings are possible; choose one of --date-format '%d/%m/%Y' or --date-format '%m/%d/%Y'"},
+           {"date,a\n45292,1\n45293,2\n",
+            "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again"},
+           {"date,a\n1/2/2020,1\n2020-02-02,2\n",
+            "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column"}}) {
+    EXPECT_EQ(error_of(text).advice, hint);
+    for (std::size_t at = hint.find("--date-format '"); at != hint.npos; at = hint.find("--date-format '", at + 1)) {
+      const std::size_t from = at + 15;
+      const std::string format = hint.substr(from, hint.find('\'', from) - from);
+      EXPECT_EQ(error_of(text, {.date_format = format}).code, Exit::internal) << format;
+    }
+  }
+  EXPECT_TRUE(says(error_of("date,a\n1583020800000,1\n1583024400000,2\n", {.date_format = "%s"}), "leave it out"));
+}
+
+TEST(Csv, DigitsAloneAreDatesInADateColumn) {
+  const auto first_dates = [](const std::string& header, std::initializer_list<const char*> cells) {
+    std::string text = header + ",v\n";
+    for (const char* cell : cells) text += fmt::format("{},5\n", cell);
+    const Error error = error_of(text);
+    return error.code == Exit::internal ? parse(text).step.name() : std::string("refused");
+  };
+  EXPECT_EQ(first_dates("timestamp", {"1583020800", "1583024400", "1583028000"}), "1 hour");
+  EXPECT_EQ(first_dates("t", {"1583020800000", "1583020800100", "1583020800200"}), "100 milliseconds");
+  EXPECT_EQ(first_dates("date", {"20200228", "20200229", "20200301"}), "1 day");
+  EXPECT_EQ(first_dates("Year", {"1998", "1999", "2000"}), "1 year (start)");
+  EXPECT_EQ(first_dates("month", {"199811", "199812", "199901"}), "1 month (start)");
+  EXPECT_EQ(first_dates("ds", {"1998", "1999", "2000"}), "1 year (start)");
+  // Counters, measurements, clocks, years that do not rise.
+  EXPECT_EQ(first_dates("n", {"1998", "1999", "2000"}), "refused");
+  EXPECT_EQ(first_dates("n", {"20200228", "20200229", "20200301"}), "refused");
+  EXPECT_EQ(first_dates("bytes", {"1583020800", "1583024400", "1583038000", "1583038001"}), "refused");
+  EXPECT_EQ(first_dates("time", {"0900", "1000", "1100"}), "refused");
+  EXPECT_EQ(first_dates("year", {"1998", "1998", "1998"}), "refused");
+  EXPECT_EQ(first_dates("day", {"1", "2", "3"}), "refused");
 }
 
 TEST(Csv, DatesOutOfOrderRepeatedIrregular) {
