@@ -443,6 +443,28 @@ bool scan_text(std::string_view text, DateFormat& format, Stamp& stamp) {
   return compare(stamp, end) < 0;
 }
 
+// The common case, in a fraction of the time: written exactly as the dates before it, nothing to be learned.
+bool scan_alike(std::string_view text, const DateFormat& format, Stamp& stamp) {
+  const bool plain = format.learned && format.day && format.pad_date && format.notation < 0 && format.pattern.empty() &&
+                     format.zone == Zone::none && format.interval < 0 && !format.noon && format.fraction_digits == 0;
+  const bool clock = format.time && format.pad_hour && format.minutes && format.colons;
+  if (!plain || format.time != clock || text.size() != (clock ? (format.seconds ? 19U : 16U) : 10U)) return false;
+  bool digits = text[4] == format.separator && text[7] == format.separator;
+  const auto two = [&](std::size_t at) {
+    digits &= is_digit(text[at]) && is_digit(text[at + 1]);
+    return 10 * (text[at] - '0') + text[at + 1] - '0';
+  };
+  Fields fields;
+  fields.date = {100 * two(0) + two(2), two(5), two(8)};
+  if (clock) {
+    digits &= text[10] == format.time_separator && text[13] == ':' && (!format.seconds || text[16] == ':');
+    fields.hour = two(11);
+    fields.minute = two(14);
+    if (format.seconds) fields.second = two(17);
+  }
+  return digits && fields.hour < 24 && fields.to_stamp(stamp);
+}
+
 // The first date of a column decides its notation.
 bool find_notation(std::string_view text, DateFormat& format, Stamp& stamp) {
   const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
@@ -651,6 +673,10 @@ int compare(const Stamp& a, const Stamp& b) {
 
 bool parse_stamp(std::string_view text, DateFormat& format, Stamp& stamp) {
   Stamp read;
+  if (scan_alike(text, format, read)) {
+    stamp = read;
+    return true;
+  }
   DateFormat learned = format;
   if (!scan_text(text, learned, read)) {
     if (format.learned || !format.pattern.empty()) return false;
