@@ -35,12 +35,6 @@ struct Assignment {
 
 Error usage(const std::string& message) { return Error(Exit::usage, message); }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
-}
-
 std::string environment_name(std::string_view option) {
   std::string result(prefix);
   for (const char c : option) result += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
