@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cstdint>
 #include <limits>
+#include <unordered_set>
 #include <vector>
 
 namespace samformer {
@@ -128,6 +129,62 @@ std::string shell_quoted(const std::string& word) {
   std::string result = "'";
   for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return result + "'";
+}
+
+std::vector<std::string> split_names(std::string_view list) {
+  std::vector<std::string> names;
+  while (!list.empty() || !names.empty()) {
+    std::size_t end = list.find(',');
+    std::string name(list.substr(0, end));
+    if (list.starts_with('"')) {
+      std::string unquoted;
+      std::size_t i = 1;
+      for (; i < list.size() && (list[i] != '"' || list.substr(i).starts_with("\"\"")); ++i) {
+        unquoted += list[i];
+        if (list[i] == '"') ++i;
+      }
+      const bool closed = i < list.size() && (i + 1 == list.size() || list[i + 1] == ',');
+      if (closed) name = unquoted, end = i + 1 == list.size() ? std::string_view::npos : i + 1;
+    }
+    names.push_back(std::move(name));
+    if (end == std::string_view::npos) break;
+    list.remove_prefix(end + 1);
+  }
+  return names;
+}
+
+std::string names_word(std::span<const std::string> names) {
+  std::string list;
+  for (const std::string& name : names) {
+    if (&name != names.data()) list += ',';
+    if (name.find(',') == std::string::npos && !name.starts_with('"')) {
+      list += name;
+      continue;
+    }
+    list += '"';
+    for (const char c : name) list += c == '"' ? std::string("\"\"") : std::string(1, c);
+    list += '"';
+  }
+  return shell_quoted(list);
+}
+
+std::vector<std::string> join_known(std::span<const std::string> names, std::span<const std::string> known) {
+  std::unordered_set<std::string_view> with_comma;
+  for (const std::string& name : known) {
+    if (name.find(',') != std::string::npos) with_comma.insert(name);
+  }
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < names.size();) {
+    std::string joined = names[i], name = joined;
+    std::size_t end = i + 1;
+    for (std::size_t j = i + 1; j < names.size() && !with_comma.empty() && joined.size() <= 1024; ++j) {
+      joined += ',' + names[j];
+      if (with_comma.contains(joined)) name = joined, end = j + 1;
+    }
+    result.push_back(std::move(name));
+    i = end;
+  }
+  return result;
 }
 
 std::string nearest_name(std::string_view name, std::span<const std::string> known) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace samformer {
 
@@ -24,6 +25,14 @@ std::string shown_lines(std::string_view text);
 
 // A word as a shell reads it back, of printed characters alone.
 std::string shell_quoted(const std::string& word);
+
+// Names with commas between them; one that holds a comma or a quote may be in quotes, as in CSV.
+std::vector<std::string> split_names(std::string_view list);
+// The inverse, as one word of a shell.
+std::string names_word(std::span<const std::string> names);
+// Names that were split at their own commas, put together again: consecutive ones that are a known name with commas
+// between them are that name.
+std::vector<std::string> join_known(std::span<const std::string> names, std::span<const std::string> known);
 
 // The known name with the smallest edit distance (Damerau: insertions, deletions, replacements, swaps of neighbours),
 // capitals ignored; one that begins with `name` comes first. Empty where there is none to name.

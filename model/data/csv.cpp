@@ -157,19 +157,58 @@ class CsvReader {
     return all;
   }
 
-  Column& named(const std::string& name, const char* flag, Exit code = Exit::usage) {
+  Column& named(const std::string& name, const char* flag) {
     const auto found = std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
     if (found != columns_.end()) return *found;
-    const std::string nearest = fmt::format("the nearest of its names is '{}'", nearest_name(name, names()));
-    fail(code, fmt::format("{}no column is named '{}'", code == Exit::usage ? fmt::format("{}: ", flag) : "", name),
-         nearest, header_line_);
+    fail(Exit::usage, fmt::format("{}: no column is named '{}'", flag, name),
+         fmt::format("the nearest of its names is '{}'", nearest_name(name, names())), header_line_);
+  }
+
+  // All that the run needs and the file lacks, and what the file has in its place.
+  void require_columns_of_model() {
+    const std::vector<std::string> known = names();
+    const auto without = [](const std::vector<std::string>& from, const std::vector<std::string>& taken) {
+      const std::unordered_set<std::string_view> names(taken.begin(), taken.end());
+      std::vector<std::string> rest;
+      for (const std::string& name : from) {
+        if (!names.contains(name)) rest.push_back(name);
+      }
+      return rest;
+    };
+    const std::vector<std::string> absent = without(options_.columns, known);
+    if (absent.empty()) return;
+    std::vector<std::string> others;
+    for (const std::string& name : without(known, options_.columns)) {
+      if (named(name, "").slot != date_slot) others.push_back(name);
+    }
+    fail(Exit::data,
+         fmt::format("{} of the run's {} columns {} absent: {}", absent.size(), options_.columns.size(),
+                     absent.size() == 1 ? "is" : "are", quoted_list(absent)),
+         others.empty() ? "the file has no other columns; add what is absent"
+                        : fmt::format("the run does not know the file's {}; rename what is the same under another name",
+                                      quoted_list(others)),
+         header_line_);
+  }
+
+  static std::string quoted_list(const std::vector<std::string>& names) {
+    constexpr std::size_t most = 20;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(names.size(), most); ++i)
+      list += fmt::format("{}'{}'", i ? ", " : "", names[i]);
+    return names.size() > most ? fmt::format("{} and {} more", list, names.size() - most) : list;
+  }
+
+  // A model's columns cannot be left out.
+  std::string or_drop(const std::string& remedy, const Column& column) const {
+    if (options_.columns_of_model) return remedy;
+    return fmt::format("{}, or leave the column out: --drop {}", remedy, names_word(std::span(&column.name, 1)));
   }
 
   // Sets every column's slot. Reads ahead in `cells`, a copy, for the first row.
   void choose_columns(Cells cells) {
     constexpr int channel_slot = 0;
     for (Column& column : columns_) column.slot = channel_slot;
-    for (const std::string& name : options_.drop) named(name, "--drop").slot = skip_slot;
+    for (const std::string& name : join_known(options_.drop, names())) named(name, "--drop").slot = skip_slot;
     if (!options_.no_date) find_date_column(cells);
 
     if (options_.columns.empty()) {
@@ -179,9 +218,10 @@ class CsvReader {
         series_.channels.push_back(column.name);
       }
     } else {
+      if (options_.columns_of_model) require_columns_of_model();
       std::vector<Column*> chosen;
-      for (const std::string& name : options_.columns) {
-        Column& column = named(name, "--columns", options_.columns_of_model ? Exit::data : Exit::usage);
+      for (const std::string& name : join_known(options_.columns, names())) {
+        Column& column = named(name, "--columns");
         if (column.slot == date_slot)
           fail(Exit::usage, fmt::format("--columns: '{}' is the date column", name), "leave it out");
         if (column.slot == skip_slot)
@@ -344,7 +384,7 @@ class CsvReader {
       if (column.infinite.count > 0) {
         report(Severity::refuse, "infinite", column.infinite,
                fmt::format("column '{}': '{}' is infinite or beyond 1e100", column.name, column.infinite.found),
-               fmt::format("correct the value, or leave the column out: --drop {}", column.name));
+               or_drop("correct the value", column));
       }
       if (column.missing.count > 0) report_missing(column);
     }
@@ -356,14 +396,13 @@ class CsvReader {
       report(Severity::refuse, "text-column", tally,
              fmt::format("column '{}' holds text ('{}'), expected numbers", column.name, tally.found),
              tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
-                                                        : fmt::format("leave it out: --drop {}", column.name));
+                                                        : or_drop("write numbers", column));
       return;
     }
     report(Severity::refuse, "unparsable", tally,
            fmt::format("column '{}': '{}' is not a number", column.name, tally.found),
-           tally.found.find(',') != std::string::npos
-               ? "write decimal points, not commas"
-               : fmt::format("correct the value, or leave the column out: --drop {}", column.name));
+           tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
+                                                      : or_drop("correct the value", column));
   }
 
   void report_missing(const Column& column) {
@@ -383,7 +422,14 @@ class CsvReader {
     report(Severity::refuse, "missing", tally,
            fmt::format("column '{}': missing value{}", column.name,
                        tally.found.empty() ? " (an empty cell)" : fmt::format(" ('{}')", tally.found)),
-           fmt::format("fill the value in, or leave the column out: --drop {}", column.name));
+           missing_remedy(column));
+  }
+
+  std::string missing_remedy(const Column& column) const {
+    if (options_.missing_allowed_before_last < 0) return or_drop("fill the value in", column);
+    const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last);
+    if (row < 0 || bad_dates_) return "fill the value in";
+    return fmt::format("fill the value in, or forecast from a row before it: --origin {}", origin_word(series_, row));
   }
 
   void report_dates() {
@@ -468,7 +514,7 @@ class CsvReader {
         if (tally.count < 2) continue;
         tally.count = 1;
         report(Severity::warn, "constant", tally, fmt::format("column '{}' is constant ({})", column.name, least),
-               fmt::format("its scaler divides by 1; leave it out: --drop {}", column.name));
+               or_drop("its scaler divides by 1; look why it does not vary", column));
         continue;
       }
       for (const double extreme : {least, most}) {
