@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -14,174 +13,16 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "model/data/cells.h"
+#include "model/data/numbers.h"
 
 namespace samformer::model {
 namespace {
 
-constexpr double missing_value = std::numeric_limits<double>::quiet_NaN();
-constexpr double largest = 1e100;  // squares of values, and their sums, stay finite
 constexpr std::size_t most_columns = 100'000;
 constexpr std::size_t longest_name = 1024;  // bytes
 constexpr int skip_slot = -1;
 constexpr int date_slot = -2;
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
-  return out;
-}
-
-std::string to_utf8(std::string_view text) {
-  if (is_utf8(text)) return std::string(text);
-  // Windows-1252 differs from Latin-1 in 0x80..0x9F alone; its five unused bytes stay C1 controls, as on the web.
-  static constexpr std::array<std::uint16_t, 32> high = {
-      0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
-      0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
-      0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const std::uint32_t point = byte >= 0x80 && byte < 0xA0 ? high[byte - 0x80U] : byte;
-    if (point < 0x80) {
-      out += c;
-    } else if (point < 0x800) {
-      out += {static_cast<char>(0xC0U | point >> 6), static_cast<char>(0x80U | (point & 0x3FU))};
-    } else {
-      out += {static_cast<char>(0xE0U | point >> 12), static_cast<char>(0x80U | (point >> 6 & 0x3FU)),
-              static_cast<char>(0x80U | (point & 0x3FU))};
-    }
-  }
-  return out;
-}
-
-// Walks the cells of the text. Positions are kept by the caller, so that the first rows can be read ahead.
-class Cells {
- public:
-  Cells(std::string_view text, char delimiter, const std::string& path)
-      : at_(text.data()), end_(text.data() + text.size()), delimiter_(delimiter), path_(path) {}
-
-  bool done() const { return at_ == end_; }
-  std::int64_t line() const { return line_; }
-
-  // Skips one empty line.
-  bool blank_line() {
-    const char* next = at_;
-    if (next != end_ && *next == '\r') ++next;
-    if (next == end_ || *next != '\n') return false;
-    at_ = next + 1;
-    ++line_;
-    return true;
-  }
-
-  // Reads one cell, without its quotes and the blanks around it; the view lives until the next call. False after the
-  // row's last cell.
-  bool cell(std::string_view& text) {
-    if (at_ != end_ && *at_ == '"') {
-      unquote();
-      text = unquoted_;
-    } else {
-      const char* start = at_;
-      while (at_ != end_ && *at_ != delimiter_ && *at_ != '\n') ++at_;
-      text = {start, static_cast<std::size_t>(at_ - start)};
-    }
-    while (!text.empty() && (text.back() == '\r' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-    return separator();
-  }
-
-  // The fast path for plain decimals whose digits fit 2^53: one exact integer divided by one exact power of ten is
-  // rounded once, as the standard wants (Clinger 1990). `more` is cell's result. Moves only where it succeeds.
-  bool plain_decimal(double& value, bool& more) {
-    static constexpr std::array<double, 23> powers = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                                      1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                                      1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    const char* p = at_;
-    const bool negative = p != end_ && *p == '-';
-    if (negative) ++p;
-    std::uint64_t digits = 0;
-    const char* const start = p;
-    while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
-    std::ptrdiff_t count = p - start;
-    std::ptrdiff_t fraction = 0;
-    if (p != end_ && *p == '.') {
-      const char* const point = ++p;
-      while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
-      fraction = p - point;
-      count += fraction;
-    }
-    // 19 digits cannot have overflowed 64 bits.
-    if (count == 0 || count > 19 || digits > (std::uint64_t{1} << 53)) return false;
-    if (p != end_ && *p == '\r') ++p;
-    if (p != end_ && *p != delimiter_ && *p != '\n') return false;
-    value = static_cast<double>(digits) / powers[static_cast<std::size_t>(fraction)];
-    if (negative) value = -value;
-    at_ = p;
-    more = separator();
-    return true;
-  }
-
- private:
-  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-  bool separator() {
-    if (at_ == end_) return false;
-    if (*at_++ == delimiter_) return true;
-    ++line_;
-    return false;
-  }
-
-  void unquote() {
-    unquoted_.clear();
-    const char* from = at_ + 1;
-    while (true) {
-      const char* const quote = std::find(from, end_, '"');
-      if (quote == end_) {
-        throw Error(Exit::data, "a quote is opened and never closed")
-            .at(path_, line_)
-            .hint("close or remove the quote");
-      }
-      unquoted_.append(from, quote);
-      from = quote + 1;
-      if (from == end_ || *from != '"') break;
-      unquoted_ += *from++;
-    }
-    line_ += std::count(at_, from, '\n');
-    for (at_ = from; at_ != end_ && *at_ != delimiter_ && *at_ != '\n'; ++at_) unquoted_ += *at_;
-  }
-
-  const char* at_;
-  const char* end_;
-  char delimiter_;
-  std::int64_t line_ = 1;
-  std::string unquoted_;
-  const std::string& path_;
-};
-
-enum class CellKind { number, missing, infinite, unparsable };
-
-CellKind read_cell(std::string_view text, double& value) {
-  value = missing_value;
-  if (text.empty()) return CellKind::missing;
-  if (text.size() <= 4) {
-    const std::string word = lower(text);
-    if (word == "nan" || word == "na" || word == "n/a" || word == "null") return CellKind::missing;
-  }
-  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
-  double read = 0;
-  const auto [stop, status] = std::from_chars(text.data(), text.data() + text.size(), read);
-  if (status == std::errc::invalid_argument || stop != text.data() + text.size()) return CellKind::unparsable;
-  if (status == std::errc::result_out_of_range) {
-    // from_chars does not say which way; a number that is too small is 0.
-    if (text[0] != '0' && !text.starts_with("-0") && text.find("e-") == text.npos && text.find("E-") == text.npos) {
-      return CellKind::infinite;
-    }
-    read = 0;
-  }
-  if (std::isnan(read)) return CellKind::missing;
-  if (std::abs(read) > largest) return CellKind::infinite;
-  value = read;
-  return CellKind::number;
-}
 
 // How often something was found, and where first.
 struct Tally {
@@ -316,19 +157,58 @@ class CsvReader {
     return all;
   }
 
-  Column& named(const std::string& name, const char* flag, Exit code = Exit::usage) {
+  Column& named(const std::string& name, const char* flag) {
     const auto found = std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
     if (found != columns_.end()) return *found;
-    const std::string nearest = fmt::format("the nearest of its names is '{}'", nearest_name(name, names()));
-    fail(code, fmt::format("{}no column is named '{}'", code == Exit::usage ? fmt::format("{}: ", flag) : "", name),
-         nearest, header_line_);
+    fail(Exit::usage, fmt::format("{}: no column is named '{}'", flag, name),
+         fmt::format("the nearest of its names is '{}'", nearest_name(name, names())), header_line_);
+  }
+
+  // All that the run needs and the file lacks, and what the file has in its place.
+  void require_columns_of_model() {
+    const std::vector<std::string> known = names();
+    const auto without = [](const std::vector<std::string>& from, const std::vector<std::string>& taken) {
+      const std::unordered_set<std::string_view> names(taken.begin(), taken.end());
+      std::vector<std::string> rest;
+      for (const std::string& name : from) {
+        if (!names.contains(name)) rest.push_back(name);
+      }
+      return rest;
+    };
+    const std::vector<std::string> absent = without(options_.columns, known);
+    if (absent.empty()) return;
+    std::vector<std::string> others;
+    for (const std::string& name : without(known, options_.columns)) {
+      if (named(name, "").slot != date_slot) others.push_back(name);
+    }
+    fail(Exit::data,
+         fmt::format("{} of the run's {} columns {} absent: {}", absent.size(), options_.columns.size(),
+                     absent.size() == 1 ? "is" : "are", quoted_list(absent)),
+         others.empty() ? "the file has no other columns; add what is absent"
+                        : fmt::format("the run does not know the file's {}; rename what is the same under another name",
+                                      quoted_list(others)),
+         header_line_);
+  }
+
+  static std::string quoted_list(const std::vector<std::string>& names) {
+    constexpr std::size_t most = 20;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(names.size(), most); ++i)
+      list += fmt::format("{}'{}'", i ? ", " : "", names[i]);
+    return names.size() > most ? fmt::format("{} and {} more", list, names.size() - most) : list;
+  }
+
+  // A model's columns cannot be left out.
+  std::string or_drop(const std::string& remedy, const Column& column) const {
+    if (options_.columns_of_model) return remedy;
+    return fmt::format("{}, or leave the column out: --drop {}", remedy, names_word(std::span(&column.name, 1)));
   }
 
   // Sets every column's slot. Reads ahead in `cells`, a copy, for the first row.
   void choose_columns(Cells cells) {
     constexpr int channel_slot = 0;
     for (Column& column : columns_) column.slot = channel_slot;
-    for (const std::string& name : options_.drop) named(name, "--drop").slot = skip_slot;
+    for (const std::string& name : join_known(options_.drop, names())) named(name, "--drop").slot = skip_slot;
     if (!options_.no_date) find_date_column(cells);
 
     if (options_.columns.empty()) {
@@ -338,9 +218,10 @@ class CsvReader {
         series_.channels.push_back(column.name);
       }
     } else {
+      if (options_.columns_of_model) require_columns_of_model();
       std::vector<Column*> chosen;
-      for (const std::string& name : options_.columns) {
-        Column& column = named(name, "--columns", options_.columns_of_model ? Exit::data : Exit::usage);
+      for (const std::string& name : join_known(options_.columns, names())) {
+        Column& column = named(name, "--columns");
         if (column.slot == date_slot)
           fail(Exit::usage, fmt::format("--columns: '{}' is the date column", name), "leave it out");
         if (column.slot == skip_slot)
@@ -555,7 +436,7 @@ class CsvReader {
       if (column.infinite.count > 0) {
         report(Severity::refuse, "infinite", column.infinite,
                fmt::format("column '{}': '{}' is infinite or beyond 1e100", column.name, column.infinite.found),
-               fmt::format("correct the value, or leave the column out: --drop {}", column.name));
+               or_drop("correct the value", column));
       }
       if (column.missing.count > 0) report_missing(column);
     }
@@ -594,14 +475,13 @@ class CsvReader {
       report(Severity::refuse, "text-column", tally,
              fmt::format("column '{}' holds text ('{}'), expected numbers", column.name, tally.found),
              tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
-                                                        : fmt::format("leave it out: --drop {}", column.name));
+                                                        : or_drop("write numbers", column));
       return;
     }
     report(Severity::refuse, "unparsable", tally,
            fmt::format("column '{}': '{}' is not a number", column.name, tally.found),
-           tally.found.find(',') != std::string::npos
-               ? "write decimal points, not commas"
-               : fmt::format("correct the value, or leave the column out: --drop {}", column.name));
+           tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
+                                                      : or_drop("correct the value", column));
   }
 
   void report_missing(const Column& column) {
@@ -621,7 +501,14 @@ class CsvReader {
     report(Severity::refuse, "missing", tally,
            fmt::format("column '{}': missing value{}", column.name,
                        tally.found.empty() ? " (an empty cell)" : fmt::format(" ('{}')", tally.found)),
-           fmt::format("fill the value in, or leave the column out: --drop {}", column.name));
+           missing_remedy(column));
+  }
+
+  std::string missing_remedy(const Column& column) const {
+    if (options_.missing_allowed_before_last < 0) return or_drop("fill the value in", column);
+    const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last);
+    if (row < 0 || bad_dates_) return "fill the value in";
+    return fmt::format("fill the value in, or forecast from a row before it: --origin {}", origin_word(series_, row));
   }
 
   void report_dates() {
@@ -706,7 +593,7 @@ class CsvReader {
         if (tally.count < 2) continue;
         tally.count = 1;
         report(Severity::warn, "constant", tally, fmt::format("column '{}' is constant ({})", column.name, least),
-               fmt::format("its scaler divides by 1; leave it out: --drop {}", column.name));
+               or_drop("its scaler divides by 1; look why it does not vary", column));
         continue;
       }
       for (const double extreme : {least, most}) {

@@ -157,6 +157,22 @@ std::string Series::date(std::int64_t row) const {
   return format_stamp(dates.at(static_cast<std::size_t>(row)), date_format);
 }
 
+std::int64_t last_complete_row(const Series& series, std::int64_t length) {
+  std::int64_t complete = 0, last = -1;
+  for (std::int64_t t = 0; t < series.rows; ++t) {
+    bool whole = true;
+    for (std::int64_t d = 0; d < series.width() && whole; ++d)
+      whole = !std::isnan(series.channel(d)[static_cast<std::size_t>(t)]);
+    complete = whole ? complete + 1 : 0;
+    if (complete >= length) last = t;
+  }
+  return last;
+}
+
+std::string origin_word(const Series& series, std::int64_t row) {
+  return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
+}
+
 void require_clean(const Series& series) {
   for (const Finding& finding : series.findings) {
     if (finding.severity == Severity::refuse) {
@@ -193,7 +209,8 @@ std::vector<int> select_targets(Series& series, Features features, const std::ve
     std::iota(indices.begin(), indices.end(), 0);
     return indices;
   }
-  for (const std::string& target : targets.empty() ? std::vector{series.channels.back()} : targets) {
+  const std::vector<std::string> asked = join_known(targets, series.channels);
+  for (const std::string& target : asked.empty() ? std::vector{series.channels.back()} : asked) {
     const auto found = std::find(series.channels.begin(), series.channels.end(), target);
     if (found == series.channels.end()) {
       throw Error(Exit::usage, fmt::format("--target '{}' is not a channel of {}", target, series.path))

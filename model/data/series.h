@@ -66,6 +66,11 @@ struct Series {
   std::string date(std::int64_t row) const;
 };
 
+// The last row that ends `length` rows without a missing value; -1 where there is none.
+std::int64_t last_complete_row(const Series& series, std::int64_t length);
+// A row as --origin names it, quoted for a shell.
+std::string origin_word(const Series& series, std::int64_t row);
+
 // Throws the first refusal as Error(Exit::data); warnings are left to the caller.
 void require_clean(const Series& series);
 // Row of the date that `text` names (the series' format, or ISO); throws Exit::usage where no row has it.

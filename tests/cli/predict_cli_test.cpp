@@ -187,6 +187,47 @@ TEST_F(Predict, MissingValuesOnlyBeforeTheLastLookback) {
   fails(3, {"predict", path("run"), "--data", with_gap(100), "--origin", hourly(110)}, {"c1", hourly(99)});
 }
 
+TEST_F(Predict, TheRemedyForAMissingValueIsAnOriginBeforeIt) {
+  train();
+  const auto without = [&](const std::vector<std::size_t>& rows) {
+    Cells all = cells(read("small.csv"));
+    for (const std::size_t row : rows) all[row][1 + row % 3] = "";
+    std::string text;
+    for (const Words& r : all) text += r[0] + "," + r[1] + "," + r[2] + "," + r[3] + "\n";
+    return write("holes.csv", text);
+  };
+  // Row 390 of 400 is the newest hole; rows 351 to 380 are whole, longer than the look-back of 24.
+  const Words asked = {"predict", path("run"), "--data", without({350, 381, 390})};
+  const std::string err = fails(3, asked, {"holes.csv:382:2", "--origin '" + hourly(379) + "'"});
+  EXPECT_EQ(err.find("--drop"), std::string::npos) << err;
+  const Outcome early = run(asked + pasted(err, "--origin"));
+  EXPECT_EQ(early.code, 0) << early.err;
+  EXPECT_EQ(early.out, run({"predict", path("run"), "--origin", hourly(379)}).out);
+  // Another origin that does not help is told of one that does.
+  const std::string other = fails(3, asked + Words{"--origin", hourly(385)}, {hourly(379)});
+  EXPECT_EQ(run(asked + pasted(other, "--origin")).out, early.out);
+  std::vector<std::size_t> everywhere;
+  for (std::size_t row = 10; row < 400; row += 20) everywhere.push_back(row);
+  EXPECT_EQ(fails(3, {"predict", path("run"), "--data", without(everywhere)}, {"fill the value in"}).find("--origin"),
+            std::string::npos);
+  EXPECT_EQ(fails(3, {"eval", path("run"), "--data", path("holes.csv")}, {"fill the value in"}).find("--drop"),
+            std::string::npos);
+  train("undated", {"--no-date", "--columns", "c0,c1,c2"});
+  const Words rows = {"predict", path("undated"), "--data", without({395})};
+  EXPECT_EQ(pasted(fails(3, rows, {}), "--origin"), (Words{"--origin", "394"}));
+  EXPECT_EQ(run(rows + Words{"--origin", "394"}).code, 0);
+}
+
+TEST_F(Predict, AbsentColumnsAreNamedBesideTheFilesOwn) {
+  train();
+  std::string renamed = read("small.csv");
+  renamed.replace(0, renamed.find('\n'), "date,c1,C0,load");
+  const std::string err = fails(3, {"predict", path("run"), "--data", write("renamed.csv", renamed)},
+                                {"2 of the run's 3 columns are absent: 'c0', 'c2'", "'C0', 'load'"});
+  EXPECT_EQ(err.find("nearest"), std::string::npos) << err;
+  fails(3, {"eval", path("run"), "--data", reordered("less.csv", {0, 1, 3})}, {"'c1'", "no other columns"});
+}
+
 TEST_F(Predict, HorizonAndOrigin) {
   train();
   const Cells whole = forecast({path("run")});

@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "tests/shared_data.h"
 
 namespace samformer::model {
@@ -346,6 +347,35 @@ TEST(Csv, ColumnsAndDrop) {
   EXPECT_EQ(error_of(text, {.columns = {"a"}, .drop = {"a"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.columns = {"date"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.drop = {"a", "b", "c"}}).code, Exit::data);
+}
+
+TEST(Csv, NamesOfAList) {
+  const auto split = [](std::string_view text) { return split_names(text); };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(split(""), Names());
+  EXPECT_EQ(split("a"), Names({"a"}));
+  EXPECT_EQ(split("a,,b c,"), Names({"a", "", "b c", ""}));
+  EXPECT_EQ(split("\"a,b\",c"), Names({"a,b", "c"}));
+  EXPECT_EQ(split("c,\"a \"\"b\"\",\""), Names({"c", "a \"b\","}));
+  EXPECT_EQ(split("5\",a\"b"), Names({"5\"", "a\"b"}));             // a quote inside a name
+  EXPECT_EQ(split("\"a,b\"c,\"d"), Names({"\"a", "b\"c", "\"d"}));  // quotes that do not end with the name
+  EXPECT_EQ(split("\"\"\""), Names({"\"\"\""}));
+  for (const Names& names : {Names{"a", "b, c"}, Names{"\"a\"", "x\"y"}, Names{"it's, so"}, Names{",", "\",\""}}) {
+    const std::string word = names_word(names);
+    std::string text;  // without the shell's quotes
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      if (word.compare(i, 4, "'\\''") == 0)
+        text += '\'', i += 3;
+      else if (word[i] != '\'')
+        text += word[i];
+    }
+    EXPECT_EQ(split(text), names) << word;
+  }
+  const Names known = {"a", "b", "a,b", "a,b,c"};
+  EXPECT_EQ(join_known(Names{"a", "b"}, known), Names({"a,b"}));
+  EXPECT_EQ(join_known(Names{"b", "a"}, known), Names({"b", "a"}));
+  EXPECT_EQ(join_known(Names{"a", "b", "d"}, known), Names({"a,b", "d"}));
+  EXPECT_EQ(join_known(Names{"b", "a", "b", "c"}, known), Names({"b", "a,b,c"}));
 }
 
 TEST(Csv, NothingToRead) {

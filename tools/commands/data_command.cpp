@@ -138,7 +138,7 @@ std::string train_command(const Invocation& invocation, const std::string& file)
     } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
       command += fmt::format(" {}", *number);
     } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
-      command += fmt::format(" {}", shell_quoted(join(*list, ",")));
+      command += fmt::format(" {}", names_word(*list));
     }
   }
   if (!settings.config.empty()) command += fmt::format(" --config {}", shell_quoted(settings.config));

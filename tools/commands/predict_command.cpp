@@ -24,11 +24,14 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
     for (std::int64_t t = 0; t < L; ++t) {
       const double x = channel[static_cast<std::size_t>(origin + 1 - L + t)];
       if (!std::isfinite(x)) {
+        const std::int64_t complete = model::last_complete_row(series, L);
         throw Error(Exit::data,
                     fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
                                 series.channels[static_cast<std::size_t>(d)], series.date(origin + 1 - L + t), L))
             .at(series.path)
-            .hint("fill the gap, or choose an --origin whose look-back is complete");
+            .hint(complete < 0 ? "fill the value in"
+                               : fmt::format("fill the value in, or forecast from another row: --origin {}",
+                                             model::origin_word(series, complete)));
       }
       const auto k = static_cast<std::size_t>(d);
       window[static_cast<std::size_t>(d * L + t)] = static_cast<float>((x - run.scaler.mean[k]) / run.scaler.std[k]);
@@ -118,7 +121,8 @@ int predict(const Invocation& invocation) {
   Settings settings = settings_on_run(first.settings, invocation.resolved);
   settings.data_sha256.clear();  // the file may have grown
   model::SeriesOptions options = series_options(first, settings);
-  options.missing_allowed_before_last = first.settings.lookback;
+  // The rows before another origin are looked at when it is known.
+  options.missing_allowed_before_last = asked.origin.empty() ? first.settings.lookback : 0;
   const model::Series series = load_series(settings, options);
   model::require_clean(series);
   const std::int64_t origin = asked.origin.empty() ? series.rows - 1 : model::find_row(series, asked.origin);
