@@ -517,7 +517,11 @@ class CsvReader {
       if (!options_.freq.empty()) series_.step = parse_freq(options_.freq, {});
       return;
     }
-    series_.step = options_.freq.empty() ? infer_step(dates) : parse_freq(options_.freq, dates);
+    const bool asked = !options_.freq.empty();
+    const Step found = infer_step(dates);
+    series_.step = asked ? parse_freq(options_.freq, dates) : found;
+    const bool jitter = jitters(dates, series_.step);
+    const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) && !jitter;
     const auto place =
         std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
     const std::int64_t column = place - columns_.begin() + 1;
@@ -528,8 +532,9 @@ class CsvReader {
       const int order = compare(dates[t - 1], dates[t]);
       if (order > 0) backwards.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (order == 0) repeated.add(lines_[t], column, at(t));
-      if (order >= 0 || !series_.step.known()) continue;
-      const auto steps = steps_between(dates[t - 1], dates[t], series_.step);
+      if (order >= 0 || !series_.step.known() || contradicts) continue;
+      const auto steps = jitter ? nearest_steps(dates[t - 1], dates[t], series_.step)
+                                : steps_between(dates[t - 1], dates[t], series_.step);
       if (!steps || *steps < 1) irregular.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (steps && *steps > 1) {
         gap.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
@@ -552,15 +557,47 @@ class CsvReader {
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,
              fmt::format("irregular time step: {} at a step of {}", irregular.found, series_.step.name()),
-             "rows are taken as if they were evenly spaced; say another step with --freq");
+             "rows are taken as if they were evenly spaced");
     }
+    if (asked && backwards.count == 0) report_freq(found, contradicts, column);
     if (!series_.step.known() && dates.size() > 1 && backwards.count == 0) {
       Tally step;
       step.add(lines_[1], column, "");
-      report(
-          Severity::warn, "step", step, "no regular step: fewer than 90 % of the dates' differences agree",
-          "say the step with --freq, for example --freq 15min, h, d, b, w or m; without it no forecast can be dated");
+      const Step grid = grid_of(dates);
+      report(Severity::warn, "step", step, "no regular step: fewer than 90 % of the dates' differences agree",
+             grid.known()
+                 ? fmt::format("where rows are absent, say --freq {}; without it no forecast can be dated", grid.freq())
+                 : no_freq_hint());
     }
+  }
+
+  std::string no_freq_hint() const {
+    const std::string& name =
+        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; })->name;
+    return fmt::format("no --freq can express these dates; read the rows without them: --no-date{}",
+                       options_.columns_of_model ? "" : " --drop " + names_word(std::span(&name, 1)));
+  }
+
+  // A --freq that is not the rows' step, or that the notation of their dates cannot write.
+  void report_freq(const Step& found, bool contradicts, std::int64_t column) {
+    Tally tally;
+    tally.add(lines_.back(), column, "");
+    const std::string remedy =
+        found.known() ? fmt::format("leave --freq out, or say --freq {}", found.freq()) : "leave --freq out";
+    Stamp before = series_.dates.back();
+    for (const Stamp& next : continue_dates(before, series_.step, 2)) {
+      DateFormat format = series_.date_format;
+      Stamp read;
+      if (parse_stamp(format_stamp(next, format), format, read) && compare(read, next) == 0) continue;
+      report(Severity::refuse, "freq", tally,
+             fmt::format("--freq {}: dates written like {} cannot tell rows {} apart", options_.freq,
+                         series_.date(series_.rows - 1), series_.step.name()),
+             remedy);
+      return;
+    }
+    if (!contradicts) return;
+    report(Severity::warn, "freq", tally, fmt::format("--freq {}: the rows' step is {}", options_.freq, found.name()),
+           remedy);
   }
 
   void report_values() {

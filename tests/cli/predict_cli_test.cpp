@@ -135,13 +135,31 @@ TEST_F(Predict, NotationsGoOnAndAHintIsPasted) {
 
   const auto day_first = [](int t) { return fmt::format("{:02}/01/{} {:02}:00", t / 24 + 12, 2024, t % 24); };
   const Words words{"predict", path("run"), "--data", series("days.csv", 60, 3, day_first)};
-  const Outcome refused = run(words);
-  EXPECT_EQ(refused.code, 3);
-  const std::size_t remedy = refused.err.find("--date-format '");
-  ASSERT_NE(remedy, std::string::npos) << refused.err;
-  const std::size_t from = remedy + 15;
-  const std::string format = refused.err.substr(from, refused.err.find('\'', from) - from);
-  EXPECT_EQ(run(words + Words{"--date-format", format}).code, 0);
+  EXPECT_EQ(run(words + pasted(fails(3, words, {"every row"}), "--date-format")).code, 0);
+}
+
+TEST_F(Predict, RegularCalendarsGoOn) {
+  train();
+  const auto data = [&](const std::function<std::string(int)>& date) {
+    return Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "3"};
+  };
+  // Four days a week from Wednesday 2024-01-03 on, at 06:00 and 18:00.
+  const auto shifts = [](int t) {
+    return fmt::format("{} {:02}:00", iso(day(2024, t / 8 * 7 + t / 2 % 4 + 2)), t % 2 * 12 + 6);
+  };
+  EXPECT_EQ(dates(data(shifts)), (Words{"2024-02-23 06:00", "2024-02-23 18:00", "2024-02-24 06:00"}));
+  EXPECT_EQ(dates(data(shifts) + Words{"--freq", "12h"}).at(2), "2024-02-24 06:00");
+  EXPECT_EQ(
+      dates(data([](int t) { return fmt::format("2024-01-01 {:02}:{:02}:{:02}", t / 30, t % 30 * 2, t * 7 % 5); })),
+      (Words{"2024-01-01 02:00:03", "2024-01-01 02:02:03", "2024-01-01 02:04:03"}));
+  const auto twice_a_month = [](int t) {
+    return fmt::format("{}-{:02}-{:02}", 2020 + t / 24, t / 2 % 12 + 1, t % 2 * 14 + 1);
+  };
+  const Words words = Words{"predict"} + data(twice_a_month);
+  EXPECT_EQ(run(words + pasted(fails(3, words, {"no --freq can express"}), "--no-date")).code, 0);
+  const Words coarse = Words{"predict"} + data([](int t) { return iso(day(2024, t)); });
+  const std::string refused = fails(3, coarse + Words{"--freq", "h"}, {"cannot tell rows 1 hour apart"});
+  EXPECT_EQ(run(coarse + pasted(refused, "--freq 1d")).code, 0);
 }
 
 TEST_F(Predict, StandardInputAndAnyOrderOfColumns) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -347,6 +348,141 @@ TEST(Calendar, BusinessDaysSkipWeekends) {
   EXPECT_EQ(follow({"1969-12-26"}, 3, "b"), Found("1 business day", {"1969-12-29", "1969-12-30", "1969-12-31"}));
 }
 
+// Rows of so many weeks from Monday 2023-01-02 on at these hours of these days; `but` leaves some out.
+std::vector<std::string> weeks_of(
+    const std::vector<std::vector<int>>& hours_of_days, int weeks,
+    const std::function<bool(int)>& but = [](int) { return false; }) {
+  std::vector<std::string> rows;
+  DateFormat format;
+  Stamp stamp;
+  int row = 0;
+  parse_stamp("2023-01-02 00:00", format, stamp);
+  const std::int64_t monday = stamp.seconds;
+  for (int week = 0; week < weeks; ++week) {
+    for (std::size_t day = 0; day < hours_of_days.size(); ++day) {
+      for (const int hour : hours_of_days[day]) {
+        stamp.seconds = monday + (week * 7 + static_cast<int>(day)) * 86400 + hour * 3600;
+        if (!but(row++)) rows.push_back(format_stamp(stamp, format));
+      }
+    }
+  }
+  return rows;
+}
+
+TEST(Calendar, SlotsOfAWeek) {
+  const std::vector<int> none, midnight = {0}, twice = {8, 20}, shop = {10, 11, 12, 13, 14, 15, 16, 17},
+                               half = {10, 11, 12};
+  std::vector<int> all_day;
+  for (int hour = 0; hour < 24; ++hour) all_day.push_back(hour);
+  const auto repeat = [](const std::vector<int>& hours, int days) {
+    return std::vector<std::vector<int>>(static_cast<std::size_t>(days), hours);
+  };
+  const auto check = [](const std::vector<std::string>& rows, const Found& found, const std::string& freq, int season) {
+    const std::vector<Stamp> dates = read(rows).stamps;
+    const Step step = infer_step(dates);
+    EXPECT_EQ(follow(rows, static_cast<int>(found.second.size())), found);
+    EXPECT_EQ(step.freq(), freq);
+    EXPECT_EQ(parse_freq(step.freq(), dates), step);
+    EXPECT_EQ(step.season(), season);
+    EXPECT_EQ(steps_between(dates.front(), dates.back(), step), std::ssize(dates) - 1) << freq;
+  };
+  check(weeks_of(repeat(midnight, 6), 4),
+        {"1 day, Monday to Saturday",
+         {"2023-01-30 00:00", "2023-01-31 00:00", "2023-02-01 00:00", "2023-02-02 00:00", "2023-02-03 00:00",
+          "2023-02-04 00:00", "2023-02-06 00:00"}},
+        "mon-sat@00:00", 6);
+  check(weeks_of({midnight, midnight, midnight, midnight, none, none, midnight}, 4),
+        {"1 day, Monday to Thursday, Sunday",
+         {"2023-01-30 00:00", "2023-01-31 00:00", "2023-02-01 00:00", "2023-02-02 00:00", "2023-02-05 00:00"}},
+        "mon-thu,sun@00:00", 5);
+  check(weeks_of(repeat(shop, 5), 3),
+        {"1 hour, Monday to Friday 10:00 to 17:00", {"2023-01-23 10:00", "2023-01-23 11:00"}}, "mon-fri@10:00-17:00/1h",
+        8);
+  check(weeks_of({shop, shop, shop, shop, shop, half}, 3),
+        {"1 hour, Monday to Friday 10:00 to 17:00; Saturday 10:00 to 12:00", {"2023-01-23 10:00"}},
+        "mon-fri@10:00-17:00/1h+sat@10:00-12:00/1h", 43);
+  check(weeks_of(repeat(twice, 7), 3), {"12 hours", {"2023-01-23 08:00", "2023-01-23 20:00"}}, "12h", 0);
+  check(
+      weeks_of(repeat({7, 12, 22}, 7), 3),
+      {"21 rows a week, Monday to Sunday 07:00 to 22:00", {"2023-01-23 07:00", "2023-01-23 12:00", "2023-01-23 22:00"}},
+      "mon-sun@07:00,12:00,22:00", 3);
+  check(weeks_of(repeat(twice, 5), 3),
+        {"10 rows a week, Monday to Friday 08:00 and 20:00", {"2023-01-23 08:00", "2023-01-23 20:00"}},
+        "mon-fri@08:00,20:00", 2);
+  // 119 of 120 differences are an hour, and yet no row is ever on a weekend.
+  check(weeks_of(repeat(all_day, 5), 3), {"1 hour, Monday to Friday 00:00 to 23:00", {"2023-01-23 00:00"}},
+        "mon-fri@00:00-23:00/1h", 24);
+  check(weeks_of({{9}, none, none, {14}}, 4),
+        {"1 day, Monday 09:00; Thursday 14:00", {"2023-01-30 09:00", "2023-02-02 14:00"}}, "mon@09:00+thu@14:00", 2);
+
+  // Holes are counted in slots, and up to a tenth of the rows may be absent.
+  const auto holidays = [](int row) { return row == 7 || row == 20; };
+  const std::vector<Stamp> dates = read(weeks_of(repeat(midnight, 6), 6, holidays)).stamps;
+  EXPECT_EQ(infer_step(dates).freq(), "mon-sat@00:00");
+  EXPECT_EQ(steps_between(dates[6], dates[7], infer_step(dates)), 2);
+  // A plain step with rows that are absent here and there is a plain step.
+  EXPECT_EQ(infer_step(read(weeks_of(repeat(all_day, 7), 3, [](int row) { return row % 50 == 7; })).stamps).name(),
+            "1 hour");
+  // Two weeks must show it.
+  EXPECT_FALSE(infer_step(read(weeks_of(repeat(shop, 5), 2)).stamps).known());
+
+  const std::vector<Stamp> at_nine = read({"2023-01-06 09:00"}).stamps;
+  EXPECT_EQ(follow({"2023-01-07 09:00"}, 2, "Mon-Sat").second,
+            (std::vector<std::string>{"2023-01-09 09:00", "2023-01-10 09:00"}));
+  EXPECT_EQ(parse_freq("sun-thu", at_nine).freq(), "mon-thu,sun@09:00");
+  EXPECT_EQ(parse_freq("fri@9:30-10:00/15min,18:00:30", {}).freq(), "fri@09:30,09:45,10:00,18:00:30");
+  for (const char* bad : {"mo", "mon@25:00", "mon@9:00-8:00/1h", "mon@9:00-10:00", "mon@9:00-10:00/1d", "mon+x",
+                          "mon@9:00-10:00/1ns", "2mon"}) {
+    EXPECT_THROW(parse_freq(bad, {}), Error) << bad;
+  }
+}
+
+TEST(Calendar, WeekdaysOfMonths) {
+  EXPECT_EQ(follow({"2024-01-19", "2024-02-16", "2024-03-15", "2024-04-19", "2024-05-17"}, 2),
+            Found("1 month (3rd Friday)", {"2024-06-21", "2024-07-19"}));
+  EXPECT_EQ(follow({"2024-01-26", "2024-02-23", "2024-03-29", "2024-04-26", "2024-05-31"}, 2),
+            Found("1 month (last Friday)", {"2024-06-28", "2024-07-26"}));
+  EXPECT_EQ(follow({"2024-06-28", "2024-07-31", "2024-08-30", "2024-09-30", "2024-10-31", "2024-11-29"}, 2),
+            Found("1 month (last business day)", {"2024-12-31", "2025-01-31"}));
+  EXPECT_EQ(follow({"2024-04-01", "2024-05-01", "2024-06-03", "2024-07-01", "2024-08-01", "2024-09-02"}, 3),
+            Found("1 month (first business day)", {"2024-10-01", "2024-11-01", "2024-12-02"}));
+  EXPECT_EQ(follow({"2024-01-05", "2024-02-02", "2024-03-01"}, 1), Found("4 weeks", {"2024-03-29"}));
+}
+
+TEST(Calendar, JitteringTimes) {
+  const std::vector<std::string> rows = {"2024-06-01T00:00:00.000", "2024-06-01T00:00:30.210",
+                                         "2024-06-01T00:00:59.870", "2024-06-01T00:01:30.400",
+                                         "2024-06-01T00:02:00.100"};
+  EXPECT_EQ(follow(rows, 2), Found("30 seconds", {"2024-06-01T00:02:30.100", "2024-06-01T00:03:00.100"}));
+  const std::vector<Stamp> dates = read(rows).stamps;
+  EXPECT_TRUE(jitters(dates, parse_freq("30s", dates)));
+  EXPECT_FALSE(jitters(dates, parse_freq("29s", dates)) && jitters(dates, parse_freq("20s", dates)));
+  EXPECT_EQ(nearest_steps(dates[0], dates[1], parse_freq("30s", {})), 1);
+  EXPECT_EQ(nearest_steps(dates[0], dates[3], parse_freq("30s", {})), 3);
+  EXPECT_EQ(nearest_steps(dates[3], dates[0], parse_freq("30s", {})), -3);
+  EXPECT_EQ(follow({"2024-06-01 07:55", "2024-06-02 08:20", "2024-06-03 07:40", "2024-06-04 08:00"}, 1),
+            Found("1 day", {"2024-06-05 08:00"}));
+  // Seven per cent off, and not round.
+  EXPECT_FALSE(infer_step(read({"2024-06-01 00:00", "2024-06-01 00:32", "2024-06-01 01:00", "2024-06-01 01:32"}).stamps)
+                   .known());
+  EXPECT_FALSE(
+      infer_step(
+          read({"2024-06-01 00:00:00", "2024-06-01 00:00:44", "2024-06-01 00:01:29", "2024-06-01 00:02:13"}).stamps)
+          .known());
+}
+
+TEST(Calendar, AGridThatHolesHide) {
+  EXPECT_EQ(grid_of(read({"2024-06-01 00:00", "2024-06-01 01:00", "2024-06-01 02:00", "2024-06-01 04:00",
+                          "2024-06-01 05:00", "2024-06-01 09:00"})
+                        .stamps)
+                .freq(),
+            "1h");
+  // The 1st and the 15th.
+  EXPECT_FALSE(
+      grid_of(read({"2024-01-01", "2024-01-15", "2024-02-01", "2024-02-15", "2024-03-01", "2024-03-15"}).stamps)
+          .known());
+}
+
 TEST(Calendar, OffsetsAreKept) {
   // Europe, spring: 01:00+01:00 is followed by 03:00+02:00.
   EXPECT_EQ(follow({"2024-03-31T00:00:00+01:00", "2024-03-31T01:00:00+01:00", "2024-03-31T03:00:00+02:00"}, 2),
@@ -362,9 +498,9 @@ TEST(Calendar, OffsetsAreKept) {
 TEST(Calendar, NinetyPercentMustAgree) {
   std::vector<Stamp> dates;
   for (int i = 0; i < 21; ++i) dates.push_back({3600 * i});
-  dates[5].seconds += 60;  // spoils two of twenty differences
+  dates[5].seconds += 600;  // spoils two of twenty differences
   EXPECT_EQ(infer_step(dates).name(), "1 hour");
-  dates[9].seconds += 60;
+  dates[9].seconds += 600;
   EXPECT_FALSE(infer_step(dates).known());
   try {
     continue_dates(dates.back(), infer_step(dates), 1);

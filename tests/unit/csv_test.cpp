@@ -321,6 +321,64 @@ TEST(Csv, DatesOutOfOrderRepeatedIrregular) {
   EXPECT_EQ(findings(parse(hours({0, 60, 70, 200, 210}), {.freq = "10min"})), "gap warn 3:1 x2\n");
 }
 
+TEST(Csv, StepsThatAreAskedFor) {
+  const auto daily = [](std::initializer_list<const char*> days) {
+    std::string text = "date,a\n";
+    int value = 0;
+    for (const char* day : days) text += fmt::format("2024-{},{}\n", day, value++);
+    return text;
+  };
+  const auto warning = [](const std::string& text, const SeriesOptions& options = {}) {
+    const Series series = parse(text, options);
+    return series.findings.empty() ? std::string() : series.findings[0].message + "; " + series.findings[0].hint;
+  };
+  std::string weekdays = "date,a\n";  // Tuesday to Sunday
+  for (int day = 0; day < 28; ++day) {
+    if (day % 7 != 0) weekdays += fmt::format("2024-01-{:02} 06:00,{}\n", 1 + day, day);
+  }
+  EXPECT_EQ(findings(parse(weekdays)), "");
+  EXPECT_EQ(
+      warning(weekdays, {.freq = "d"}),
+      "--freq d: the rows' step is 1 day, Tuesday to Sunday 06:00; leave --freq out, or say --freq tue-sun@06:00");
+  EXPECT_EQ(warning(weekdays, {.freq = "tue-sun@06:00"}), "");
+  EXPECT_EQ(warning(weekdays, {.freq = "tue-sun"}), "");
+  // A hole counts in slots.
+  std::string hole = weekdays;
+  hole.erase(hole.find("2024-01-14"), 20);
+  EXPECT_EQ(findings(parse(hole)), "gap warn 13:1 x1\n");
+  EXPECT_NE(warning(hole).find("1 rows are absent"), std::string::npos) << warning(hole);
+
+  // Written so, rows that are closer could not be told apart.
+  const Error coarse = error_of(daily({"01-01", "01-02", "01-03"}), {.freq = "6h"});
+  EXPECT_EQ(coarse.code, Exit::data);
+  EXPECT_TRUE(says(coarse, "2024-01-03") && says(coarse, "6 hours") && says(coarse, "say --freq 1d"));
+  EXPECT_EQ(error_of(daily({"01-01", "01-02", "01-03"}), {.freq = "1d"}).code, Exit::internal);
+  EXPECT_EQ(error_of("date,a\n2024Q1,1\n2024Q2,2\n", {.freq = "m"}).code, Exit::data);
+  EXPECT_EQ(error_of("date,a\n2024Q1,1\n2024Q2,2\n", {.freq = "2q"}).code, Exit::internal);
+
+  // Where rows are absent a --freq helps, and its warning goes; where none can, none is named.
+  const std::string holes = daily({"01-01", "01-02", "01-03", "01-05", "01-06", "01-09", "01-10"});
+  EXPECT_TRUE(warning(holes).ends_with("where rows are absent, say --freq 1d; without it no forecast can be dated"));
+  EXPECT_EQ(findings(parse(holes, {.freq = "1d"})), "gap warn 5:1 x2\n");
+  const std::string twice_a_month = daily({"01-01", "01-15", "02-01", "02-15", "03-01", "03-15"});
+  EXPECT_TRUE(warning(twice_a_month)
+                  .ends_with("no --freq can express these dates; read the rows without them: --no-date --drop date"));
+  EXPECT_EQ(findings(parse(twice_a_month, {.drop = {"date"}, .no_date = true})), "");
+}
+
+TEST(Csv, JitterIsNoIrregularStep) {
+  std::string text = "date,a\n";
+  for (int t = 0; t < 40; ++t) {
+    text += fmt::format("2024-01-01 00:{:02}:{:02}.{:03},{}\n", t / 6, t % 6 * 10, t * 37 % 90, t);
+  }
+  EXPECT_EQ(findings(parse(text)), "");
+  EXPECT_EQ(parse(text).step.name(), "10 seconds");
+  EXPECT_EQ(findings(parse(text, {.freq = "10s"})), "");
+  std::string hole = text;
+  hole.erase(hole.find("2024-01-01 00:01:10"), 2 * (text.find('\n', 10) - 6));
+  EXPECT_EQ(findings(parse(hole)).substr(0, 8), "gap warn");
+}
+
 TEST(Csv, ConstantChannelsAndSentinels) {
   std::string text = "date,flat,wind,signal\n";
   for (int t = 0; t < 24; ++t) {

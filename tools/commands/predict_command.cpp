@@ -1,4 +1,5 @@
 // `samformer predict RUN`: the next steps after the end of a CSV, in original units, as CSV with dates.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -72,6 +73,10 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
   // The file's own step; a file too short to show one continues at the step the model was trained on.
   model::Step step = series.step;
   if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
+  const auto finding = std::ranges::find(series.findings, "step", &model::Finding::kind);
+  if (!step.known() && finding != series.findings.end()) {
+    throw Error(Exit::data, finding->message).at(finding->file, finding->line, finding->column).hint(finding->hint);
+  }
   for (const model::Stamp& stamp :
        model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon)) {
     dates.push_back(model::format_stamp(stamp, series.date_format));
