@@ -560,15 +560,15 @@ std::optional<std::int64_t> nearest_steps(const Stamp& a, const Stamp& b, const 
   return floor_div(*difference + length / 2, length);
 }
 
-std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count) {
+std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count, const TimeZone* zone) {
   if (!step.known()) {
     throw Error(Exit::data, "the dates have no regular step (fewer than 90 % of their differences agree)")
         .hint("say the step with --freq, for example --freq 15min, h, d, b, w or m");
   }
   std::vector<Stamp> dates;
   dates.reserve(static_cast<std::size_t>(count));
+  Stamp stamp = last;
   for (std::int64_t i = 1; i <= count; ++i) {
-    Stamp stamp = dates.empty() ? last : dates.back();
     switch (step.unit) {
       case StepUnit::none:
         break;
@@ -604,6 +604,13 @@ std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int6
       }
     }
     dates.push_back(stamp);
+    if (zone == nullptr) continue;
+    if (step.unit == StepUnit::nanosecond || step.unit == StepUnit::second) {
+      zone->convert(stamp);
+      dates.back() = stamp;
+    } else if (zone->locate(dates.back()) == TimeZone::Hour::absent) {
+      zone->locate_after(dates.back());
+    }
   }
   return dates;
 }

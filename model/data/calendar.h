@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/data/date_format.h"
+#include "model/data/time_zone.h"
 
 namespace samformer::model {
 
@@ -55,7 +56,9 @@ bool jitters(std::span<const Stamp> dates, const Step& step);
 std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const Step& step);
 // The same to the nearest step, of dates that jitter.
 std::optional<std::int64_t> nearest_steps(const Stamp& a, const Stamp& b, const Step& step);
-// The `count` stamps after `last`; offsets are kept. An unknown step throws Exit::data naming --freq.
-std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count);
+// The `count` stamps after `last`. Offsets are kept, or those of the zone; a wall clock that the zone does not have moves
+// on. An unknown step throws Exit::data naming --freq.
+std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count,
+                                  const TimeZone* zone = nullptr);
 
 }  // namespace samformer::model

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "model/data/cells.h"
+#include "model/data/civil.h"
 #include "model/data/numbers.h"
 
 namespace samformer::model {
@@ -58,6 +59,7 @@ class CsvReader {
 
   Series read() {
     if (!options_.date_format.empty()) check_date_pattern(options_.date_format);
+    if (!options_.timezone.empty()) series_.zone = std::make_shared<TimeZone>(options_.timezone);
     check_text();
     const char delimiter = options_.delimiter != 0 ? options_.delimiter : find_delimiter();
     Cells cells(bytes_, delimiter, series_.path);
@@ -517,21 +519,29 @@ class CsvReader {
       if (!options_.freq.empty()) series_.step = parse_freq(options_.freq, {});
       return;
     }
+    const auto place =
+        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
+    const std::int64_t column = place - columns_.begin() + 1;
+    locate_dates(column);
     const bool asked = !options_.freq.empty();
     const Step found = infer_step(dates);
     series_.step = asked ? parse_freq(options_.freq, dates) : found;
     const bool jitter = jitters(dates, series_.step);
     const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) && !jitter;
-    const auto place =
-        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
-    const std::int64_t column = place - columns_.begin() + 1;
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
     Tally backwards, repeated, gap, irregular;
+    ClockChange backwards_change, repeated_change, gap_change;
+    const auto see_change = [&](ClockChange& change, std::size_t t) {
+      const std::string zone =
+          series_.zone || !is_local(series_.date_format) ? "" : zone_of_change(dates[t - 1], dates[t]);
+      if (!zone.empty() && change.count++ == 0) change.zone = zone;
+    };
     std::int64_t absent = 0;
     for (std::size_t t = 1; t < dates.size(); ++t) {
       const int order = compare(dates[t - 1], dates[t]);
       if (order > 0) backwards.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (order == 0) repeated.add(lines_[t], column, at(t));
+      if (order >= 0) see_change(order > 0 ? backwards_change : repeated_change, t);
       if (order >= 0 || !series_.step.known() || contradicts) continue;
       const auto steps = jitter ? nearest_steps(dates[t - 1], dates[t], series_.step)
                                 : steps_between(dates[t - 1], dates[t], series_.step);
@@ -539,20 +549,21 @@ class CsvReader {
       if (steps && *steps > 1) {
         gap.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
         absent += *steps - 1;
+        see_change(gap_change, t);
       }
     }
     if (backwards.count > 0) {
       report(Severity::refuse, "date-order", backwards, fmt::format("dates out of order: {}", backwards.found),
-             "sort the rows by date");
+             backwards_change.hint(backwards.count, "sort the rows by date"));
     }
     if (repeated.count > 0) {
       report(Severity::warn, "repeated", repeated, fmt::format("repeated time step: {}", repeated.found),
-             "keep one row a time step");
+             repeated_change.hint(repeated.count, "keep one row a time step"));
     }
     if (gap.count > 0) {
       report(Severity::warn, "gap", gap,
              fmt::format("gap: {} at a step of {}, {} rows are absent in all", gap.found, series_.step.name(), absent),
-             "rows are taken as if they were evenly spaced; fill the gap in");
+             gap_change.hint(gap.count, "rows are taken as if they were evenly spaced; fill the gap in"));
     }
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,
@@ -571,6 +582,64 @@ class CsvReader {
     }
   }
 
+  // Gives local times their offsets. Of a repeated hour the rows that do not rise are the second one.
+  void locate_dates(std::int64_t column) {
+    const DateFormat& format = series_.date_format;
+    if (!is_local(format)) return check_zone(column);
+    if (!series_.zone) return;
+    Tally absent;
+    const Stamp* before = nullptr;
+    for (std::size_t t = 0; t < series_.dates.size(); ++t) {
+      Stamp& stamp = series_.dates[t];
+      const TimeZone::Hour hour = series_.zone->locate(stamp);
+      if (hour == TimeZone::Hour::repeated && before != nullptr && compare(*before, stamp) >= 0) {
+        series_.zone->locate_after(stamp);
+      }
+      // Days may begin at one.
+      if (hour == TimeZone::Hour::absent && second_of_day(stamp) > 0) {
+        absent.add(lines_[t], column, series_.date(static_cast<std::int64_t>(t)));
+      }
+      before = &stamp;
+    }
+    if (absent.count == 0) return;
+    report(Severity::refuse, "date", absent,
+           fmt::format("{} does not exist in {}: the clocks go forward over it", absent.found, options_.timezone),
+           "correct the date, or leave --timezone out");
+  }
+
+  // Dates that say their offsets need a zone for those of a forecast only: --timezone, or the one in brackets.
+  void check_zone(std::int64_t column) {
+    if (series_.date_format.zone <= Zone::gmt) {
+      series_.zone.reset();
+      return;
+    }
+    if (!series_.zone && TimeZone::exists(series_.date_format.region)) {
+      series_.zone = std::make_shared<TimeZone>(series_.date_format.region);
+    }
+    Tally other;
+    for (std::size_t t = 0; series_.zone && t < series_.dates.size(); ++t) {
+      Stamp stamp = series_.dates[t];
+      series_.zone->convert(stamp);
+      if (stamp != series_.dates[t]) other.add(lines_[t], column, series_.date(static_cast<std::int64_t>(t)));
+    }
+    if (other.count == 0) return;
+    if (options_.timezone.empty()) return series_.zone.reset();
+    report(Severity::refuse, "date", other, fmt::format("{} has not the offset of {}", other.found, options_.timezone),
+           "the dates say their offsets: leave --timezone out");
+  }
+
+  // Rows where a local time's clock is changed.
+  struct ClockChange {
+    std::int64_t count = 0;
+    std::string zone;
+
+    std::string hint(std::int64_t of, const std::string& other) const {
+      if (count == 0) return other;
+      const std::string flag = fmt::format("if the clock of a place was changed here, name it: --timezone {}", zone);
+      return count == of ? flag : other + "; " + flag;
+    }
+  };
+
   std::string no_freq_hint() const {
     const std::string& name =
         std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; })->name;
@@ -584,11 +653,13 @@ class CsvReader {
     tally.add(lines_.back(), column, "");
     const std::string remedy =
         found.known() ? fmt::format("leave --freq out, or say --freq {}", found.freq()) : "leave --freq out";
-    Stamp before = series_.dates.back();
-    for (const Stamp& next : continue_dates(before, series_.step, 2)) {
+    for (const Stamp& next : continue_dates(series_.dates.back(), series_.step, 2, series_.zone.get())) {
       DateFormat format = series_.date_format;
       Stamp read;
-      if (parse_stamp(format_stamp(next, format), format, read) && compare(read, next) == 0) continue;
+      if (parse_stamp(format_stamp(next, format), format, read) && read.seconds == next.seconds &&
+          read.nanoseconds == next.nanoseconds) {
+        continue;
+      }
       report(Severity::refuse, "freq", tally,
              fmt::format("--freq {}: dates written like {} cannot tell rows {} apart", options_.freq,
                          series_.date(series_.rows - 1), series_.step.name()),

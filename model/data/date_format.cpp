@@ -702,6 +702,14 @@ std::string format_stamp(const Stamp& stamp, const DateFormat& format) {
                      format_moment(end_of(stamp, format), format, format.end_is_24));
 }
 
+bool is_local(const DateFormat& format) {
+  const std::string_view pattern = format.notation >= 0 ? notation_of(format) : std::string_view(format.pattern);
+  for (const std::string_view directive : {"%s", "%3s", "%6s", "%9s"}) {
+    if (pattern.find(directive) != pattern.npos) return false;
+  }
+  return format.zone == Zone::none;
+}
+
 void check_date_pattern(const std::string& pattern) {
   const auto refuse = [&](const std::string& what) {
     throw Error(Exit::usage, fmt::format("--date-format '{}': {}", pattern, what))

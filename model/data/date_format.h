@@ -75,6 +75,8 @@ struct DateFormat {
 // zero) is merged into it. Text that is no date leaves both outputs alone and returns false.
 bool parse_stamp(std::string_view text, DateFormat& format, Stamp& stamp);
 std::string format_stamp(const Stamp& stamp, const DateFormat& format);
+// Whether the dates are wall clocks of a place that they do not say: no offset, no seconds since 1970.
+bool is_local(const DateFormat& format);
 // Throws Exit::usage, naming the directive that is not known or the part of a date that is missing.
 void check_date_pattern(const std::string& pattern);
 // The patterns that read every one of these texts, for dates with more than one reading: day and month first, two-digit

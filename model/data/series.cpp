@@ -181,6 +181,14 @@ void require_clean(const Series& series) {
   }
 }
 
+std::optional<Stamp> read_date(const Series& series, std::string_view text) {
+  DateFormat format = series.date_format;
+  Stamp stamp;
+  if (!parse_stamp(text, format, stamp)) return std::nullopt;
+  if (series.zone && format.zone == Zone::none) series.zone->locate(stamp);
+  return stamp;
+}
+
 std::int64_t find_row(const Series& series, const std::string& text) {
   if (series.dates.empty()) {
     std::int64_t row = 0;

@@ -162,6 +162,25 @@ TEST_F(Predict, RegularCalendarsGoOn) {
   EXPECT_EQ(run(coarse + pasted(refused, "--freq 1d")).code, 0);
 }
 
+TEST_F(Predict, LocalTimesOfAZone) {
+  train();
+  // Hours of Madrid up to 2024-10-27 01:00; the next hour comes twice.
+  const auto hours = [](int t) {
+    return fmt::format("{} {:02}:00", iso(day(2024, 297 + (t + 14) / 24)), (t + 14) % 24);
+  };
+  const Words words{path("run"), "--data", series("local.csv", 60, 3, hours), "--horizon", "4"};
+  EXPECT_EQ(dates(words + Words{"--timezone", "Europe/Madrid"}),
+            (Words{"2024-10-27 02:00", "2024-10-27 02:00", "2024-10-27 03:00", "2024-10-27 04:00"}));
+  EXPECT_EQ(dates(words).at(1), "2024-10-27 03:00");
+  fails(2, Words{"predict"} + words + Words{"--timezone", "Madrid"}, {"no zone is named 'Madrid'", "'Europe/Madrid'"});
+
+  // A run keeps its zone.
+  train("local", {"--timezone", "Europe/Madrid"});
+  EXPECT_EQ(dates(Words{path("local")} + Words(words.begin() + 1, words.end())).at(1), "2024-10-27 02:00");
+  const std::string other = write("spring.csv", "date,a\n2024-03-31 02:30,1\n");
+  fails(3, {"data", "check", other, "--timezone", "Europe/Madrid"}, {});
+}
+
 TEST_F(Predict, StandardInputAndAnyOrderOfColumns) {
   train();
   const Cells expected = forecast({path("run"), "--data", path("small.csv")});

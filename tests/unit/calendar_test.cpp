@@ -495,6 +495,77 @@ TEST(Calendar, OffsetsAreKept) {
   EXPECT_EQ(steps_between(autumn.stamps[0], autumn.stamps[1], parse_freq("h", {})), 1);
 }
 
+TEST(Calendar, ClocksOfAPlace) {
+  const TimeZone oslo("Europe/Oslo"), chatham("Pacific/Chatham");
+  const auto at = [](const char* text) { return read({text}).stamps[0]; };
+  Stamp stamp = at("2024-07-01 12:00");
+  EXPECT_EQ(oslo.locate(stamp), TimeZone::Hour::unique);
+  EXPECT_EQ(stamp.offset_minutes, 120);
+  EXPECT_EQ(chatham.locate(stamp), TimeZone::Hour::unique);
+  EXPECT_EQ(stamp.offset_minutes, 765);
+  stamp = at("2024-10-27 02:30");
+  EXPECT_EQ(oslo.locate(stamp), TimeZone::Hour::repeated);
+  EXPECT_EQ(stamp.offset_minutes, 120);
+  oslo.locate_after(stamp);
+  EXPECT_EQ(stamp.offset_minutes, 60);
+  stamp = at("2024-03-31 02:30");
+  EXPECT_EQ(oslo.locate(stamp), TimeZone::Hour::absent);
+  oslo.locate_after(stamp);
+  EXPECT_EQ(stamp, at("2024-03-31 03:30+02:00"));
+  stamp = at("2024-01-01T00:00Z");
+  oslo.convert(stamp);
+  EXPECT_EQ(stamp, at("2024-01-01 01:00+01:00"));
+
+  for (const auto& [name, nearest] : {std::pair("Europe/Osllo", "'Europe/Oslo'"), std::pair("oslo", "'Europe/Oslo'")}) {
+    EXPECT_FALSE(TimeZone::exists(name));
+    try {
+      const TimeZone none(name);
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code, Exit::usage);
+      EXPECT_NE(error.advice.find(nearest), std::string::npos) << error.advice;
+    }
+  }
+
+  const auto follow_in = [](const TimeZone& zone, const std::string& last, const char* freq) {
+    const Dates dates = read({last});
+    Stamp stamp = dates.stamps[0];
+    zone.locate(stamp);
+    std::vector<std::string> next;
+    for (const Stamp& s : continue_dates(stamp, parse_freq(freq, dates.stamps), 3, &zone)) {
+      next.push_back(format_stamp(s, dates.format));
+    }
+    return next;
+  };
+  using Texts = std::vector<std::string>;
+  EXPECT_EQ(follow_in(oslo, "2024-03-31 00:00", "h"),
+            (Texts{"2024-03-31 01:00", "2024-03-31 03:00", "2024-03-31 04:00"}));
+  EXPECT_EQ(follow_in(oslo, "2024-10-27 01:00", "h"),
+            (Texts{"2024-10-27 02:00", "2024-10-27 02:00", "2024-10-27 03:00"}));
+  EXPECT_EQ(follow_in(oslo, "2024-03-30 02:30", "d"),
+            (Texts{"2024-03-31 03:30", "2024-04-01 02:30", "2024-04-02 02:30"}));
+}
+
+TEST(Calendar, ChangesOfClocks) {
+  const auto zone = [](const char* before, const char* after) {
+    const std::vector<Stamp> dates = read({before, after}).stamps;
+    return zone_of_change(dates[0], dates[1]);
+  };
+  EXPECT_EQ(zone("2023-03-26 01:00", "2023-03-26 03:00"), "Europe/Berlin");
+  EXPECT_EQ(zone("2023-03-26 01:45", "2023-03-26 03:00"), "Europe/Berlin");
+  EXPECT_EQ(zone("2023-03-26 00:30", "2023-03-26 02:30"), "Europe/London");
+  EXPECT_EQ(zone("2023-03-26 02:00", "2023-03-26 04:00"), "Europe/Athens");
+  EXPECT_EQ(zone("2023-03-12 01:00", "2023-03-12 03:00"), "America/New_York");
+  EXPECT_EQ(zone("2023-10-29 02:00", "2023-10-29 02:00"), "Europe/Berlin");
+  EXPECT_EQ(zone("2023-10-29 02:45", "2023-10-29 02:00"), "Europe/Berlin");
+  EXPECT_EQ(zone("2023-11-05 01:30", "2023-11-05 01:00"), "America/New_York");
+  EXPECT_EQ(zone("2023-03-19 01:00", "2023-03-19 03:00"), "");
+  EXPECT_EQ(zone("2023-03-26 01:00", "2023-03-26 04:00"), "");
+  EXPECT_EQ(zone("2023-10-29 02:00", "2023-10-29 03:00"), "");
+  EXPECT_EQ(zone("2023-10-22 02:00", "2023-10-22 02:00"), "");
+  EXPECT_EQ(zone("2023-03-25 01:00", "2023-03-26 03:00"), "");
+}
+
 TEST(Calendar, NinetyPercentMustAgree) {
   std::vector<Stamp> dates;
   for (int i = 0; i < 21; ++i) dates.push_back({3600 * i});

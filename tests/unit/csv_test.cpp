@@ -379,6 +379,62 @@ TEST(Csv, JitterIsNoIrregularStep) {
   EXPECT_EQ(findings(parse(hole)).substr(0, 8), "gap warn");
 }
 
+// Rows so many minutes apart by the wall clock of Vienna, from a day before a change of clocks to a day after it.
+std::string vienna(const std::string& day_before, int change_day, int minutes, bool spring) {
+  std::string text = "date,a\n";
+  int value = 0;
+  for (int m = 0; m < 3 * 1440; m += minutes) {
+    const int day = m / 1440, hour = m / 60 % 24;
+    if (spring && day == 1 && hour == 2) continue;
+    text += fmt::format("{}-{:02} {:02}:{:02},{}\n", day_before, change_day - 1 + day, hour, m % 60, value++ % 11);
+    if (spring || day != 1 || hour != 2 || m % 60 + minutes != 60) continue;
+    for (int again = 0; again < 60; again += minutes) {
+      text += fmt::format("{}-{:02} 02:{:02},{}\n", day_before, change_day, again, value++ % 11);
+    }
+  }
+  return text;
+}
+
+TEST(Csv, LocalTimesOfAZone) {
+  const std::string spring = vienna("2023-03", 26, 60, true), autumn = vienna("2023-10", 29, 60, false);
+  const std::string quarters = vienna("2023-10", 29, 15, false);
+  for (const std::string& text : {spring, autumn, quarters}) {
+    const Series series = parse(text, {.timezone = "Europe/Vienna"});
+    EXPECT_EQ(findings(series), "");
+    EXPECT_EQ(steps_between(series.dates.front(), series.dates.back(), series.step), series.rows - 1);
+    EXPECT_NE(series.dates.front().offset_minutes, series.dates.back().offset_minutes);
+  }
+  // Without it, the change is named and with it the flag that reads it.
+  for (const auto& [text, kind] :
+       {std::pair(spring, "gap"), std::pair(autumn, "repeated"), std::pair(quarters, "date-order")}) {
+    const Series series = parse(text);
+    ASSERT_EQ(series.findings.size(), 1U);
+    EXPECT_EQ(series.findings[0].kind, kind);
+    EXPECT_EQ(series.findings[0].hint, "if the clock of a place was changed here, name it: --timezone Europe/Berlin");
+  }
+  // Dates that say where they are have no such change.
+  EXPECT_EQ(parse("date,a\n2023-03-26T00:00Z,1\n2023-03-26T01:00Z,2\n2023-03-26T03:00Z,3\n")
+                .findings[0]
+                .hint.find("--timezone"),
+            std::string::npos);
+
+  const Error absent =
+      error_of("date,a\n2023-03-26 01:30,1\n2023-03-26 02:30,2\n2023-03-26 03:30,3\n", {.timezone = "Europe/Vienna"});
+  EXPECT_EQ(absent.line, 3);
+  EXPECT_TRUE(says(absent, "2023-03-26 02:30 does not exist in Europe/Vienna"));
+  EXPECT_EQ(error_of("date,a\n2023-03-26T01:00+05:00,1\n", {.timezone = "Europe/Vienna"}).line, 2);
+  EXPECT_EQ(findings(parse("date,a\n2023-03-26,1\n2023-03-27,2\n", {.timezone = "Europe/Vienna"})), "");
+  EXPECT_THROW(parse(kHours, {.timezone = "Europe/Viena"}), Error);
+
+  // A zone in brackets is one, where it has the dates' offsets.
+  const std::string zoned =
+      "date,a\n2023-03-26T00:00+01:00[Europe/Vienna],1\n2023-03-26T01:00+01:00[Europe/Vienna],2\n";
+  ASSERT_TRUE(parse(zoned).zone);
+  EXPECT_EQ(continue_dates(parse(zoned).dates[1], parse(zoned).step, 1, parse(zoned).zone.get())[0].offset_minutes,
+            120);
+  EXPECT_FALSE(parse("date,a\n2023-03-26T00:00+07:00[Europe/Vienna],1\n").zone);
+}
+
 TEST(Csv, ConstantChannelsAndSentinels) {
   std::string text = "date,flat,wind,signal\n";
   for (int t = 0; t < 24; ++t) {

@@ -359,8 +359,8 @@ void check_together(Resolved& resolved) {
     throw usage(fmt::format("--data-sha256: expected 64 hexadecimal digits, found '{}' ({})", s.data_sha256,
                             from("data-sha256")));
   }
-  for (const auto& [name, text] :
-       {std::pair("date-column", &s.date_column), std::pair("date-format", &s.date_format)}) {
+  for (const auto& [name, text] : {std::pair("date-column", &s.date_column), std::pair("date-format", &s.date_format),
+                                   std::pair("timezone", &s.timezone)}) {
     if (s.no_date && !text->empty()) {
       throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)));
     }

@@ -78,7 +78,7 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
     throw Error(Exit::data, finding->message).at(finding->file, finding->line, finding->column).hint(finding->hint);
   }
   for (const model::Stamp& stamp :
-       model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon)) {
+       model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon, series.zone.get())) {
     dates.push_back(model::format_stamp(stamp, series.date_format));
   }
   return dates;
@@ -99,10 +99,9 @@ std::string csv(const Forecast& f) {
 std::string age(const Checkpoint& run, const model::Series& series, std::int64_t origin) {
   if (run.trained_until.empty()) return "trained on part of the rows; train with --refit to use them all";
   std::string text = fmt::format("trained on rows up to {}", run.trained_until);
-  model::Stamp until;
-  model::DateFormat format = series.date_format;
-  if (!series.dates.empty() && series.step.known() && model::parse_stamp(run.trained_until, format, until)) {
-    const auto steps = model::steps_between(until, series.dates[static_cast<std::size_t>(origin)], series.step);
+  const auto until = model::read_date(series, run.trained_until);
+  if (!series.dates.empty() && series.step.known() && until) {
+    const auto steps = model::steps_between(*until, series.dates[static_cast<std::size_t>(origin)], series.step);
     if (steps) text += fmt::format(", {} steps before this forecast", *steps);
   }
   return text;
@@ -189,8 +188,8 @@ int predict(const Invocation& invocation) {
 Command predict_command() {
   return {.name = "predict",
           .handler = predict,
-          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "horizon", "device",
-                    "threads", "weights", "origin", "out"},
+          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "horizon",
+                    "device", "threads", "weights", "origin", "out"},
           .arguments = {"RUN"},
           .summary = "forecasts the steps after the end of a CSV, in original units, with dates",
           .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv"};
