@@ -328,6 +328,12 @@ std::int64_t default_lookback(const Series& series, const Splits& splits, std::i
   return found == kLookbacks.end() ? kLookbacks.back() : *found;
 }
 
+bool has_windows(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
+  return fits(splits, lookback, horizon) && window_count(series, splits.train, lookback, horizon) > 0 &&
+         window_count(series, with_lookback(splits.val, lookback), lookback, horizon) > 0 &&
+         window_count(series, with_lookback(splits.test, lookback), lookback, horizon) > 0;
+}
+
 void check_length(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
   if (fits(splits, lookback, horizon)) {
     if (series.rows > std::numeric_limits<std::int32_t>::max()) {

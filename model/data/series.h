@@ -126,6 +126,8 @@ std::int64_t default_horizon(const Step& step);
 std::int64_t default_lookback(const Series& series, const Splits& splits, std::int64_t horizon);
 // Fewer training windows than this are too few to trust.
 inline constexpr std::int64_t few_windows = 32;
+// Whether every part has a window that crosses no hole.
+bool has_windows(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon);
 // Throws Exit::data unless every part has a window: says the rows it has and needs, the largest horizon at this
 // look-back and the largest look-back at this horizon that leave few_windows, else a pair that fits.
 void check_length(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon);

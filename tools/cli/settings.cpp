@@ -624,6 +624,22 @@ Settings settings_on_run(const Settings& run, const Resolved& asked) {
   return settings;
 }
 
+Settings with_model(const Settings& settings, std::string_view name) {
+  const model::ModelRow& model = model::model_row(name);
+  Resolved resolved;
+  resolved.settings = settings;
+  resolved.settings.model = name;
+  for (const auto* list : {&model.defaults, &model.fixed}) {
+    for (const auto& [setting, text] : *list) {
+      const Option& option = *find_option(setting);
+      const bool untouched = option.member.read(settings) == option.default_value();
+      if (untouched || list == &model.fixed) apply(setting, text, {}, resolved);
+    }
+  }
+  apply_model_defaults(model, resolved);
+  return resolved.settings;
+}
+
 void check_resume_flags(const Flags& flags) {
   std::vector<std::string> allowed;
   for (const Option& option : options()) {

@@ -95,6 +95,9 @@ struct TrainSettings {
   bool tensorboard = false;
   bool no_test = false;
   bool tune = false;
+  bool automatic = false;
+  std::vector<std::string> members;  // empty: those that suit the series
+  double within = 3;                 // percent
 };
 
 struct MachineSettings {
@@ -110,6 +113,7 @@ struct FolderSettings {
   std::string resume;
   bool dry_run = false;
   std::string weights;  // eval, predict: best, final, empty: the command's own choice
+  std::string member;   // eval, predict: of a train --auto; empty: the mean of all
   std::string origin;
   std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
   std::int64_t jobs = 1;
@@ -270,6 +274,9 @@ Resolved resolve(const Flags& flags, const Environment& environment, const Takes
 
 // A stored run's settings with what a command on it was asked for (Option::overrides). Another file has another hash.
 Settings settings_on_run(const Settings& run, const Resolved& asked);
+
+// These settings with another network: its own defaults where they have none of their own.
+Settings with_model(const Settings& settings, std::string_view model);
 
 // Exit::usage for any flag that may not be given beside --resume.
 void check_resume_flags(const Flags& flags);

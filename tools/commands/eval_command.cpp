@@ -5,6 +5,7 @@
 
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
+#include "tools/run/automatic.h"
 #include "tools/run/forecast_file.h"
 #include "tools/run/result.h"
 #include "tools/run/stored_json.h"
@@ -131,16 +132,17 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
 }
 
 // `least_squares`: the fit's weights, for write_forecasts().
-Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocation, const ChosenDevice& device,
+Json evaluate(std::span<const Checkpoint> models, const Part& part, const Invocation& invocation, const ChosenDevice& device,
               std::vector<float>& least_squares) {
   const auto& [settings, e, starts] = part;
+  const Checkpoint& run = models[0];
   Json document = describe("eval", settings, e, run.model, device);
   document["run_dir"] = run.path.has_parent_path() ? run.path.parent_path().string() : ".";
   document["weights"] = run.path.filename().string();
   document["part"] = invocation.settings.of<EvalSettings>().part;
   document["windows"] = starts.size();
   add_training(document, run.path);
-  Scores scores = score(run.model, run.slab, e, starts, settings, device);
+  Scores scores = score(models, e, starts, settings, device);
   if (!std::isfinite(scores.model.mse())) {
     throw Error(Exit::diverged, fmt::format("the forecasts overflow: their error is {}", scores.model.mse()))
         .at(run.path.string())
@@ -152,6 +154,7 @@ Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocat
   least_squares = std::move(scores.least_squares);
   document["peak_memory_bytes"] = peak_memory_bytes();
   document["weights_sha256"] = run.sha256;
+  if (!run.member.empty()) describe_members(document, models);
   const std::int64_t seen =
       overlapping(starts, run, e, settings.lookback + settings.horizon, run.path.filename() == "final.safetensors");
   document["windows_overlapping_training"] = seen;
@@ -159,7 +162,7 @@ Json evaluate(const Checkpoint& run, const Part& part, const Invocation& invocat
     invocation.console.warning(
         fmt::format("{} of {} windows overlap the rows that the model was trained on", seen, starts.size()));
   }
-  write_eval_report(invocation, document, run, settings, e, starts);
+  write_eval_report(invocation, document, models, settings, e, starts);
   return document;
 }
 
@@ -174,8 +177,10 @@ bool comparable(const Checkpoint& a, const Checkpoint& b) {
 
 int eval(const Invocation& invocation) {
   const Settings& settings = invocation.settings;
-  const std::vector<Checkpoint> runs =
+  std::vector<Checkpoint> runs =
       read_run_to_keep(invocation.arguments[0], settings.weights.empty() ? "best" : settings.weights);
+  choose_member(runs, settings.member);
+  const bool members = !runs[0].member.empty();  // one forecast, their mean
   const ChosenDevice device = select_device(settings);
   const std::string forecasts = settings.of<EvalSettings>().forecasts;
   const bool alike = std::ranges::all_of(runs, [&](const Checkpoint& run) { return comparable(run, runs.back()); });
@@ -186,9 +191,11 @@ int eval(const Invocation& invocation) {
   std::vector<Json> documents;
   Json together;
   for (const Checkpoint& run : runs) {
+    if (members && &run != &runs.back()) continue;
     const Part part = part_of(run, invocation);
     std::vector<float> least_squares;
-    documents.push_back(evaluate(run, part, invocation, device, least_squares));
+    documents.push_back(evaluate(members ? std::span<const Checkpoint>(runs) : std::span(&run, 1), part, invocation,
+                                 device, least_squares));
     if (&run != &runs.back()) continue;
     if (alike) together = ensemble(runs, part.experiment, part.starts, device);
     if (!forecasts.empty()) {
@@ -197,7 +204,7 @@ int eval(const Invocation& invocation) {
     }
   }
   Json document = documents[0];
-  if (runs.size() > 1) {
+  if (documents.size() > 1) {
     document = summarise("eval", invocation.arguments[0], std::move(documents));
     document["ensemble"] = std::move(together);
   }
@@ -214,7 +221,7 @@ Command eval_command() {
   return {.name = "eval",
           .handler = eval,
           .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "holes", "device",
-                    "threads", "weights", "out"},
+                    "threads", "weights", "member", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

@@ -3,7 +3,9 @@
 #include <cmath>
 #include <filesystem>
 
+#include "core/text.h"
 #include "tools/cli/command.h"
+#include "tools/run/automatic.h"
 #include "tools/run/result.h"
 
 namespace samformer::tools {
@@ -227,7 +229,8 @@ int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const Digits digits(asked.of<PredictSettings>());
   const std::string& argument = invocation.arguments[0];
-  const std::vector<Checkpoint> runs = read_run_to_keep(argument, asked.weights);
+  std::vector<Checkpoint> runs = read_run_to_keep(argument, asked.weights);
+  choose_member(runs, asked.member);
   const ChosenDevice device = select_device(asked);
   const Checkpoint& first = runs[0];
   const std::int64_t H = first.settings.horizon;
@@ -311,7 +314,7 @@ Command predict_command() {
       .name = "predict",
       .handler = predict,
       .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "holes", "horizon",
-                "device", "threads", "weights", "origin", "out"},
+                "device", "threads", "weights", "member", "origin", "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",

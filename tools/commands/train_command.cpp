@@ -8,7 +8,9 @@
 #include "tools/cli/signals.h"
 #include "tools/report/page.h"
 #include "tools/run/result.h"
+#include "tools/run/automatic.h"
 #include "tools/run/runner.h"
+#include "tools/run/training.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -19,154 +21,6 @@ std::string default_folder(const Settings& settings, const std::string& dataset)
   std::string name = base;
   for (int i = 2; fs::exists(name); ++i) name = fmt::format("{}-{}", base, i);
   return name;
-}
-
-fs::path seed_folder(const fs::path& folder, std::uint64_t seed) { return folder / fmt::format("seed-{}", seed); }
-
-// Whether a stored result still stands: --resume with more --epochs or another --patience may train on.
-bool finished(const fs::path& folder, const Settings& settings) {
-  if (!fs::exists(folder / "result.json")) return false;
-  const Settings before = read_run_settings(folder);
-  if (before.epochs == settings.epochs && before.patience == settings.patience) return true;
-  if (settings.tune) return false;  // another candidate than the chosen one may have epochs to go
-  if (settings.seeds.empty()) return training_done(folder, settings);
-  Settings one = settings;
-  one.seeds.clear();
-  return std::ranges::all_of(settings.seeds, [&](auto seed) { return finished(seed_folder(folder, seed), one); });
-}
-
-std::vector<std::int32_t> all_starts(const Experiment& e, model::Span rows, const Settings& settings) {
-  return model::window_starts(e.series, rows, settings.lookback, settings.horizon);
-}
-
-// One run into `folder`, from the beginning or from its state. `experiment` is the series of `settings`.
-Json train_one(const fs::path& folder, const Settings& settings, const Experiment& experiment,
-               const ChosenDevice& device, Console& console, bool resume, const Json& tuned = {}) {
-  if (resume && finished(folder, settings)) {
-    console.info(fmt::format("{} is finished: its stored result", folder.string()));
-    return read_result(folder, false);
-  }
-  remove_temporaries(folder);
-  fs::remove(folder / "result.json");
-  write_config(folder, settings);
-  const model::Model model = settings.make_model(experiment.D());
-  const optim::Problem problem = experiment.problem();
-  const auto train_starts = all_starts(experiment, experiment.splits.train, settings);
-  const auto val_starts =
-      all_starts(experiment, model::with_lookback(experiment.splits.val, settings.lookback), settings);
-  RunFolder run(folder, settings, experiment, model, console, resume);
-  try {
-    console.info(fmt::format("{}: {} windows of {} + {} steps, {} parameters, device {}, {} threads", folder.string(),
-                             train_starts.size(), settings.lookback, settings.horizon, model.parameters().count(),
-                             device.gpu ? fmt::format("{} ({})", device.name, device.gpu->description()) : device.name,
-                             thread_count(settings)));
-    optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings), device.gpu.get());
-    initialise(trainer.training(), model, settings);
-    run.train(trainer);
-
-    const Checkpoint best = read_checkpoint(folder / "best.safetensors");
-    const auto test_starts =
-        all_starts(experiment, model::with_lookback(experiment.splits.test, settings.lookback), settings);
-    const optim::State& state = trainer.state();
-    Json result = describe("train", settings, experiment, model, device);
-    result["run_dir"] = folder.string();
-    result["epochs_run"] = state.epoch;
-    result["best_epoch"] = state.tested.epoch;
-    result["stopped_by"] = trainer.stopped_by();
-    const bool improving =
-        trainer.stopped_by() == "epochs" && state.best_epoch == state.epoch && settings.select != "last";
-    result["still_improving"] = improving;
-    if (improving) {
-      console.warning(fmt::format("still improving when it ended: epoch {} of {} is the best one; --epochs {}",
-                                  state.epoch, state.epoch, 2 * state.epoch));
-    }
-    result["train_loss"] = number_or_null(state.tested.train_loss);
-    result["val_mse"] = number_or_null(state.tested.val_mse);
-    if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
-    if (!settings.no_test) {
-      add_scores(result, score(model, best.slab, experiment, test_starts, settings, device), experiment);
-    }
-    if (!tuned.is_null()) result["tune"] = tuned;
-    result["seconds_training"] = run.seconds_training();
-    result["seconds_per_epoch"] = number_or_null(run.seconds_per_epoch());
-    result["peak_memory_bytes"] = peak_memory_bytes();
-    result["weights_sha256"] = best.sha256;
-
-    if (settings.refit) {
-      Experiment all = experiment;
-      scale(all, {0, all.series.rows});
-      const auto starts = all_starts(all, {0, all.series.rows}, settings);
-      optim::TrainerSettings refit = trainer_settings(settings);
-      refit.epochs = state.tested.epoch;
-      refit.patience = 0;
-      const optim::Problem every_row = all.problem();
-      optim::Trainer again(model, every_row, starts, {}, refit, device.gpu.get());
-      initialise(again.training(), model, settings);
-      console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
-      run.refit(again, all);
-    }
-    if (!settings.no_test)
-      write_run_report(folder, result, folder / "metrics.jsonl", settings, experiment, model, best.slab, test_starts);
-    write_json(folder / "result.json", result);
-    return result;
-  } catch (const Error& e) {
-    try {
-      console.log(fmt::format("error: {}", e.what()));
-    } catch (const Error&) {
-      // The log cannot be written either: the first error is the one to report.
-    }
-    throw;
-  }
-}
-
-// --tune: the candidates are trained without the test split, each once; the folder then becomes a copy of the best one
-// (the state that its training ended with), which alone is tested.
-Json tune(const fs::path& folder, const Settings& settings, const Experiment& experiment, const ChosenDevice& device,
-          Console& console, bool resume) {
-  if (resume && finished(folder, settings)) return train_one(folder, settings, experiment, device, console, resume);
-  // An earlier result is not that of what is copied here below.
-  fs::remove(folder / "result.json");
-  write_config(folder, settings);
-  constexpr double least_share = 0.02;
-  constexpr std::pair<const char*, double> candidates[] = {{"mean", 0}, {"mean", 0.5}, {"last", 0}, {"last", 0.25}};
-  Json rows = Json::array();
-  fs::path best;
-  Settings chosen = settings;
-  double lowest = std::numeric_limits<double>::infinity();
-  for (const auto& [center, stats_mix] : candidates) {
-    // lambda_H of --stats-mix-step, for its own 0 and 1 too.
-    const double H = static_cast<double>(settings.horizon), K = settings.stats_mix_step;
-    const double share = stats_mix * H * H / (stats_mix * H * H + (1 - stats_mix) * K * K);
-    if (stats_mix > 0 && share < least_share) {
-      console.info(
-          fmt::format("--tune: --center {} --stats-mix {} is left out: at step {} its share is {:.1f} %, as "
-                      "good as none",
-                      center, stats_mix, settings.horizon, 100 * share));
-      continue;
-    }
-    Settings candidate = settings;
-    candidate.center = center;
-    candidate.stats_mix = stats_mix;
-    candidate.no_test = true;
-    candidate.tune = candidate.refit = false;
-    const fs::path part = make_folders(folder, fmt::format("tune-{}-{}", center, stats_mix));
-    const Json result = train_one(part, candidate, experiment, device, console, fs::exists(part / "state.safetensors"));
-    rows.push_back({{"center", center}, {"stats_mix", stats_mix}, {"val_mse", result["val_mse"]}});
-    if (!result["val_mse"].is_number() || result["val_mse"].get<double>() >= lowest) continue;
-    lowest = result["val_mse"];
-    best = part;
-    chosen.center = center;
-    chosen.stats_mix = stats_mix;
-  }
-  if (best.empty()) throw Error(Exit::internal, "--tune: no candidate has a validation error").at(folder.string());
-  console.info(fmt::format("--tune: --center {} --stats-mix {} has the lowest validation error, {:.5f}", chosen.center,
-                           chosen.stats_mix, lowest));
-  for (const char* name :
-       {"metrics.jsonl", "log.txt", "events.out.tfevents.samformer", "best.safetensors", "state.safetensors"}) {
-    if (fs::exists(best / name)) copy_atomic(best / name, folder / name);
-  }
-  const Json tuned = {{"center", chosen.center}, {"stats_mix", chosen.stats_mix}, {"candidates", rows}};
-  return train_one(folder, chosen, experiment, device, console, true, tuned);
 }
 
 void check_tune(const Resolved& resolved) {
@@ -204,6 +58,7 @@ int train(const Invocation& invocation) {
     return 0;
   };
   if (settings.tune) check_tune(invocation.resolved);
+  if (settings.automatic) check_automatic(settings);
   const ChosenDevice device = select_device(settings);
   const fs::path given = resume ? settings.resume : settings.out;
   if (!resume && !given.empty()) refuse_existing(given, settings);
@@ -228,7 +83,8 @@ int train(const Invocation& invocation) {
   if (!resume) refuse_existing(folder, settings);  // another process may have been faster
 
   const auto run = [&](const fs::path& part, const Settings& one) {
-    return one.tune ? tune(part, one, experiment, device, console, resume)
+    return one.automatic ? train_automatic(part, one, experiment, device, console, resume)
+           : one.tune    ? tune(part, one, experiment, device, console, resume)
                     : train_one(part, one, experiment, device, console, resume);
   };
   if (settings.seeds.empty()) return report(run(folder, settings));

@@ -191,15 +191,26 @@ std::string caption(const Json& c) {
                      short_number(number_of(c, "mse")));
 }
 
+// Forecasts [windows][targets][H] of one model, or the mean of several's.
+std::vector<float> mean_forecast(std::span<const Checkpoint> models, const optim::Problem& problem,
+                                 std::span<const std::int32_t> starts) {
+  std::vector<float> mean;
+  for (const Checkpoint& m : models) {
+    const std::vector<float> one = optim::Evaluator(m.model, center_of(m.settings)).forecast(m.slab, problem, starts);
+    mean.resize(one.size());
+    for (std::size_t i = 0; i < one.size(); ++i) mean[i] += one[i] / static_cast<float>(models.size());
+  }
+  return mean;
+}
+
 // `final`: of refitted weights, whose forecast `predict` gives; empty without.
 void add_forecasts(Report& page, const Json& document, const Settings& settings, const Experiment& e,
-                   const model::Model& model, std::span<const float> slab, std::span<const std::int32_t> starts,
-                   const fs::path& final) {
+                   std::span<const Checkpoint> models, std::span<const std::int32_t> starts, const fs::path& final) {
   constexpr std::int64_t budget = 1'300'000;  // bytes of all curves
   const std::int32_t last[] = {starts.back()};
   Pictures pictures(e, settings, last[0]);
   const optim::Problem problem = e.problem();
-  pictures.last.model = optim::Evaluator(model, center_of(settings)).forecast(slab, problem, last);
+  pictures.last.model = mean_forecast(models, problem, last);
   if (const std::vector<float> fit = fit_least_squares(e, settings); !fit.empty()) {
     const model::Linear linear({e.D(), settings.lookback, settings.horizon});
     pictures.last.fit = optim::Evaluator(linear, kernels::Center::mean).forecast(fit, problem, last);
@@ -207,13 +218,12 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const std::int32_t end[] = {static_cast<std::int32_t>(e.series.rows - settings.lookback)};
   pictures.ahead_scaler = e.scaler;
   if (final.empty()) {
-    pictures.ahead = optim::Evaluator(model, center_of(settings)).forecast(slab, problem, end);
+    pictures.ahead = mean_forecast(models, problem, end);
   } else {
-    const Checkpoint refitted = read_checkpoint(final);
-    pictures.ahead_scaler = refitted.scaler;
-    const std::vector<float> values = model::standardise(e.series, refitted.scaler);
-    pictures.ahead = optim::Evaluator(refitted.model, center_of(settings))
-                         .forecast(refitted.slab, {values, e.series.rows, e.D(), e.targets}, end);
+    const std::vector<Checkpoint> refitted = read_checkpoints(final);
+    pictures.ahead_scaler = refitted[0].scaler;
+    const std::vector<float> values = model::standardise(e.series, refitted[0].scaler);
+    pictures.ahead = mean_forecast(refitted, {values, e.series.rows, e.D(), e.targets}, end);
   }
 
   // The worst first.
@@ -246,6 +256,16 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
     gallery.captions.push_back(caption(channels[t]));
   }
   page.gallery(draw(gallery));
+}
+
+void add_members(Report& page, const Json& members) {
+  page.heading("Members");
+  page.paragraph("The forecast is the plain mean of the members whose validation error is near the best one's.");
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& m : members) {
+    rows.push_back({m["member"], short_number(number_of(m, "val_mse")), m["chosen"].get<bool>() ? "yes" : "no"});
+  }
+  page.table({"member", "validation MSE", "in the mean"}, rows);
 }
 
 void add_attention(Report& page, const Settings& settings, const Experiment& e, const model::Model& model,
@@ -387,8 +407,7 @@ void add_settings(Report& page, const Settings& settings) {
 }
 
 void write_run_report(const fs::path& folder, const Json& document, const fs::path& metrics, const Settings& settings,
-                      const Experiment& e, const model::Model& model, std::span<const float> slab,
-                      std::span<const std::int32_t> starts) {
+                      const Experiment& e, std::span<const Checkpoint> models, std::span<const std::int32_t> starts) {
   const auto text = [&](const char* name) {
     return document[name].is_string() ? document[name].get<std::string>() : document[name].dump();
   };
@@ -407,11 +426,14 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   // Into the run's own folder only by `train`, which has just written all of it.
   const fs::path refitted = metrics.parent_path() / "final.safetensors";
   const bool use = folder == metrics.parent_path() && fs::exists(refitted);
-  add_forecasts(page, document, settings, e, model, slab, starts, use ? refitted : fs::path());
+  add_forecasts(page, document, settings, e, models, starts, use ? refitted : fs::path());
   add_errors(page, document);
   if (const Json tuned = document.value("tune", Json()); tuned.is_object()) add_choice(page, tuned);
-  add_course(page, epochs_of(metrics), document);
-  if (model.has_attention()) add_attention(page, settings, e, model, slab, starts);
+  if (const Json members = document.value("selection", Json()); members.is_array()) add_members(page, members);
+  if (!document.contains("selection")) add_course(page, epochs_of(metrics), document);
+  if (models.size() == 1 && models[0].model.has_attention()) {
+    add_attention(page, settings, e, models[0].model, models[0].slab, starts);
+  }
   page.heading("How it was made");
   std::vector<std::vector<std::string>> rows;
   for (const char* name : {"data_path", "data_sha256", "device", "threads", "precision", "train_windows", "val_windows",
@@ -424,11 +446,11 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   page.write(folder);
 }
 
-void write_eval_report(const Invocation& invocation, const Json& document, const Checkpoint& run,
+void write_eval_report(const Invocation& invocation, const Json& document, std::span<const Checkpoint> models,
                        const Settings& settings, const Experiment& e, std::span<const std::int32_t> starts) {
   try {
-    write_run_report(output_folder(invocation, run, "eval"), document, run.path.parent_path() / "metrics.jsonl",
-                     settings, e, run.model, run.slab, starts);
+    write_run_report(output_folder(invocation, models[0], "eval"), document,
+                     models[0].path.parent_path() / "metrics.jsonl", settings, e, models, starts);
   } catch (const Error& error) {
     if (error.code != Exit::io || !invocation.settings.out.empty()) throw;
     invocation.console.info(fmt::format("no report.html: {}: {}", error.file, error.what()));

@@ -43,10 +43,10 @@ void add_settings(Report& report, const Settings& settings);
 // the last window at `starts`, errors by step and channel beside the baselines, course of the training (`metrics`:
 // metrics.jsonl, may be missing), attention, settings. `document` is the command's own.
 void write_run_report(const std::filesystem::path& folder, const Json& document, const std::filesystem::path& metrics,
-                      const Settings& settings, const Experiment& experiment, const model::Model& model,
-                      std::span<const float> slab, std::span<const std::int32_t> starts);
+                      const Settings& settings, const Experiment& experiment, std::span<const Checkpoint> models,
+                      std::span<const std::int32_t> starts);
 // Of `eval`, into output_folder(); a run that cannot be written to (and no --out) has none, which is said.
-void write_eval_report(const Invocation& invocation, const Json& document, const Checkpoint& run,
+void write_eval_report(const Invocation& invocation, const Json& document, std::span<const Checkpoint> models,
                        const Settings& settings, const Experiment& experiment, std::span<const std::int32_t> starts);
 // Of several seeds: their errors side by side, links to the reports of each.
 void write_seeds_report(const std::filesystem::path& folder, const Json& document);

@@ -12,6 +12,14 @@ namespace {
 
 constexpr std::size_t most_windows = 2048;
 
+// An analysis is of one network.
+void refuse_members(const std::vector<Checkpoint>& runs) {
+  if (runs[0].member.empty()) return;
+  throw Error(Exit::usage, fmt::format("the run is the mean of {} models, an analysis is of one", runs.size()))
+      .at(runs[0].path.string())
+      .hint(fmt::format("name a member's folder: {}/member-...", runs[0].path.parent_path().string()));
+}
+
 }  // namespace
 
 Experiment experiment_for(const Checkpoint& run, const Invocation& invocation) {
@@ -30,6 +38,7 @@ fs::path output_folder(const Invocation& invocation, const Checkpoint& run, cons
 
 Checkpoint single_checkpoint(const std::string& run) {
   std::vector<Checkpoint> all = read_run_to_keep(run, "best");
+  refuse_members(all);
   if (all.size() != 1) {
     throw Error(Exit::usage, fmt::format("'{}' holds {} seeds, one run is needed", run, all.size()))
         .hint(fmt::format("name one of them: {}", all[0].path.parent_path().string()));
@@ -43,6 +52,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
   const Settings& asked = invocation.settings;
   const ChosenDevice device = select_device(asked);
   const std::vector<Checkpoint> runs = read_run_to_keep(invocation.arguments[0], "best");
+  refuse_members(runs);
   std::vector<Json> documents;
   for (const Checkpoint& run : runs) {
     const Experiment experiment = experiment_for(run, invocation);

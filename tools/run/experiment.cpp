@@ -155,7 +155,7 @@ std::string lost_windows_text(const model::Series& series, const model::Splits& 
   return text.empty() ? text : "windows across absent rows are left out: " + text;
 }
 
-Experiment load_experiment(DataSettings& settings, Console& console) {
+Experiment load_experiment(Settings& settings, Console& console) {
   std::future<void> prepared = prepare_products();
   Experiment e;
   e.series = load_series(settings, series_options(settings));
@@ -164,6 +164,14 @@ Experiment load_experiment(DataSettings& settings, Console& console) {
   const std::vector<int> targets = model::select_targets(e.series, features_of(settings), settings.target);
   e.targets.assign(targets.begin(), targets.end());
   e.splits = choose_shape(settings, e.series);
+  e.season = settings.season > 0 ? settings.season : e.series.step.season();
+  e.too_few = settings.automatic && !model::has_windows(e.series, e.splits, settings.lookback, settings.horizon);
+  if (e.too_few) {
+    settings.lookback = e.season > 0 && e.season <= e.series.rows ? e.season : 1;
+    scale(e, {0, e.series.rows});
+    prepared.get();
+    return e;
+  }
   model::check_length(e.series, e.splits, settings.lookback, settings.horizon);
   if (const std::string lost = lost_windows_text(e.series, e.splits, settings); !lost.empty()) console.warning(lost);
   const std::int64_t windows = model::window_count(e.series, e.splits.train, settings.lookback, settings.horizon);
@@ -171,7 +179,6 @@ Experiment load_experiment(DataSettings& settings, Console& console) {
     console.warning(fmt::format("only {} training windows at look-back {} and horizon {}; {} and more can be trusted",
                                 windows, settings.lookback, settings.horizon, model::few_windows));
   }
-  e.season = settings.season > 0 ? settings.season : e.series.step.season();
   scale(e, e.splits.train);
   if (settings.late == "leave-out") leave_out_late(e, console);
   prepared.get();

@@ -25,6 +25,8 @@ struct Experiment {
   std::int64_t season = 0;             // steps of the seasonal naive forecast; 0: none
   std::vector<std::uint8_t> left_out;  // [targets] of errors over all: they hardly vary in the training rows; or empty
 
+  bool too_few = false;  // rows for a window in every part: nothing can be trained, or tested
+
   std::int64_t D() const { return series.width(); }
   optim::Problem problem() const { return {values, series.rows, D(), targets, left_out}; }
   std::vector<std::string> target_names() const;
@@ -37,7 +39,8 @@ model::Features features_of(const DataSettings& settings);
 model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options);
 // The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console. A look-back
 // and a horizon of `auto` get their values.
-Experiment load_experiment(DataSettings& settings, Console& console);
+// --auto takes a file without a window for every part too (Experiment::too_few).
+Experiment load_experiment(Settings& settings, Console& console);
 // Warns of all that the reader found.
 void say_findings(const model::Series& series, Console& console);
 // The splits, and in `settings` look-back and horizon where they are `auto`. Throws what split_rows() throws.

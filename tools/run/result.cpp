@@ -41,6 +41,13 @@ std::string field_of(const model::ModelOption& option) {
 
 // " (value low-rank, d-model 16)": what tells two models of one name apart.
 std::string variant(const Json& d) {
+  if (d.contains("selection")) {
+    std::string chosen;
+    for (const Json& member : d["selection"]) {
+      if (member["chosen"].get<bool>()) chosen += (chosen.empty() ? "" : ", ") + plain(member["member"]);
+    }
+    return fmt::format(" (mean of {})", chosen);
+  }
   std::string text;
   for (const model::ModelOption& option : model::model_row(plain(d["model"])).options) {
     const std::string field = field_of(option);
@@ -82,7 +89,7 @@ void check_text_or_null(const StoredJson& value) {
 }
 void check_model(const StoredJson& value) {
   const std::string name = value.text();
-  if (std::ranges::none_of(model::models(), [&](const auto& row) { return row.name == name; })) {
+  if (name != "auto" && std::ranges::none_of(model::models(), [&](const auto& row) { return row.name == name; })) {
     throw value.expected("a model of this version");
   }
 }
@@ -100,8 +107,10 @@ void check_baselines(const StoredJson& value) {
     numbers(seasonal, {"test_mse", "test_mae"});
     seasonal.at("season").whole();
   }
-  const auto fit = value.find("least_squares");
-  if (fit && !fit->is_null()) numbers(*fit, {"test_mse", "test_mae"});
+  for (const char* name : {"least_squares", "ridge"}) {
+    const auto fit = value.find(name);
+    if (fit && !fit->is_null()) numbers(*fit, {"test_mse", "test_mae"});
+  }
 }
 void check_tune(const StoredJson& value) {
   if (value.is_null()) return;
@@ -111,6 +120,14 @@ void check_tune(const StoredJson& value) {
     candidate.at("center").text();
     candidate.at("stats_mix").number();
     candidate.at("val_mse").number_or_nan();
+  }
+}
+void check_selection(const StoredJson& value) {
+  for (const StoredJson& member : value.list()) {
+    member.at("member").text();
+    member.at("val_mse").number_or_nan();
+    member.at("chosen").flag();
+    member.at("weight").number();
   }
 }
 void check_toy(const StoredJson& value) {
@@ -170,6 +187,7 @@ constexpr Field fields[] = {
     {"scaled_channels", check_whole},
     {"baselines", check_baselines, In::tested_run},
     {"tune", check_tune},
+    {"selection", check_selection},
     {"models", check_toy},
     {"seconds_training", check_number_or_null, In::every_run},
     {"seconds_per_epoch", check_number_or_null, In::every_run},
@@ -228,14 +246,12 @@ std::int64_t peak_memory_bytes() {
   return std::int64_t{usage.ru_maxrss} * 1024;
 }
 
-Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
-             std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
+Scores score(std::span<const Checkpoint> models, const Experiment& experiment, std::span<const std::int32_t> starts,
+             const Settings& settings, const ChosenDevice& device) {
   const optim::Problem problem = experiment.problem();
   const std::int64_t L = settings.lookback, H = settings.horizon;
-  const auto loaded = device.load(model, problem, center_of(settings));
-  optim::Evaluator evaluator(model, center_of(settings), loaded.get());
   const double begin = monotonic_seconds();
-  optim::ErrorSums errors = evaluator.errors(slab, problem, starts);
+  optim::ErrorSums errors = mean_errors(models, experiment, starts, device);
   const double seconds = monotonic_seconds() - begin;
   std::optional<optim::ErrorSums> seasonal;
   if (has_season(experiment, L)) {
@@ -264,7 +280,7 @@ std::vector<float> fit_least_squares(const Experiment& e, const Settings& s) {
 
 double Scores::best_baseline_mse() const {
   double best = naive.mse();
-  for (const auto& other : {seasonal, oracle}) {
+  for (const auto& other : {seasonal, oracle, ridge}) {
     if (other && other->mse() < best) best = other->mse();
   }
   return best;
@@ -348,6 +364,7 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   Json baselines = {{"naive", baseline(scores, scores.naive, 1)}, {"seasonal_naive", nullptr}};
   if (scores.seasonal) baselines["seasonal_naive"] = baseline(scores, *scores.seasonal, e.season);
   baselines["least_squares"] = scores.oracle ? baseline(scores, *scores.oracle, 0) : Json(nullptr);
+  if (scores.ridge) baselines["ridge"] = baseline(scores, *scores.ridge, 0);
   document["baselines"] = std::move(baselines);
   document["skill"] = number_or_null(1 - m.mse() / scores.best_baseline_mse());
   if (!e.left_out.empty()) {
@@ -361,8 +378,8 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   document["seconds_evaluating"] = scores.seconds;
 }
 
-Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
-              const ChosenDevice& device) {
+optim::ErrorSums mean_errors(std::span<const Checkpoint> runs, const Experiment& experiment,
+                             std::span<const std::int32_t> starts, const ChosenDevice& device) {
   const optim::Problem problem = experiment.problem();
   std::vector<std::unique_ptr<optim::DeviceModel>> loaded;
   std::deque<optim::Evaluator> evaluators;
@@ -373,7 +390,13 @@ Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, st
     members.push_back({&evaluators.emplace_back(run.model, center, loaded.back().get()), run.slab});
   }
   const Settings& s = runs.front().settings;
-  const optim::ErrorSums errors = optim::mean_forecast_errors(members, problem, starts, s.lookback, s.horizon);
+  if (members.size() == 1) return evaluators.front().errors(runs.front().slab, problem, starts);
+  return optim::mean_forecast_errors(members, problem, starts, s.lookback, s.horizon);
+}
+
+Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
+              const ChosenDevice& device) {
+  const optim::ErrorSums errors = mean_errors(runs, experiment, starts, device);
   return {
       {"models", runs.size()}, {"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};
 }
@@ -404,7 +427,7 @@ Json summarise(const std::string& command, const std::string& folder, std::vecto
   return result;
 }
 
-void print_result(std::ostream& out, const Json& document) {
+void print_result_table(std::ostream& out, const Json& document) {
   const bool several = document.contains("runs");
   const Json& d = several ? document["runs"][0] : document;
   Table table("ll", {"what", "value"});
@@ -430,7 +453,14 @@ void print_result(std::ostream& out, const Json& document) {
   const double share = d["stats_mix"], step = d["stats_mix_step"];
   const std::string mix =
       share > 0 && share < 1 && step > 0 ? fmt::format("{} at step {}", share, step) : fmt::format("{}", share);
-  table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
+  for (const Json& member : d.value("selection", Json::array())) {
+    table.row({"  " + plain(member["member"]),
+               member["val_mse"].is_number()
+                   ? fmt::format("validation mse {}{}", fixed(member["val_mse"], 4),
+                                 member["chosen"].get<bool>() ? ", in the mean" : "")
+                   : std::string("too few rows to compare")});
+  }
+  if (!d.contains("selection")) table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
                                       plain(d["center"]), d["ema"].dump())});
   for (const Json& run : several ? document["runs"] : Json::array({document})) {
     const Json tuned = run.value("tune", Json());
@@ -489,6 +519,7 @@ void print_result(std::ostream& out, const Json& document) {
     if (const Json oracle = d["baselines"].value("least_squares", Json()); oracle.is_object()) {
       errors("linear least squares", oracle);
     }
+    if (const Json ridge = d["baselines"].value("ridge", Json()); ridge.is_object()) errors("ridge regression", ridge);
     const Json& skill = several ? document["mean"]["skill"] : d["skill"];
     if (skill.is_number()) {
       const double percent = 100 * skill.get<double>();
@@ -498,6 +529,10 @@ void print_result(std::ostream& out, const Json& document) {
     }
   }
   out << table.str();
+}
+
+void print_result(std::ostream& out, const Json& document) {
+  print_result_table(out, document);
   const Json& folder = document["run_dir"];
   out << (folder.is_string() ? fmt::format("\nnext: samformer predict {} --out forecast.csv\n",
                                            shell_quoted(folder.get<std::string>()))

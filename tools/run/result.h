@@ -21,10 +21,13 @@ struct Scores {
   optim::OriginalUnits original;
   std::vector<float> least_squares;  // weights of the `linear` network of the oracle; empty without
 
+  std::optional<optim::ErrorSums> ridge = {};  // train --auto: that of the same file
+
   double best_baseline_mse() const;
 };
-Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
-             std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);
+// Of one model, or of the mean forecast of several.
+Scores score(std::span<const Checkpoint> models, const Experiment& experiment, std::span<const std::int32_t> starts,
+             const Settings& settings, const ChosenDevice& device);
 
 // schema_version to parameters and windows: what is known before the first step.
 Json describe(const std::string& command, const Settings& settings, const Experiment& experiment,
@@ -37,6 +40,9 @@ inline bool has_season(const Experiment& e, std::int64_t lookback) { return e.se
 // Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
 void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
 
+// Errors of the mean of the runs' forecasts; of one, its own.
+optim::ErrorSums mean_errors(std::span<const Checkpoint> runs, const Experiment& experiment,
+                             std::span<const std::int32_t> starts, const ChosenDevice& device);
 // {models, test_mse, test_mae} of the mean of the runs' forecasts, which is what `predict` gives for a folder of seeds.
 // The runs have the experiment's columns and targets.
 Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
@@ -54,7 +60,9 @@ Json read_result(const std::filesystem::path& folder, bool several);
 // The process's high-water mark.
 std::int64_t peak_memory_bytes();
 
-// The table that ends stdout, made from the document alone, and the next command to type.
+// The table that ends stdout, made from the document alone.
+void print_result_table(std::ostream& out, const Json& document);
+// The same, and the next command to type.
 void print_result(std::ostream& out, const Json& document);
 
 }  // namespace samformer::tools

@@ -185,7 +185,8 @@ void remove_run(const fs::path& folder) {
   if (!fs::is_directory(folder)) return;
   require_no_input(folder, own_files);
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const bool part = is_seed_folder(entry.path()) || entry.path().filename().string().starts_with("tune-");
+    const std::string name = entry.path().filename();
+    const bool part = is_seed_folder(entry.path()) || name.starts_with("tune-") || name.starts_with("member-");
     if (entry.is_symlink() || !entry.is_directory() || !part || !holds_run(entry.path())) continue;
     remove_temporaries(entry.path());
     remove_run(entry.path());
@@ -201,42 +202,67 @@ Json splits_json(const Experiment& e) {
           {"test", span_json(e.series, e.splits.test)}};
 }
 
+namespace {
+
+// What all models of a file share.
+model::Metadata metadata_of(const Settings& settings, const Experiment& e, std::int64_t epoch,
+                            model::Span trained_rows) {
+  const Json trained = span_json(e.series, trained_rows);
+  return {{"format", "pt"},  // what safetensors' own torch writer says
+          {"samformer", SAMFORMER_VERSION},
+          {"config", to_toml(settings)},
+          {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
+          {"columns", Json(e.series.channels).dump()},
+          {"targets", Json(e.targets).dump()},
+          {"left_out", Json(e.left_out).dump()},
+          {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
+          {"step", e.series.step.freq()},
+          {"epoch", std::to_string(epoch)},
+          {"trained_from", trained["first_date"].is_null() ? "" : trained["first_date"].get<std::string>()},
+          {"trained_until", trained["last_date"].is_null() ? "" : trained["last_date"].get<std::string>()}};
+}
+
+void add_tensors(std::vector<model::TensorSource>& tensors, const std::string& prefix, const model::Model& model,
+                 std::span<const float> slab) {
+  for (const model::Parameter& p : model.parameters().all()) {
+    tensors.push_back(model::tensor_source(prefix + p.name, dimensions(p.shape), slab.data() + p.offset));
+  }
+}
+
+}  // namespace
+
 void write_checkpoint(const fs::path& path, const Settings& settings, const Experiment& e, const model::Model& model,
                       std::span<const float> slab, std::int64_t epoch, model::Span trained_rows) {
   std::vector<model::TensorSource> tensors;
-  for (const model::Parameter& p : model.parameters().all()) {
-    tensors.push_back(model::tensor_source(p.name, dimensions(p.shape), slab.data() + p.offset));
+  add_tensors(tensors, "", model, slab);
+  model::write_safetensors(path, tensors, metadata_of(settings, e, epoch, trained_rows));
+}
+
+void write_members(const fs::path& path, const Settings& settings, const Experiment& e,
+                   std::span<const ModelMember> members, model::Span trained_rows) {
+  std::vector<model::TensorSource> tensors;
+  Json list = Json::array();
+  for (const ModelMember& m : members) {
+    add_tensors(tensors, m.name + "/", m.model, m.slab);
+    list.push_back({{"name", m.name}, {"config", to_toml(m.settings)}});
   }
-  const Json trained = span_json(e.series, trained_rows);
-  const model::Metadata metadata = {
-      {"format", "pt"},  // what safetensors' own torch writer says
-      {"samformer", SAMFORMER_VERSION},
-      {"config", to_toml(settings)},
-      {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
-      {"columns", Json(e.series.channels).dump()},
-      {"targets", Json(e.targets).dump()},
-      {"left_out", Json(e.left_out).dump()},
-      {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
-      {"step", e.series.step.freq()},
-      {"epoch", std::to_string(epoch)},
-      {"trained_from", trained["first_date"].is_null() ? "" : trained["first_date"].get<std::string>()},
-      {"trained_until", trained["last_date"].is_null() ? "" : trained["last_date"].get<std::string>()}};
+  model::Metadata metadata = metadata_of(settings, e, 0, trained_rows);
+  metadata["members"] = list.dump();
   model::write_safetensors(path, tensors, metadata);
 }
 
-Checkpoint read_checkpoint(const fs::path& path) {
-  const model::Safetensors file = model::Safetensors::open(path);
-  if (!file.metadata().contains("samformer")) {
-    throw Error(Exit::data, "not a samformer checkpoint: its metadata has no settings")
-        .at(path.string())
-        .hint("give a run's folder, or the best.safetensors in it");
-  }
-  Settings settings = settings_from_toml(file.metadata("config"), path.string());
+namespace {
+
+// The model whose tensors begin with `prefix`.
+Checkpoint read_model(const model::Safetensors& file, const std::string& member, const std::string& config) {
+  const fs::path& path = file.path();
+  const std::string prefix = member.empty() ? "" : member + "/";
+  Settings settings = settings_from_toml(config, path.string());
   std::vector<std::string> names;
   for (const StoredJson& name : parse_metadata(file, "columns", retrain).list()) names.push_back(name.text());
   const auto D = static_cast<std::int64_t>(names.size());
   // The file's own shapes bound the sizes before anything is allocated for the settings'.
-  if (D == 0 || file.tensor("linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
+  if (D == 0 || file.tensor(prefix + "linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
     throw damaged(
         path,
         fmt::format("tensors do not fit {} columns, look-back {}, horizon {}", D, settings.lookback, settings.horizon),
@@ -244,7 +270,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
   }
   model::Model model = settings.make_model(D);
   for (const model::Parameter& p : model.parameters().all()) {
-    if (file.tensor(p.name).shape == dimensions(p.shape)) continue;
+    if (file.tensor(prefix + p.name).shape == dimensions(p.shape)) continue;
     throw damaged(path,
                   fmt::format("'{}' does not fit --model {} with {} columns, look-back {}, horizon {}: {} expected",
                               p.name, settings.model, D, settings.lookback, settings.horizon, p.shape.to_string()),
@@ -253,7 +279,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
   std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
   for (const model::Parameter& p : model.parameters().all()) {
     file.read<float>(
-        p.name, dimensions(p.shape),
+        prefix + p.name, dimensions(p.shape),
         std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count())));
   }
   if (!all_finite(slab)) throw damaged(path, "weights are not finite", retrain);
@@ -282,7 +308,8 @@ Checkpoint read_checkpoint(const fs::path& path) {
   }
   const StoredJson splits = parse_metadata(file, "splits", retrain), parts = splits.at("parts");
   const std::string rule = splits.at("rule").text(), hash = weights_sha256(model, slab);
-  return {path,
+  return {member,
+          path,
           settings,
           std::move(model),
           std::move(slab),
@@ -297,6 +324,45 @@ Checkpoint read_checkpoint(const fs::path& path) {
           file.metadata("trained_until"),
           settings.data_sha256,
           hash};
+}
+
+}  // namespace
+
+std::vector<Checkpoint> read_checkpoints(const fs::path& path) {
+  const model::Safetensors file = model::Safetensors::open(path);
+  if (!file.metadata().contains("samformer")) {
+    throw Error(Exit::data, "not a samformer checkpoint: its metadata has no settings")
+        .at(path.string())
+        .hint("give a run's folder, or the best.safetensors in it");
+  }
+  std::vector<Checkpoint> all;
+  if (!file.metadata().contains("members")) {
+    all.push_back(read_model(file, "", file.metadata("config")));
+    return all;
+  }
+  std::set<std::string> names;
+  const StoredJson members = parse_metadata(file, "members", retrain);
+  for (const StoredJson& member : members.list()) {
+    const std::string name = member.at("name").text();
+    if (name.empty() || !names.insert(name).second) throw member.at("name").expected("another name than before");
+    all.push_back(read_model(file, name, member.at("config").text()));
+    const Settings &one = all.back().settings, &first = all.front().settings;
+    if (one.lookback != first.lookback || one.horizon != first.horizon) {
+      throw damaged(path, "its models differ in look-back or horizon", retrain);
+    }
+  }
+  if (all.empty()) throw members.expected("a list of members");
+  return all;
+}
+
+Checkpoint read_checkpoint(const fs::path& path) {
+  std::vector<Checkpoint> all = read_checkpoints(path);
+  if (!all.front().member.empty()) {
+    throw Error(Exit::usage, fmt::format("'{}' holds {} models, one is needed", path.string(), all.size()))
+        .hint(fmt::format("name a member's folder, like {}",
+                          (path.parent_path() / ("member-" + all.back().member)).string()));
+  }
+  return std::move(all.front());
 }
 
 std::vector<Checkpoint> read_run_to_keep(const std::string& run, const std::string& which) {
@@ -320,9 +386,7 @@ std::vector<Checkpoint> read_run(const std::string& run, const std::string& whic
         .hint("give the folder that `samformer train --out` wrote, or a .safetensors file");
   }
   if (!fs::is_directory(path)) {
-    std::vector<Checkpoint> one;
-    one.push_back(read_checkpoint(path));
-    return one;
+    return read_checkpoints(path);
   }
   const auto weights_in = [&](const fs::path& folder) {
     fs::path file = folder / (which.empty() ? "final.safetensors" : which + ".safetensors");
@@ -331,8 +395,7 @@ std::vector<Checkpoint> read_run(const std::string& run, const std::string& whic
   };
   std::vector<Checkpoint> all;
   if (const fs::path file = weights_in(path); !file.empty()) {
-    all.push_back(read_checkpoint(file));
-    return all;
+    return read_checkpoints(file);
   }
   std::vector<fs::path> seeds;
   for (const fs::directory_entry& entry : fs::directory_iterator(path)) {

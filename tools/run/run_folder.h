@@ -39,7 +39,19 @@ void write_checkpoint(const std::filesystem::path& path, const Settings& setting
                       const model::Model& model, std::span<const float> slab, std::int64_t epoch,
                       model::Span trained_rows);
 
+// One of several models whose mean forecast is the run's (train --auto).
+struct ModelMember {
+  std::string name;
+  Settings settings;
+  model::Model model;
+  std::vector<float> slab;
+};
+// A checkpoint of them all: tensors NAME/TENSOR, metadata `members`, [{name, config}].
+void write_members(const std::filesystem::path& path, const Settings& settings, const Experiment& experiment,
+                   std::span<const ModelMember> members, model::Span trained_rows);
+
 struct Checkpoint {
+  std::string member;  // of several models in one file; empty: the only one
   std::filesystem::path path;
   Settings settings;
   model::Model model;
@@ -56,8 +68,10 @@ struct Checkpoint {
   std::string sha256;  // of the weights
 };
 // Throws Error(Exit::data) for anything but a checkpoint of ours.
+std::vector<Checkpoint> read_checkpoints(const std::filesystem::path& path);
+// The same for a file of one model; Exit::usage for one of several, which names their folders.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
-// RUN of eval and predict: a checkpoint file, a run's folder, or a folder of seeds, one checkpoint each. `which`: best,
+// RUN of eval and predict: a checkpoint file, a run's folder, or a folder of seeds, their checkpoints. `which`: best,
 // final, or empty: final where it is there, else best. Throws Error(Exit::data) where there is none.
 std::vector<Checkpoint> read_run(const std::string& run, const std::string& which);
 // The same for a command that only reads it: no file of the run and not its data are ever replaced (never_replace()).
