@@ -19,6 +19,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/text.h"
+#include "model/data/numbers.h"
 #include "tests/shared_data.h"
 
 namespace samformer::model {
@@ -202,13 +203,13 @@ TEST(Csv, CellsThatAreNotFiniteNumbers) {
   EXPECT_TRUE(says(text, "--drop place") && says(text, "Oslo"));
   EXPECT_EQ(findings(parse("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n")),
             "text-column refuse 2:3 x1\nmissing refuse 3:3 x1\n");
-  EXPECT_TRUE(says(error_of("date;a\n2020-01-01;1,5\n2020-01-02;2,5\n"), "decimal points"));
+  EXPECT_TRUE(says(error_of("date;a\n2020-01-01;1,5\n2020-01-02;2,5\n"), "--decimal comma"));
   EXPECT_EQ(findings(parse("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n", {.drop = {"place"}})), "");
 }
 
 TEST(Csv, RaggedRows) {
   const std::string text = "date,a,b\n2020-01-01,1,2\n2020-01-02,1\n2020-01-03,2,3,3\n\n2020-01-04,1,2\n";
-  EXPECT_EQ(findings(parse(text)), "ragged refuse 3:2 x3\n");
+  EXPECT_EQ(findings(parse(text)), "ragged refuse 3:2 x2\nskipped warn 5:0 x1\n");
   const Error error = error_of(text);
   EXPECT_EQ(error.line, 3);
   EXPECT_TRUE(says(error, "2 cells, expected 3"));
@@ -305,6 +306,305 @@ TEST(Csv, ColumnsAndDrop) {
   EXPECT_EQ(error_of(text, {.columns = {"a"}, .drop = {"a"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.columns = {"date"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.drop = {"a", "b", "c"}}).code, Exit::data);
+}
+
+constexpr std::string_view kTwo = "date,a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n";
+
+// Reads the same series as kTwo; the lines that are named as skipped.
+void same_as_two(std::string_view text, const std::string& skipped, const SeriesOptions& options = {}) {
+  SCOPED_TRACE(text);
+  try {
+    const Series series = parse(text, options);
+    EXPECT_EQ(series.values, parse(kTwo).values);
+    EXPECT_EQ(series.dates, parse(kTwo).dates);
+    EXPECT_EQ(series.channels, parse(kTwo).channels);
+    EXPECT_EQ(findings(series), skipped);
+  } catch (const Error& error) {
+    ADD_FAILURE() << error.what();
+  }
+}
+
+TEST(Csv, LinesAboveTheHeader) {
+  const std::string plain(kTwo);
+  const std::string one = "skipped warn 1:0 x1\n";
+  same_as_two("Report of the plant\n\n" + plain, one);
+  same_as_two("# a; b, c\n#\n" + plain, "skipped warn 1:0 x2\n");
+  same_as_two("Station,Oslo\nHeight,12.5\nMade,2024-05-01\n" + plain, "skipped warn 1:0 x3\n");
+  same_as_two("sep=,\r\n" + plain, one);
+  same_as_two("Load, daily\ndate;a;b\n2020-01-01;1;2\n2020-01-02;3;4\n2020-01-03;5;6\n", one);
+  same_as_two("sep=|\ndate|a|b\n2020-01-01|1|2\n2020-01-02|3|4\n2020-01-03|5|6\n", one);
+  same_as_two("A title, of as, many cells\n" + plain, one);
+  same_as_two("a\tb\tc\tor d\nnote\ndate\ta\tb\n2020-01-01\t1\t2\n2020-01-02\t3\t4\n2020-01-03\t5\t6\n",
+              "skipped warn 1:0 x2\n");
+  const Series two = parse("# x\n# y\n" + plain);
+  EXPECT_TRUE(two.findings[0].message.starts_with("lines 1 and 2 are no part of the table")) << two.findings[0].message;
+  // A header is one though it begins with #, and a line of data is none though it is the first.
+  EXPECT_EQ(parse("#,date,a\n7,2020-01-01,1\n5,2020-01-02,3\n").channels, (std::vector<std::string>{"#", "a"}));
+  EXPECT_TRUE(says(error_of("2020-01-01,1\n2020-01-02,2\n"), "names"));
+  EXPECT_EQ(parse("# v\nv\n1\n2\n", {.no_date = true}).values, values({1, 2}));
+}
+
+TEST(Csv, RowsThatAreNoTimeSteps) {
+  const std::string plain(kTwo);
+  const auto with = [&](std::size_t line, const std::string& text) {  // 1: below the header
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < line; ++i) at = plain.find('\n', at) + 1;
+    return plain.substr(0, at) + text + plain.substr(at);
+  };
+  const auto at = [](int line, int count = 1) { return fmt::format("skipped warn {}:0 x{}\n", line, count); };
+  same_as_two(with(1, ",[kW],m3/h\n"), at(2));
+  same_as_two(with(1, "yyyy-mm-dd,MW,-\n"), at(2));
+  same_as_two(with(2, "date,a,b\n"), at(3));
+  same_as_two(with(2,
+                   "\xEF\xBB\xBF"
+                   "date,a,b\n"),
+              at(3));
+  same_as_two(with(3, ",,\n"), at(4));
+  same_as_two(with(2, "\n\n"), at(3, 2));
+  same_as_two(with(2, "# sensor replaced, 3 days\n"), at(3));
+  same_as_two(with(2, "#2020-01-01,9,9\n"), at(3));
+  same_as_two(with(4, ",,\n,,\n"), at(5, 2));
+  same_as_two(with(4, "Total,9,12\n"), at(5));
+  same_as_two(with(4, "\nSum,9,12\nSource: the plant\nread on 3 sites, by hand\n"), at(5, 4));
+  same_as_two(with(4, "Total 2020,9,12\n"), at(5));
+  same_as_two(with(2, "\xEF\xBB\xBF"), "");
+  // In the midst a total is no footer, and what has a date is a row whatever else it has.
+  EXPECT_EQ(findings(parse(with(2, "Total,9,12\n"))), "date refuse 3:1 x1\n");
+  EXPECT_EQ(findings(parse(with(4, "2020-01-04,x,y\n"))), "unparsable refuse 5:2 x1\nunparsable refuse 5:3 x1\n");
+  EXPECT_EQ(findings(parse(with(4, "2020-01-04,,\n"))), "missing refuse 5:2 x1\nmissing refuse 5:3 x1\n");
+  EXPECT_EQ(findings(parse(with(4, "2020-01-0\n"))), "ragged refuse 5:1 x1\ndate refuse 5:1 x1\n");
+  EXPECT_EQ(findings(parse(with(4, ",9,12\n"))), "date refuse 5:1 x1\n");
+  // Nothing but such rows: what is wrong is said, and nothing is skipped.
+  EXPECT_EQ(findings(parse("date,a\nx,y\nz,w\n")), "date refuse 2:1 x2\ntext-column refuse 2:2 x2\n");
+  // Without dates a row of missing values is a step; lines below the last number are none.
+  const SeriesOptions undated{.no_date = true};
+  EXPECT_EQ(findings(parse("a,b\n1,2\nNA,NA\n3,4\n", undated)), "missing refuse 3:1 x1\nmissing refuse 3:2 x1\n");
+  EXPECT_EQ(findings(parse("a,b\nkW,kW\n1,2\n,\n3,4\nend\n", undated)),
+            "skipped warn 2:0 x2\nmissing refuse 4:1 x1\nmissing refuse 4:2 x1\n");
+  EXPECT_EQ(findings(parse("v\n1\nx\n2\n", undated)), "unparsable refuse 3:1 x1\n");
+  EXPECT_EQ(findings(parse("v\n1\n\n2\n", undated)), "ragged refuse 3:1 x1\n");
+}
+
+TEST(Csv, EndsOfLinesAndDelimitersAtTheEnd) {
+  const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+    for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
+    return text;
+  };
+  const std::string plain(kTwo);
+  same_as_two(replaced(plain, "\n", "\r"), "");
+  same_as_two(replaced(plain, "\n", "\r\r\n"), "");
+  same_as_two("date,a,b\r2020-01-01,1,2\r\n2020-01-02,3,4\n2020-01-03,5,6\r", "");
+  same_as_two(replaced(plain, "\n", ",\n"), "");
+  same_as_two(replaced(plain, "\n", ",,,\n"), "");
+  same_as_two(replaced(plain, "b\n", "b,,\n"), "");
+  same_as_two("date,a,b\n" + replaced(plain.substr(9), "\n", ",\n"), "");
+  same_as_two(replaced(plain, ",", "\xC2\xA0, "), "");
+  EXPECT_EQ(parse("date,\"two\rlines\"\n2020-01-01,1\n").channels[0], "two\rlines");
+  // One more that holds something is ragged, and an unnamed column that holds something is one.
+  EXPECT_EQ(findings(parse("date,a\n2020-01-01,1,\n2020-01-02,2,7\n")), "ragged refuse 3:3 x1\n");
+  EXPECT_EQ(parse("date,a,\n2020-01-01,1,7\n2020-01-02,2,8\n").channels, (std::vector<std::string>{"a", "column_3"}));
+}
+
+TEST(Csv, DatesInSeveralColumns) {
+  struct Case {
+    std::string text, first, cells;
+    SeriesOptions options = {};
+  };
+  for (const Case& c :
+       std::vector<Case>{{"Date,Time,v\n2020-01-01,00:00,1\n2020-01-01,00:30,2\n2020-01-01,01:00,4\n",
+                          "2020-01-01 00:00", "Date=2020-01-01 Time=01:00 "},
+                         {"v;Uhrzeit;Datum\n1;0:00:00;2020/1/1\n2;0:30:00;2020/1/1\n4;1:00:00;2020/1/1\n",
+                          "2020/1/1 0:00:00", "Uhrzeit=1:00:00 Datum=2020/1/1 "},
+                         {"Datum,Zeit,v\n01.02.2020,00:00,1\n01.02.2020,00:30,2\n01.02.2020,01:00,4\n",
+                          "01.02.2020 00:00",
+                          "Datum=01.02.2020 Zeit=01:00 ",
+                          {.date_format = "%d.%m.%Y"}},
+                         {"date,time,v\n1 Feb 2020,9:30 PM,1\n1 Feb 2020,10:00 PM,2\n1 Feb 2020,10:30 PM,4\n",
+                          "1 Feb 2020 9:30 PM",
+                          "date=1 Feb 2020 time=10:30 PM ",
+                          {.date_format = "%d %b %Y"}},
+                         {"date,hour,v\n2020-01-01,0,1\n2020-01-01,1,2\n2020-01-01,2,4\n", "2020-01-01 0:00",
+                          "date=2020-01-01 hour=2 "},
+                         {"No,year,month,day,hour,v\n1,2020,1,1,0,1\n2,2020,1,1,1,2\n3,2020,1,1,2,4\n",
+                          "2020 1 1 0:00",
+                          "year=2020 month=1 day=1 hour=2 ",
+                          {.drop = {"No"}}},
+                         {"YEAR,Month,Day,Hour,Minute,v\n2020,01,01,00,0,1\n2020,01,01,00,5,2\n2020,01,01,00,10,4\n",
+                          "2020 01 01 00 00", "YEAR=2020 Month=01 Day=01 Hour=00 Minute=10 "},
+                         {"Jahr,Monat,v\n2020,Jan,1\n2020,Feb,2\n2020,Mar,4\n", "2020 Jan", "Jahr=2020 Monat=Mar "},
+                         {"d,t,v\n2020-01-01,00:00,1\n2020-01-01,00:30,2\n2020-01-01,01:00,4\n",
+                          "2020-01-01 00:00",
+                          "d=2020-01-01 t=01:00 ",
+                          {.date_column = "d,t"}},
+                         {"v,day,when\n1,05,2020-01\n2,06,2020-01\n4,07,2020-01\n",
+                          "2020-01 05",
+                          "day=07 when=2020-01 ",
+                          {.date_column = "when,day", .date_format = "%Y-%m %d"}}}) {
+    SCOPED_TRACE(c.text);
+    const Series series = parse(c.text, c.options);
+    EXPECT_EQ(series.channels, (std::vector<std::string>{"v"}));
+    EXPECT_EQ(series.values, values({1, 2, 4}));
+    EXPECT_EQ(series.date(0), c.first);
+    EXPECT_TRUE(series.step.known());
+    EXPECT_EQ(findings(series), "");
+    std::string cells;
+    for (std::size_t k = 0; k < series.date_parts.size(); ++k) {
+      cells += series.date_parts[k].name + '=' + series.date_cells(series.date(2))[k] + ' ';
+    }
+    EXPECT_EQ(cells, c.cells);
+  }
+  // A whole date beside which such columns are channels, and columns that are asked for.
+  const std::string whole = "date,hour,v\n2020-01-01 00:00,0,1\n2020-01-01 01:00,1,2\n";
+  EXPECT_EQ(parse(whole).channels, (std::vector<std::string>{"hour", "v"}));
+  EXPECT_EQ(parse("date,hour,v\n2020-01-01,7,1\n2020-01-02,6,2\n").channels, (std::vector<std::string>{"hour", "v"}));
+  EXPECT_EQ(parse("date,hour,v\n2020-01-01,7,1\n2020-01-01,6,2\n", {.columns = {"hour"}}).channels,
+            (std::vector<std::string>{"hour"}));
+  EXPECT_EQ(findings(parse("Year,Month,v\n2020,1,1\n2020,13,2\n")), "date refuse 3:1 x1\n");
+  EXPECT_TRUE(says(error_of(whole, {.date_column = "date,our"}), "'hour'"));
+}
+
+TEST(Csv, LongAndTransposedTables) {
+  const auto table = [](const std::string& header, bool by_date, const std::vector<std::string>& ids) {
+    std::string text = header + '\n';
+    for (std::size_t i = 0; i < 12 * ids.size(); ++i) {
+      const std::size_t id = by_date ? i % ids.size() : i / 12, t = by_date ? i / ids.size() : i % 12;
+      text += fmt::format("{},2020-01-{:02},{}\n", ids[id], t + 1, (7 * t + id) % 13);
+    }
+    return text;
+  };
+  for (const std::string& text :
+       {table("store,date,sales", false, {"Oslo", "Rom"}), table("store,date,sales", true, {"Oslo", "Rom", "Bonn"}),
+        table("item_id,timestamp,target", true, {"17", "4"}), table("id,ds,y", false, {"1", "2"})}) {
+    for (const SeriesOptions& options : {SeriesOptions{}, SeriesOptions{.drop = {text.substr(0, text.find(','))}}}) {
+      SCOPED_TRACE(text);
+      const Error error = error_of(text, options);
+      EXPECT_EQ(error.code, Exit::data);
+      EXPECT_TRUE(says(error, "long form")) << error.what();
+      EXPECT_TRUE(says(error, "series by " + text.substr(0, text.find(',')))) << error.what();
+      EXPECT_FALSE(says(error, "--drop")) << error.advice;
+    }
+  }
+  EXPECT_TRUE(
+      says(error_of(table("shop,item,date,sales", true, {"A,x", "A,y", "B,x", "B,y"})), "4 series by shop, item"));
+  // Repeats are no long form: one repeated hour, and dates that nothing tells apart.
+  std::string repeated = "date,dst,v\n";
+  for (int h = 0; h < 24; ++h) repeated += fmt::format("2020-01-01 {:02}:00,{},{}\n", h > 2 ? h - 1 : h, h > 2, h % 5);
+  EXPECT_EQ(parse(repeated).rows, 24);
+  EXPECT_EQ(parse("date,v\n2020-01-01,1\n2020-01-01,1\n2020-01-02,1\n2020-01-02,1\n").rows, 4);
+
+  for (const std::string_view text :
+       {"name,2020-01-01,2020-01-02,2020-01-03\nA,1,2,3\nB,4,5,6\n", "date,2020/1/1,2020/1/2,2020/1/3\nA,1,2,3\n",
+        "Country,Lat,1/22/20,1/23/20,1/24/20\nNorway,60.5,1,2,3\n", "Land;1990;1991;1992;1993\nItalien;1;2;3;4\n"}) {
+    EXPECT_TRUE(says(error_of(text), "transposed")) << text;
+    EXPECT_EQ(error_of(text).code, Exit::data) << text;
+  }
+  EXPECT_EQ(parse("date,1990,1991,1992,1993\n2020-01-01,1,2,3,4\n2020-01-02,1,2,3,5\n").width(), 4);
+}
+
+TEST(Csv, NotationsOfNumbers) {
+  const auto one = [](const std::string& cell, Decimal decimal, char delimiter = ';') {
+    const Series series =
+        parse(fmt::format("date{}v\n2020-01-01{}{}\n", delimiter, delimiter, cell), {.decimal = decimal});
+    return series.findings.empty() || series.findings[0].severity == Severity::warn ? series.values[0] : missing_value;
+  };
+  const auto is = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+  struct Case {
+    const char* cell;
+    double found, point, comma;
+  };
+  const double no = missing_value;
+  for (const Case& c : std::vector<Case>{{"19,47", no, no, 19.47},
+                                         {"1.234", 1.234, 1.234, 1234},
+                                         {"1,234", no, 1234, 1.234},
+                                         {"1.240,8", no, no, 1240.8},
+                                         {"1,240.8", no, 1240.8, no},
+                                         {"1 234", no, 1234, 1234},
+                                         {"1'234.5", no, 1234.5, no},
+                                         {"12.345.678", no, no, 12345678},
+                                         {"12,345,678.25", no, 12345678.25, no},
+                                         {"1\xC2\xA0"
+                                          "234,5",
+                                          no, no, 1234.5},
+                                         {"1\xE2\x80\xAF"
+                                          "234",
+                                          no, 1234, 1234},
+                                         {"12,34", no, no, 12.34},
+                                         {"1.23.456", no, no, no},
+                                         {"1234.567", 1234.567, 1234.567, no},
+                                         {"12.5", 12.5, 12.5, no},
+                                         {",5", no, no, 0.5},
+                                         {"5,", no, no, 5},
+                                         {"-3,5e2", no, no, -350},
+                                         {"\xE2\x88\x92"
+                                          "7",
+                                          -7, -7, -7},
+                                         {"(12)", -12, -12, -12},
+                                         {"12-", -12, -12, -12},
+                                         {"(1,5)", no, no, -1.5},
+                                         {"TRUE", 1, 1, 1},
+                                         {"False", 0, 0, 0},
+                                         {"--5", no, no, no},
+                                         {"1e5", 1e5, 1e5, 1e5},
+                                         {"0,001", no, no, 0.001},
+                                         {"1,,234", no, no, no},
+                                         {"1 2", no, no, no}}) {
+    EXPECT_TRUE(is(one(c.cell, Decimal::found), c.found)) << c.cell << ' ' << one(c.cell, Decimal::found);
+    EXPECT_TRUE(is(one(c.cell, Decimal::point), c.point)) << c.cell << ' ' << one(c.cell, Decimal::point);
+    EXPECT_TRUE(is(one(c.cell, Decimal::comma), c.comma)) << c.cell << ' ' << one(c.cell, Decimal::comma);
+  }
+  EXPECT_EQ(one("\"1,234.5\"", Decimal::point, ','), 1234.5);
+  EXPECT_EQ(one("\"1.234,5\"", Decimal::comma, ','), 1234.5);
+  EXPECT_EQ(findings(parse("date,v\n2020-01-01,(5)\n2020-01-02,5-\n2020-01-03,4\n")), "notation warn 2:2 x2\n");
+  std::string text = "date,v\n";
+  int day = 1;
+  for (const char* word : {"#N/A", "#DIV/0!", "-", "--", ".", "?", "None", "missing", "\\N", "<NA>"}) {
+    text += fmt::format("2020-01-{:02},{}\n", day++, word);
+  }
+  EXPECT_EQ(findings(parse(text + "2020-01-11,1\n")), "missing refuse 2:2 x10\n");
+}
+
+TEST(Csv, RemediesOfNotations) {
+  const auto table = [](char delimiter, std::initializer_list<const char*> cells) {
+    std::string text = fmt::format("date{}v\n", delimiter);
+    int day = 1;
+    for (const char* cell : cells) text += fmt::format("2020-01-{:02}{}{}\n", day++, delimiter, cell);
+    return text;
+  };
+  const auto remedy = [](const std::string& text) { return error_of(text).advice; };
+  const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  for (const std::string& text :
+       {table(';', {"1,5", "2,25"}), table('\t', {"1,234", "0,5"}), table(';', {"1.240,8", "987,1"}),
+        table(',', {"\"3,14\"", "\"2,7\""}), table(';', {"1 240,8", "1.000.000"})}) {
+    EXPECT_TRUE(has(remedy(text), "--decimal comma") && !has(remedy(text), "--decimal point")) << text << remedy(text);
+    EXPECT_EQ(findings(parse(text, {.decimal = Decimal::comma})), "") << text;
+  }
+  for (const std::string& text : {table(';', {"1,240.8", "987"}), table(',', {"\"1,240,800\"", "5"}),
+                                  table(',', {"1 240", "5"}), table(',', {"1'240.5", "5"})}) {
+    EXPECT_TRUE(has(remedy(text), "--decimal point") && !has(remedy(text), "--decimal comma")) << text << remedy(text);
+    EXPECT_EQ(findings(parse(text, {.decimal = Decimal::point})), "") << text;
+  }
+  const std::string either = remedy(table(';', {"1,234", "5,678"}));
+  EXPECT_TRUE(has(either, "--decimal comma") && has(either, "--decimal point")) << either;
+  EXPECT_FALSE(has(remedy(table(';', {"1,5", "1,234.5"})), "--decimal"));
+  for (const char* cell : {"12.3 %", "5%", "\xE2\x82\xAC 12", "$1,200.50", "5 kW", "CHF 3.5",
+                           "20 \xC2\xB0"
+                           "C"}) {
+    const Error error = error_of(table(';', {cell, cell}));
+    EXPECT_TRUE(says(error, "write the number alone, without '")) << cell << error.what() << error.advice;
+  }
+  EXPECT_FALSE(says(error_of(table(',', {"12:30", "12:45"})), "alone"));
+
+  // A comma between the cells and in each number.
+  const std::string commas = "date,v,w\n2020-01-01,19,47,-1,5\n2020-01-02,20,00,2,25\n";
+  EXPECT_TRUE(says(error_of(commas), "--decimal comma"));
+  const Series series = parse(commas, {.decimal = Decimal::comma});
+  EXPECT_EQ(series.values, values({19.47, 20, -1.5, 2.25}));
+  EXPECT_EQ(findings(series), "");
+  EXPECT_EQ(parse(commas, {.columns = {"w"}, .decimal = Decimal::comma}).values, values({-1.5, 2.25}));
+  EXPECT_EQ(parse("v\n1,5\n2,7\n", {.no_date = true, .decimal = Decimal::comma}).values, values({1.5, 2.7}));
+  const Error mixed = error_of("date,v,w\n2020-01-01,19,47,5\n2020-01-02,20,2,25\n");
+  EXPECT_TRUE(says(mixed, "semicolons")) << mixed.advice;
 }
 
 TEST(Csv, NamesOfAList) {

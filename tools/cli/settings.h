@@ -43,6 +43,7 @@ struct DataSettings {
   std::string freq;
   bool no_date = false;
   std::string delimiter = "auto";  // auto, comma, semicolon, tab
+  std::string decimal = "auto";    // auto, point, comma
   std::string split = "auto";
   std::int64_t lookback = 512;
   std::int64_t horizon = 96;

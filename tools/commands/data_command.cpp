@@ -272,7 +272,7 @@ Command data_check_command() {
   return {.name = "data check",
           .handler = data_check,
           .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "no-date",
-                    "delimiter", "split", "lookback", "horizon", "config", "print-config"},
+                    "delimiter", "decimal", "split", "lookback", "horizon", "config", "print-config"},
           .arguments = {"FILE"},
           .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
           .example = "samformer data check sales.csv --horizon 30 --lookback 90"};

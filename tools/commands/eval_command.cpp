@@ -170,8 +170,8 @@ int eval(const Invocation& invocation) {
 Command eval_command() {
   return {.name = "eval",
           .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "device", "threads",
-                    "weights", "out"},
+          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "decimal", "device",
+                    "threads", "weights", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

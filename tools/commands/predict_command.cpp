@@ -9,9 +9,11 @@ namespace samformer::tools {
 namespace {
 
 struct Forecast {
-  std::vector<std::string> dates;    // [H]
-  std::vector<std::string> columns;  // the targets
-  std::vector<double> values;        // [H][targets], original units
+  std::vector<std::string> dates;  // [H]
+  std::vector<std::string> date_columns;
+  std::vector<std::vector<std::string>> date_cells;  // [H][date_columns]
+  std::vector<std::string> columns;                  // the targets
+  std::vector<double> values;                        // [H][targets], original units
 };
 
 // Rows 0 .. origin of the series are known.
@@ -80,11 +82,15 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
 }
 
 std::string csv(const Forecast& f) {
-  std::string text = "date";
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& cells) {
+    for (const std::string& cell : cells) text += (&cell == cells.data() ? "" : ",") + csv_field(cell);
+  };
+  add(f.date_columns);
   for (const std::string& name : f.columns) text += "," + csv_field(name);
   text += '\n';
   for (std::size_t h = 0; h < f.dates.size(); ++h) {
-    text += csv_field(f.dates[h]);
+    add(f.date_cells[h]);
     for (std::size_t t = 0; t < f.columns.size(); ++t) text += "," + shortest(f.values[h * f.columns.size() + t]);
     text += '\n';
   }
@@ -136,6 +142,11 @@ int predict(const Invocation& invocation) {
   Forecast forecast;
   for (const std::int32_t t : first.targets) forecast.columns.push_back(first.columns[static_cast<std::size_t>(t)]);
   forecast.dates = forecast_dates(first, settings, series, origin, horizon);
+  for (const model::Series::DatePart& part : series.date_parts) forecast.date_columns.push_back(part.name);
+  if (series.date_parts.empty()) forecast.date_columns = {"date"};
+  for (const std::string& date : forecast.dates) {
+    forecast.date_cells.push_back(series.date_parts.empty() ? std::vector{date} : series.date_cells(date));
+  }
   for (const Checkpoint& run : runs) {
     if (run.columns != first.columns || run.targets != first.targets || run.settings.horizon != H) {
       throw Error(Exit::data, "the seeds of this run differ in columns, targets or horizon").at(run.path.string());
@@ -184,8 +195,8 @@ int predict(const Invocation& invocation) {
 Command predict_command() {
   return {.name = "predict",
           .handler = predict,
-          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "horizon", "device",
-                    "threads", "weights", "origin", "out"},
+          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "decimal", "horizon",
+                    "device", "threads", "weights", "origin", "out"},
           .arguments = {"RUN"},
           .summary = "forecasts the steps after the end of a CSV, in original units, with dates",
           .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv"};

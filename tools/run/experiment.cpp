@@ -56,7 +56,10 @@ model::SeriesOptions series_options(const DataSettings& settings) {
           .date_format = settings.date_format,
           .freq = settings.freq,
           .no_date = settings.no_date,
-          .delimiter = delimiter_character(settings)};
+          .delimiter = delimiter_character(settings),
+          .decimal = settings.decimal == "comma"   ? model::Decimal::comma
+                     : settings.decimal == "point" ? model::Decimal::point
+                                                   : model::Decimal::found};
 }
 
 model::Features features_of(const DataSettings& settings) {
