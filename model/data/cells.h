@@ -71,7 +71,7 @@ class Cells {
     while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
     std::ptrdiff_t count = p - start;
     std::ptrdiff_t fraction = 0;
-    if (p != end_ && *p == decimal_) {
+    if (p != end_ && *p == decimal_ && decimal_ != delimiter_) {
       const char* const point = ++p;
       while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
       fraction = p - point;

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "model/data/cells.h"
+#include "model/data/columns.h"
 #include "model/data/layout.h"
 #include "model/data/numbers.h"
 
@@ -129,6 +130,8 @@ class CsvReader {
     report_skipped();
     report_cells();
     report_dates();
+    report_thousands(cells, body);
+    leave_out_no_series();
     report_values();
     std::stable_sort(series_.findings.begin(), series_.findings.end(), [](const Finding& a, const Finding& b) {
       return std::tie(a.line, a.column) < std::tie(b.line, b.column);
@@ -371,6 +374,14 @@ class CsvReader {
       years += year(i) != 0 && (year(i - 1) == 0 || year(i) == year(i - 1) + 1) ? 1 : 0;
     }
     if (years > 2 && 2 * years > columns_.size()) refuse_transposed("years");
+    std::vector<double> first;
+    for (std::size_t t = 0; t < layout_.rows.size(); ++t)
+      read_cell(first_cell(0, t), options_.decimal, first.emplace_back());
+    if (columns_.size() > 1 && columns_[0].slot != skip_slot && rises_evenly(first)) {
+      fail(Exit::data, fmt::format("no column holds dates; '{}' rises evenly, as time does", columns_[0].name),
+           fmt::format("read the rows without dates: --no-date --drop {}", names_word(std::span(&columns_[0].name, 1))),
+           header_line_);
+    }
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
          "name it with --date-column, say how it is written with --date-format, or read the rows without dates: "
          "--no-date",
@@ -800,6 +811,24 @@ class CsvReader {
     odd_.clear();
   }
 
+  // Reads the rows a second time.
+  template <class Visit>
+  void for_each_row(Cells& cells, Cells::Mark body, const Visit& visit) const {
+    cells.go_to(body);
+    std::string_view text;
+    Row row;
+    for (std::size_t t = 0; t < lines_.size();) {
+      if (cells.blank_line()) continue;
+      const bool is_row = cells.line() == lines_[t];
+      row.clear();
+      for (bool more = true; more;) {
+        more = cells.cell(text);
+        if (is_row) row.emplace_back(text);
+      }
+      if (is_row) visit(t++, row);
+    }
+  }
+
   // Several series below each other: the same dates again and again, and a column that tells them apart.
   void refuse_long_form(Cells& cells, Cells::Mark body) const {
     const std::vector<Stamp>& dates = series_.dates;
@@ -831,22 +860,14 @@ class CsvReader {
       keys[k].text = columns_[k].slot == skip_slot || columns_[k].unparsable.count > 0;
       if (keys[k].rises && keys[k].text) together.name += (together.name.empty() ? "" : ", ") + keys[k].name;
     }
-    cells.go_to(body);
-    std::string_view text;
-    for (std::size_t t = 0; t < lines_.size();) {
-      if (cells.blank_line()) continue;
-      const bool is_row = cells.line() == lines_[t];
+    for_each_row(cells, body, [&](std::size_t t, const Row& row) {
       std::string all;
-      std::size_t k = 0;
-      for (bool more = true; more; ++k) {
-        more = cells.cell(text);
-        if (!is_row || k >= keys.size()) continue;
-        if (keys[k].rises) keys[k].add(std::string(text), dates[t]);
-        if (keys[k].text) all += std::string(text) + '\n';
+      for (std::size_t k = 0; k < std::min(row.size(), keys.size()); ++k) {
+        if (keys[k].rises) keys[k].add(row[k], dates[t]);
+        if (keys[k].text) all += row[k] + '\n';
       }
-      if (is_row && together.rises) together.add(all, dates[t]);
-      t += is_row ? 1 : 0;
-    }
+      if (together.rises) together.add(all, dates[t]);
+    });
     const auto is_id = [&](const Key& key) {
       return key.rises && key.last.size() > 1 && 2 * key.last.size() <= dates.size();
     };
@@ -1031,6 +1052,94 @@ class CsvReader {
           Severity::warn, "step", step, "no regular step: fewer than 90 % of the dates' differences agree",
           "say the step with --freq, for example --freq 15min, h, d, b, w or m; without it no forecast can be dated");
     }
+  }
+
+  // Points that may separate thousands: beside integers below 1000 nothing but numbers with three decimals.
+  void report_thousands(Cells& cells, Cells::Mark body) {
+    if (options_.decimal != Decimal::found) return;
+    struct Suspect {
+      std::size_t column;
+      std::int64_t whole = 0;
+      Tally points;
+      bool refuted = false;
+    };
+    std::vector<Suspect> suspects;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      if (columns_[i].slot < 0) continue;
+      bool fraction = false;
+      const auto suspect = [&](double v) {
+        const bool whole = v == std::round(v);
+        fraction |= !whole;
+        return std::abs(v) < 1000 && (whole || (std::abs(v) > 1 && std::abs(v * 1000 - std::round(v * 1000)) < 1e-6));
+      };
+      if (std::ranges::all_of(series_.channel(columns_[i].slot), suspect) && fraction)
+        suspects.push_back({i, 0, {}, false});
+    }
+    if (suspects.empty()) return;
+    for_each_row(cells, body, [&](std::size_t t, const Row& row) {
+      for (Suspect& suspect : suspects) {
+        const std::string_view text = suspect.column < row.size() ? std::string_view(row[suspect.column]) : "";
+        const std::size_t point = text.find('.');
+        suspect.whole += point == text.npos ? 1 : 0;
+        if (point == text.npos) continue;
+        suspect.refuted |= text.size() - point != 4;
+        suspect.points.add(lines_[t], static_cast<std::int64_t>(suspect.column) + 1, text);
+      }
+    });
+    for (Suspect& suspect : suspects) {
+      if (suspect.refuted || suspect.whole == 0 || suspect.points.count < 2) continue;
+      std::string thousands = suspect.points.found;
+      thousands.erase(thousands.find('.'), 1);
+      suspect.points.count = 1;
+      report(
+          Severity::warn, "notation", suspect.points,
+          fmt::format("column '{}': '{}' may be {}: beside it are integers below 1000 and numbers with three decimals",
+                      columns_[suspect.column].name, suspect.points.found, thousands),
+          "if it is: --decimal comma; if not: --decimal point");
+    }
+  }
+
+  // Counters, ids and parts of the date are no channels, unless nothing else is one or they are asked for.
+  void leave_out_no_series() {
+    if (!options_.columns.empty()) return;
+    std::vector<std::string> what(series_.channels.size());
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      const int slot = columns_[i].slot;
+      if (slot < 0) continue;
+      what[static_cast<std::size_t>(slot)] =
+          what_no_series_is(columns_[i].name, i == 0, series_.channel(slot),
+                            bad_dates_ ? std::span<const Stamp>() : std::span(series_.dates));
+    }
+    if (std::ranges::all_of(what, &std::string::empty)) return;
+    const bool all = std::ranges::none_of(what, &std::string::empty);
+    constexpr std::size_t listed = 12;
+    const std::string keep = what.size() > listed
+                                 ? "name it in --columns to keep it"
+                                 : fmt::format("to keep it: --columns {}", names_word(series_.channels));
+    std::vector<std::string> channels;
+    std::vector<double> values;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      Column& column = columns_[i];
+      if (column.slot < 0) continue;
+      const std::string& is = what[static_cast<std::size_t>(column.slot)];
+      if (!is.empty()) {
+        series_.findings.push_back({Severity::warn, "counter", series_.path, header_line_,
+                                    static_cast<std::int64_t>(i) + 1, 1,
+                                    fmt::format("column '{}' {}{}", column.name, is,
+                                                all ? "; the file has no other channel" : " and is left out"),
+                                    all ? "look whether the file holds what you mean to forecast" : keep});
+      }
+      if (is.empty() || all) {
+        const auto kept = series_.channel(column.slot);
+        values.insert(values.end(), kept.begin(), kept.end());
+        column.slot = static_cast<int>(channels.size());
+        channels.push_back(column.name);
+      } else {
+        column.slot = skip_slot;
+      }
+    }
+    series_.channels = std::move(channels);
+    series_.values = std::move(values);
   }
 
   void report_values() {

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -603,8 +604,108 @@ TEST(Csv, RemediesOfNotations) {
   EXPECT_EQ(findings(series), "");
   EXPECT_EQ(parse(commas, {.columns = {"w"}, .decimal = Decimal::comma}).values, values({-1.5, 2.25}));
   EXPECT_EQ(parse("v\n1,5\n2,7\n", {.no_date = true, .decimal = Decimal::comma}).values, values({1.5, 2.7}));
+  EXPECT_EQ(parse("date,a,b\n2020-01-01,987,5\n2020-01-02,1.234,6\n", {.decimal = Decimal::comma}).values,
+            values({987, 1234, 5, 6}));
   const Error mixed = error_of("date,v,w\n2020-01-01,19,47,5\n2020-01-02,20,2,25\n");
   EXPECT_TRUE(says(mixed, "semicolons")) << mixed.advice;
+}
+
+TEST(Csv, PointsThatMaySeparateThousands) {
+  const auto table = [](std::initializer_list<const char*> cells) {
+    std::string text = "date;v;w\n";
+    int day = 1;
+    for (const char* cell : cells) {
+      text += fmt::format("2020-01-{:02};{};{}\n", day, cell, day % 5 * 0.1);
+      ++day;
+    }
+    return text;
+  };
+  const std::string suspect = table({"950", "-980", "1.020", "1.234", "2.000"});
+  EXPECT_EQ(findings(parse(suspect)), "notation warn 4:2 x1\n");
+  EXPECT_EQ(parse(suspect).findings[0].message.find("'1.020' may be 1020") == std::string::npos, false);
+  EXPECT_EQ(findings(parse(table({"950", "1.020", "1.234"}), {.columns = {"v"}, .decimal = Decimal::comma})), "");
+  EXPECT_EQ(parse(table({"950", "1.020", "1.234"}), {.columns = {"v"}, .decimal = Decimal::comma}).values[1], 1020);
+  EXPECT_EQ(findings(parse(suspect, {.decimal = Decimal::point})), "");
+  for (const std::string& text :
+       {table({"1.020", "1.234", "2.000"}), table({"950", "1.02", "1.234"}), table({"950", "0.020", "1.234"}),
+        table({"950", "1.0205", "1.234"}), table({"1950", "1.020", "1.234"}), table({"950", "1020", "960"}),
+        table({"950", "960", "1.234"})}) {
+    EXPECT_EQ(findings(parse(text)), "") << text;
+  }
+}
+
+// Rows of hours with a column `x` made by `value`, before the date or behind it.
+std::string beside_hours(const std::string& name, const std::function<std::string(int)>& value, bool first = false,
+                         int rows = 60) {
+  std::string text = first ? name + ",date,v\n" : "date,v," + name + "\n";
+  for (int t = 0; t < rows; ++t) {
+    const std::string date = fmt::format("2020-01-{:02} {:02}:00", 30 + t / 24 > 31 ? 1 : 30 + t / 24, t % 24);
+    const std::string stamp = 30 + t / 24 > 31 ? fmt::format("2020-02-01 {:02}:00", t % 24) : date;
+    const double v = std::sin(0.7 * t) + 0.01 * (t * 7 % 11);
+    text += first ? fmt::format("{},{},{}\n", value(t), stamp, v) : fmt::format("{},{},{}\n", stamp, v, value(t));
+  }
+  return text;
+}
+
+TEST(Csv, ColumnsThatAreNoSeries) {
+  const auto number = [](auto of) { return [of](int t) { return fmt::format("{}", of(t)); }; };
+  struct Case {
+    std::string name, what;
+    std::function<std::string(int)> value;
+    bool first = false;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"", "counts the rows", number([](int t) { return t; }), true},
+           {"anything", "counts the rows", number([](int t) { return 1000 + 10 * t; }), true},
+           {"Index", "counts the rows", number([](int t) { return t + 1; })},
+           {"time_s", "rises evenly", number([](int t) { return 0.1 * t; })},
+           {"HH", "the date's hour", number([](int t) { return t % 24; })},
+           {"h", "the date's hour", number([](int t) { return t % 24 + 1; })},
+           {"dow", "the date's weekday", number([](int t) { return (4 + t / 24) % 7; })},  // a Thursday: 4
+           {"d", "the date's day", number([](int t) { return t < 48 ? 30 + t / 24 : 1; })},
+           {"unix", "seconds since 1970", number([](int t) { return 1580342400 + 3600 * t; })},
+           {"ms", "milliseconds since 1970", number([](int t) { return (1580342400 + 3600 * t) * 1000LL; })},
+           {"excel", "days since 1900", number([](int t) { return 43860 + t / 24.0; })},
+           {"ymd", "in digits", [](int t) { return t < 48 ? fmt::format("202001{}", 30 + t / 24) : "20200201"; }},
+           {"station_id", "same in all rows", number([](int) { return 17; })},
+           {"id", "another one in each row", number([](int t) { return (t * 37 + 5) % 101; })}}) {
+    SCOPED_TRACE(c.name);
+    const std::string text = beside_hours(c.name, c.value, c.first);
+    const Series series = parse(text);
+    EXPECT_EQ(series.channels, (std::vector<std::string>{"v"}));
+    EXPECT_EQ(findings(series), fmt::format("counter warn 1:{} x1\n", c.first ? 1 : 3));
+    EXPECT_NE(series.findings.at(0).message.find(c.what), std::string::npos) << series.findings[0].message;
+    EXPECT_EQ(series.values, parse(text, {.columns = {"v"}}).values);
+    // Asked for, it is a channel; what a model has is not judged.
+    const std::string name = c.name.empty() ? "column_1" : c.name;
+    EXPECT_NE(series.findings[0].hint.find(name), std::string::npos);
+    EXPECT_EQ(parse(text, {.columns = {name, "v"}}).channels, (std::vector<std::string>{name, "v"}));
+  }
+  // As the only channel it stays.
+  const Series alone = parse(beside_hours("x", number([](int t) { return t; }), true), {.drop = {"v"}});
+  EXPECT_EQ(alone.channels, (std::vector<std::string>{"x"}));
+  EXPECT_EQ(findings(alone), "counter warn 1:1 x1\n");
+  std::string years = "date,v\n";
+  for (int t = 0; t < 40; ++t) years += fmt::format("{}-01-01,{}\n", 1950 + t, 3 * t);
+  EXPECT_EQ(findings(parse(years)), "");
+  // What is nearly so is a series.
+  for (const Case& c : std::vector<Case>{{"trend", "", number([](int t) { return t; })},
+                                         {"x", "", number([](int t) { return t == 30 ? 30.5 : t; }), true},
+                                         {"hour", "", number([](int t) { return t == 59 ? 3 : t % 24; })},
+                                         {"user_id", "", number([](int t) { return t % 7; })},
+                                         {"id", "", number([](int t) { return 1.5 + (t * 37) % 101; })},
+                                         {"down", "", number([](int t) { return 60 - t; }), true}}) {
+    const Series series = parse(beside_hours(c.name, c.value, c.first));
+    EXPECT_EQ(series.width(), 2) << c.name;
+    EXPECT_EQ(findings(series), "") << c.name;
+  }
+  EXPECT_EQ(parse(beside_hours("x", number([](int t) { return t; }), true, 15)).width(), 2);  // too few rows to tell
+
+  std::string elapsed = "t ms,v\n";
+  for (int t = 0; t < 20; ++t) elapsed += fmt::format("{},{}\n", 250 * t, t * 7 % 11);
+  EXPECT_TRUE(says(error_of(elapsed), "--no-date --drop 't ms'"));
+  EXPECT_EQ(parse(elapsed, {.no_date = true}).channels, (std::vector<std::string>{"v"}));
+  EXPECT_EQ(findings(parse(elapsed, {.drop = {"t ms"}, .no_date = true})), "");
 }
 
 TEST(Csv, NamesOfAList) {
