@@ -17,6 +17,7 @@
 #include "core/text.h"
 #include "model/data/cells.h"
 #include "model/data/columns.h"
+#include "model/data/inflate.h"
 #include "model/data/layout.h"
 #include "model/data/numbers.h"
 
@@ -153,10 +154,15 @@ class CsvReader {
 
   void check_text() {
     if (bytes_.starts_with("\xEF\xBB\xBF")) bytes_.remove_prefix(3);
-    const bool packed = bytes_.starts_with("PK\x03\x04") || bytes_.starts_with("\x1F\x8B");
+    const bool packed = bytes_.starts_with("PK\x03\x04") || bytes_.starts_with("BZh") ||
+                        bytes_.starts_with(
+                            "\xFD"
+                            "7zXZ") ||
+                        is_compressed(bytes_);
     if (packed || bytes_.starts_with("\xFF\xFE") || bytes_.starts_with("\xFE\xFF") ||
         bytes_.substr(0, 4096).find('\0') != std::string_view::npos) {
-      fail(Exit::data, packed ? "a compressed file or a workbook, not CSV" : "not UTF-8 text",
+      fail(Exit::data,
+           packed ? "a workbook or a file compressed in another way than gzip and zstd, not CSV" : "not UTF-8 text",
            "export the data as CSV in UTF-8");
     }
     mend_line_ends();
@@ -735,7 +741,7 @@ class CsvReader {
     return read;
   }
 
-  // Whether a row that something is wrong with is a time step at all. It is one if it has a date, or if it may have one.
+  // Whether a row that something is wrong with is a time step at all: it is if it has a date, or may have one.
   RowKind kind_of_row(Cells& cells, Cells::Mark start, bool dated) {
     const Cells::Mark after = cells.mark();
     cells.go_to(start);

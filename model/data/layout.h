@@ -1,9 +1,9 @@
 // Where the table is in a text: its delimiter, its header, and what stands above it. Judged by the first rows.
 //
-// Delimiter: the most frequent of comma, semicolon and tab in the first line, if the second line has as many cells; else
-// the one that gives most lines the same number of cells. Excel's line `sep=;` says it. Header: the first line with as
-// many cells as the rows have; lines above it (comments, titles) belong to no row. Of several such lines (a title, a line
-// of units) the one that names a date column. Without such a line, the first one.
+// Delimiter: the most frequent of comma, semicolon and tab in the first line, if the second line has as many cells;
+// else the one that gives most lines the same number of cells. Excel's line `sep=;` says it. Header: the first line
+// with as many cells as the rows have; lines above it (comments, titles) belong to no row. Of several such lines (a title, a
+// line of units) the one that names a date column. Without such a line, the first one.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
 
 #include <charconv>
 #include <cmath>
@@ -13,6 +15,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +23,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/text.h"
+#include "model/data/inflate.h"
 #include "model/data/numbers.h"
 #include "tests/shared_data.h"
 
@@ -786,6 +790,75 @@ TEST(Csv, Files) {
   }
   std::filesystem::remove_all(folder);
   EXPECT_EQ(parse_csv(kHours, "-", {}).name, "stdin");
+}
+
+std::string gzip_of(std::string_view text) {
+  std::string out(compressBound(text.size()) + 64, 0);
+  z_stream stream{};
+  EXPECT_EQ(deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+std::string zstd_of(std::string_view text) {
+  const std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 1);  // as the program does
+  std::string out(ZSTD_compressBound(text.size()), 0);
+  const std::size_t size = ZSTD_compress2(context.get(), out.data(), out.size(), text.data(), text.size());
+  EXPECT_EQ(ZSTD_isError(size), 0u);
+  out.resize(size);
+  return out;
+}
+
+TEST(Csv, CompressedFiles) {
+  const std::string head(kHours.substr(0, 30)), rest(kHours.substr(30));
+  for (const auto& pack : {gzip_of, zstd_of}) {
+    const std::string packed = pack(kHours);
+    for (const std::string& bytes : {packed, pack(head) + pack(rest), pack("") + packed}) {
+      for (const char* path : {"f/ETTh1.csv.gz", "f/ETTh1.csv.zst", "f/ETTh1.CSV.GZ", "f/ETTh1.csv", "ETTh1.gz"}) {
+        const Series series = parse_series(bytes, path, {});
+        EXPECT_EQ(series.values, parse(kHours).values) << path;
+        EXPECT_EQ(series.name, "ETTh1") << path;
+        EXPECT_EQ(series.path, path);
+      }
+      EXPECT_EQ(parse_series(bytes, "-", {}).name, "stdin");
+    }
+    const auto error = [](const std::string& bytes) {
+      try {
+        parse_series(bytes, "a.csv.gz", {});
+      } catch (const Error& e) {
+        EXPECT_EQ(e.file, "a.csv.gz");
+        EXPECT_EQ(e.code, Exit::data) << e.what();
+        return std::string(e.what());
+      }
+      return std::string();
+    };
+    for (std::size_t size = 4; size < packed.size(); ++size) EXPECT_NE(error(packed.substr(0, size)), "") << size;
+    EXPECT_NE(error(packed.substr(0, packed.size() - 3)).find("cut"), std::string::npos);
+    int refused = 0;
+    for (std::size_t i = 4; i < packed.size(); ++i) {
+      std::string damaged = packed;
+      damaged[i] = static_cast<char>(damaged[i] ^ 0x55);
+      refused += error(damaged).empty() ? 0 : 1;
+    }
+    EXPECT_GT(refused, static_cast<int>(packed.size()) / 2);
+    // A megabyte of zeros in a thousand bytes.
+    try {
+      inflate(pack(std::string(1'000'000, '0')), "bomb.csv.gz", 999'999);
+      ADD_FAILURE() << "a bomb is read";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::data);
+      EXPECT_TRUE(says(e, "more than 999999 bytes")) << e.what();
+    }
+    EXPECT_EQ(inflate(pack(std::string(1'000'000, '0')), "", 1'000'000).size(), 1'000'000u);
+  }
+  EXPECT_EQ(parse_series(kHours, "f/ETTh1.csv.gz", {}).rows, 3);  // plain text under that name
+  EXPECT_TRUE(says(error_of("BZh91AY&SY"), "compressed"));
 }
 
 TEST(Csv, MutatedFilesGiveAnErrorOrASeries) {
