@@ -213,7 +213,8 @@ int eval(const Invocation& invocation) {
 Command eval_command() {
   return {.name = "eval",
           .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "holes", "device",
+          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "holes",
+                    "device",
                     "threads", "weights", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
