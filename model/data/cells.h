@@ -1,4 +1,5 @@
-// The cells of delimited text, one after the other: quoted cells, the blanks around a cell, CRLF; lines count from 1.
+// The cells of delimited text, one after the other: quoted cells, the blanks and byte order marks around a cell, LF and
+// CRLF; lines count from 1.
 //
 // Errors: Exit::data for a quote that is never closed.
 #pragma once
@@ -17,8 +18,16 @@ namespace samformer::model {
 // Walks the cells of the text. Positions are kept by the caller, so that the first rows can be read ahead.
 class Cells {
  public:
-  Cells(std::string_view text, char delimiter, const std::string& path)
-      : at_(text.data()), end_(text.data() + text.size()), delimiter_(delimiter), path_(path) {}
+  Cells(std::string_view text, char delimiter, const std::string& path, char decimal = '.')
+      : at_(text.data()), end_(text.data() + text.size()), delimiter_(delimiter), decimal_(decimal), path_(path) {}
+
+  // Where the next cell begins, to come back to.
+  struct Mark {
+    const char* at = nullptr;
+    std::int64_t line = 1;
+  };
+  Mark mark() const { return {at_, line_}; }
+  void go_to(Mark mark) { at_ = mark.at, line_ = mark.line; }
 
   bool done() const { return at_ == end_; }
   std::int64_t line() const { return line_; }
@@ -44,8 +53,7 @@ class Cells {
       while (at_ != end_ && *at_ != delimiter_ && *at_ != '\n') ++at_;
       text = {start, static_cast<std::size_t>(at_ - start)};
     }
-    while (!text.empty() && (text.back() == '\r' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+    trim(text);
     return separator();
   }
 
@@ -63,7 +71,7 @@ class Cells {
     while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
     std::ptrdiff_t count = p - start;
     std::ptrdiff_t fraction = 0;
-    if (p != end_ && *p == '.') {
+    if (p != end_ && *p == decimal_ && decimal_ != delimiter_) {
       const char* const point = ++p;
       while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
       fraction = p - point;
@@ -82,6 +90,24 @@ class Cells {
 
  private:
   static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+  // Of blanks, line ends, no-break spaces, and of byte order marks, which files that were joined have inside.
+  static void trim(std::string_view& text) {
+    constexpr std::string_view no_break = "\xC2\xA0", mark = "\xEF\xBB\xBF";
+    while (true) {
+      if (text.ends_with(' ') || text.ends_with('\r') || text.ends_with('\t')) {
+        text.remove_suffix(1);
+      } else if (text.starts_with(' ') || text.starts_with('\t')) {
+        text.remove_prefix(1);
+      } else if (text.starts_with(no_break) || text.ends_with(no_break)) {
+        text.starts_with(no_break) ? text.remove_prefix(2) : text.remove_suffix(2);
+      } else if (text.starts_with(mark)) {
+        text.remove_prefix(3);
+      } else {
+        return;
+      }
+    }
+  }
 
   bool separator() {
     if (at_ == end_) return false;
@@ -112,6 +138,7 @@ class Cells {
   const char* at_;
   const char* end_;
   char delimiter_;
+  char decimal_;
   std::int64_t line_ = 1;
   std::string unquoted_;
   const std::string& path_;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <limits>
 #include <optional>
 #include <tuple>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
@@ -15,6 +17,9 @@
 #include "core/text.h"
 #include "model/data/cells.h"
 #include "model/data/civil.h"
+#include "model/data/columns.h"
+#include "model/data/inflate.h"
+#include "model/data/layout.h"
 #include "model/data/numbers.h"
 
 namespace samformer::model {
@@ -43,7 +48,51 @@ struct Tally {
 struct Column {
   std::string name;
   int slot = skip_slot;  // channel index, skip_slot or date_slot
-  Tally missing, infinite, unparsable;
+  Tally missing, infinite, unparsable, account;
+  std::int64_t with_comma = 0, with_point = 0;  // unparsable cells that are numbers with --decimal comma, point
+  std::string unit;                             // beside the first unparsable cell's number
+};
+
+// Lines that are no part of the table.
+struct Skipped {
+  std::vector<std::int64_t> lines;  // the first ones
+  std::int64_t count = 0;
+  std::string first;
+
+  void add(std::int64_t line, std::string_view text) {
+    constexpr std::size_t most = 5;
+    if (count++ == 0) first = shown(text, 40);
+    if (lines.size() < most) lines.push_back(line);
+  }
+  // "lines 1, 2 and 9 are", "line 7 is"
+  std::string which() const {
+    std::string text = count == 1 ? "line " : "lines ";
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const bool last = i + 1 == static_cast<std::size_t>(count);
+      text += fmt::format("{}{}", i == 0 ? "" : last ? " and " : ", ", lines[i]);
+    }
+    if (count > std::ssize(lines)) text += fmt::format(" and {} more", count - std::ssize(lines));
+    return text + (count == 1 ? " is" : " are");
+  }
+};
+
+// A cell that is no number or no date, until it is known that its row is part of the table.
+struct Odd {
+  static constexpr std::size_t whole_row = static_cast<std::size_t>(-1);
+
+  std::size_t column = whole_row;
+  CellKind kind = CellKind::unparsable;
+  std::int64_t line = 0, place = 0;
+  std::string text;
+};
+
+// A column that holds a part of the date.
+struct Part {
+  enum class Role { whole, time, hour, year, month, day, minute };
+
+  std::size_t column = 0;
+  Role role = Role::whole;
+  std::string text;  // of the row being read
 };
 
 class CsvReader {
@@ -61,13 +110,31 @@ class CsvReader {
     if (!options_.date_format.empty()) check_date_pattern(options_.date_format);
     if (!options_.timezone.empty()) series_.zone = std::make_shared<TimeZone>(options_.timezone);
     check_text();
-    const char delimiter = options_.delimiter != 0 ? options_.delimiter : find_delimiter();
-    Cells cells(bytes_, delimiter, series_.path);
+    layout_ = find_layout(bytes_, series_.path, options_);
+    if (!layout_.above.empty()) {
+      for (const std::int64_t line : layout_.above) above_.add(line, layout_.first_above);
+    }
+    split_decimals_ = layout_.decimal_commas && options_.decimal == Decimal::comma;
+    Cells cells(bytes_, layout_.delimiter, series_.path, options_.decimal == Decimal::comma ? ',' : '.');
+    if (layout_.header.at != nullptr) cells.go_to(layout_.header);
     read_header(cells);
+    const Cells::Mark body = cells.mark();
     choose_columns(cells);
     read_rows(cells);
+    if (series_.rows == 0) {  // what was skipped is all there is: say what is wrong with it
+      skipping_ = false;
+      skipped_ = {};
+      cells.go_to(body);
+      read_rows(cells);
+    }
+    if (series_.rows == 0) fail(Exit::data, "no rows below the header", "expected one line a time step", header_line_);
+    describe_parts();
+    refuse_long_form(cells, body);
+    report_skipped();
     report_cells();
     report_dates();
+    report_thousands(cells, body);
+    leave_out_no_series();
     report_values();
     std::stable_sort(series_.findings.begin(), series_.findings.end(), [](const Finding& a, const Finding& b) {
       return std::tie(a.line, a.column) < std::tie(b.line, b.column);
@@ -89,41 +156,57 @@ class CsvReader {
 
   void check_text() {
     if (bytes_.starts_with("\xEF\xBB\xBF")) bytes_.remove_prefix(3);
-    const bool packed = bytes_.starts_with("PK\x03\x04") || bytes_.starts_with("\x1F\x8B");
+    const bool packed = bytes_.starts_with("PK\x03\x04") || bytes_.starts_with("BZh") ||
+                        bytes_.starts_with(
+                            "\xFD"
+                            "7zXZ") ||
+                        is_compressed(bytes_);
     if (packed || bytes_.starts_with("\xFF\xFE") || bytes_.starts_with("\xFE\xFF") ||
         bytes_.substr(0, 4096).find('\0') != std::string_view::npos) {
-      fail(Exit::data, packed ? "a compressed file or a workbook, not CSV" : "not UTF-8 text",
+      fail(Exit::data,
+           packed ? "a workbook or a file compressed in another way than gzip and zstd, not CSV" : "not UTF-8 text",
            "export the data as CSV in UTF-8");
     }
+    mend_line_ends();
     if (bytes_.find_first_not_of(" \t\r\n") == std::string_view::npos) {
       fail(Exit::data, "the file is empty", "expected a header line and one line a time step");
     }
   }
 
-  char find_delimiter() const {
-    std::array<std::pair<char, int>, 3> counts = {{{',', 0}, {';', 0}, {'\t', 0}}};
+  // Lines that end in CR alone get LF. `\r\r\n` is one end of a line.
+  void mend_line_ends() {
+    const auto alone = [&](std::size_t at) {
+      const std::size_t after = bytes_.find_first_not_of('\r', at);
+      return after == bytes_.npos || bytes_[after] != '\n';
+    };
+    std::size_t first = bytes_.find('\r');
+    while (first != bytes_.npos && !alone(first)) first = bytes_.find('\r', bytes_.find('\n', first));
+    if (first == bytes_.npos) return;
+    mended_ = bytes_;
     bool quoted = false;
-    for (const char c : bytes_) {
-      if (c == '"') quoted = !quoted;
-      if (c == '\n' && !quoted) break;
-      for (auto& [delimiter, count] : counts) count += !quoted && c == delimiter ? 1 : 0;
+    for (std::size_t i = 0; i < mended_.size(); ++i) {
+      if (mended_[i] == '"') quoted = !quoted;
+      if (mended_[i] != '\r' || quoted) continue;
+      if (alone(i)) {
+        mended_[i] = '\n';
+      } else {
+        i = bytes_.find('\n', i);
+      }
     }
-    return std::max_element(counts.begin(), counts.end(),
-                            [](const auto& a, const auto& b) { return a.second < b.second; })
-        ->first;
+    bytes_ = mended_;
   }
 
   void read_header(Cells& cells) {
-    while (cells.blank_line()) {
-    }
     header_line_ = cells.line();
     std::string_view text;
     bool more = true;
     bool numbers = true;
     bool decimals = false;
+    std::size_t dates = 0;
     std::unordered_set<std::string> seen;
     while (more) {
       more = cells.cell(text);
+      if (layout_.columns > 0 && columns_.size() == layout_.columns) continue;  // unnamed and empty
       const auto column = static_cast<std::int64_t>(columns_.size()) + 1;
       if (columns_.size() == most_columns) {
         fail(Exit::data, fmt::format("more than {} columns", most_columns), "check the delimiter: --delimiter",
@@ -138,19 +221,26 @@ class CsvReader {
       format.pattern = options_.date_format;
       Stamp stamp;
       const bool date = parse_stamp(text, format, stamp);
-      numbers &= date || read_cell(text, value) == CellKind::number;
+      dates += looks_like_date(text) ? 1 : 0;
+      numbers &= date || read_cell(text, Decimal::found, value) == CellKind::number;
       decimals |= date || text.find('.') != std::string_view::npos;
-      columns_.push_back({text.empty() ? fmt::format("column_{}", column) : to_utf8(text), skip_slot, {}, {}, {}});
+      columns_.emplace_back().name = text.empty() ? fmt::format("column_{}", column) : to_utf8(text);
       if (!seen.insert(columns_.back().name).second) {
         fail(Exit::data, fmt::format("two columns are named '{}'", columns_.back().name), "rename one of them",
              header_line_, column);
       }
     }
+    if (dates > 2 && 2 * dates > columns_.size() && !options_.no_date) refuse_transposed("dates");
     // Whole numbers are what programs name unnamed columns; anything else is a first row of data.
     if (numbers && decimals) {
       fail(Exit::data, "the first line holds data, expected the columns' names", "put a line of names above the data",
            header_line_, 1);
     }
+  }
+
+  [[noreturn]] void refuse_transposed(const char* what) const {
+    fail(Exit::data, fmt::format("a transposed table: {} run along the header, expected one row a time step", what),
+         "write one row a date and one column a series", header_line_);
   }
 
   std::vector<std::string> names() const {
@@ -206,12 +296,12 @@ class CsvReader {
     return fmt::format("{}, or leave the column out: --drop {}", remedy, names_word(std::span(&column.name, 1)));
   }
 
-  // Sets every column's slot. Reads ahead in `cells`, a copy, for the first row.
-  void choose_columns(Cells cells) {
+  // Sets every column's slot.
+  void choose_columns(const Cells& body) {
     constexpr int channel_slot = 0;
     for (Column& column : columns_) column.slot = channel_slot;
     for (const std::string& name : join_known(options_.drop, names())) named(name, "--drop").slot = skip_slot;
-    if (!options_.no_date) find_date_column(cells);
+    if (!options_.no_date) find_date_column(body);
 
     if (options_.columns.empty()) {
       for (Column& column : columns_) {
@@ -243,41 +333,67 @@ class CsvReader {
     }
   }
 
-  void find_date_column(Cells& cells) {
+  // A cell of the first rows; empty beyond them.
+  std::string_view first_cell(std::size_t column, std::size_t row = 0) const {
+    if (row >= layout_.rows.size() || column >= layout_.rows[row].size()) return "";
+    return layout_.rows[row][column];
+  }
+
+  void find_date_column(const Cells& body) {
     series_.date_format.pattern = options_.date_format;
     if (!options_.date_column.empty()) {
-      Column& column = named(options_.date_column, "--date-column");
-      if (column.slot == skip_slot)
-        fail(Exit::usage, fmt::format("'{}' is in --date-column and in --drop", column.name), "");
-      column.slot = date_slot;
+      const std::vector<std::string> all = names();
+      for (const std::string& name : join_known(split_names(options_.date_column), all)) {
+        Column& column = named(name, "--date-column");
+        if (column.slot == skip_slot)
+          fail(Exit::usage, fmt::format("'{}' is in --date-column and in --drop", column.name), "");
+        add_part(static_cast<std::size_t>(&column - columns_.data()), Part::Role::whole);
+      }
       series_.date_format.digits = Digits::years;
+      if (parts_.size() > 1) choose_roles();
       return;
     }
-    for (const std::string_view known : {"date", "ds", "timestamp", "datetime", "time"}) {
-      for (Column& column : columns_) {
-        if (column.slot != skip_slot && lower(column.name) == known) {
-          column.slot = date_slot;
-          // A `time` of 0900 is no year.
-          series_.date_format.digits = known == "date" || known == "ds" ? Digits::years : Digits::moments;
-          return;
-        }
-      }
+    const std::optional<std::size_t> date = date_by_name();
+    if (date && may_be_date(*date)) {
+      series_.date_format.digits = digits_of(columns_[*date].name);
+      add_part(*date, Part::Role::whole);
+      find_time_column();
+      return;
     }
-    while (cells.blank_line()) {
-    }
-    const Cells first_row = cells;
-    std::string_view text;
-    bool more = !cells.done();
-    for (std::size_t i = 0; more && i < columns_.size(); ++i) {
-      more = cells.cell(text);
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
       DateFormat format = series_.date_format;
       Stamp stamp;
-      if (columns_[i].slot != skip_slot && parse_stamp(text, format, stamp)) {
-        columns_[i].slot = date_slot;
-        return;
-      }
+      if (columns_[i].slot == skip_slot || !parse_stamp(first_cell(i), format, stamp)) continue;
+      add_part(i, Part::Role::whole);
+      find_time_column();
+      return;
     }
-    if (options_.date_format.empty() && find_digits(first_row)) return;
+    if (find_fields()) return;
+    if (options_.date_format.empty() && find_digits(body)) return;
+    if (date) {
+      series_.date_format.digits = digits_of(columns_[*date].name);
+      add_part(*date, Part::Role::whole);
+      return;
+    }
+    std::size_t years = 0;
+    for (std::size_t i = 1; i < columns_.size(); ++i) {
+      const auto year = [&](std::size_t k) {
+        const std::string& name = columns_[k].name;
+        return name.size() == 4 && name > "1000" && name < "3000" && name.find_first_not_of("0123456789") == name.npos
+                   ? std::stoi(name)
+                   : 0;
+      };
+      years += year(i) != 0 && (year(i - 1) == 0 || year(i) == year(i - 1) + 1) ? 1 : 0;
+    }
+    if (years > 2 && 2 * years > columns_.size()) refuse_transposed("years");
+    std::vector<double> first;
+    for (std::size_t t = 0; t < layout_.rows.size(); ++t)
+      read_cell(first_cell(0, t), options_.decimal, first.emplace_back());
+    if (columns_.size() > 1 && columns_[0].slot != skip_slot && rises_evenly(first)) {
+      fail(Exit::data, fmt::format("no column holds dates; '{}' rises evenly, as time does", columns_[0].name),
+           fmt::format("read the rows without dates: --no-date --drop {}", names_word(std::span(&columns_[0].name, 1))),
+           header_line_);
+    }
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
          "name it with --date-column, say how it is written with --date-format, or read the rows without dates: "
          "--no-date",
@@ -286,48 +402,238 @@ class CsvReader {
 
   // Digits alone are dates where all of them rise by a step: seconds since 1970 (or smaller parts) under any name,
   // years, months and days under a usual one.
-  bool find_digits(const Cells& first_row) {
-    static constexpr std::array<std::string_view, 10> names = {"year",  "jahr",   "annee",       "anno",  "ano",
-                                                               "month", "period", "time_period", "datum", "day"};
-    std::string_view text;
-    Cells cells = first_row;
-    bool more = !cells.done();
-    for (std::size_t i = 0; more && i < columns_.size(); ++i) {
-      more = cells.cell(text);
-      if (columns_[i].slot == skip_slot) continue;
-      const bool named = std::find(names.begin(), names.end(), lower(columns_[i].name)) != names.end();
-      const std::size_t digits = text.substr(0, text.find('.')).size();
+  bool find_digits(const Cells& body) {
+    static constexpr std::array<std::string_view, 9> names = {"year",  "jahr",   "annee",       "anno", "ano",
+                                                              "month", "period", "time_period", "day"};
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      if (columns_[i].slot == skip_slot || chosen_as_channel(i)) continue;
+      const bool named = std::ranges::find(names, lower(columns_[i].name)) != names.end();
+      const std::string_view first = first_cell(i);
+      const std::size_t digits = first.substr(0, first.find('.')).size();
       DateFormat format;
       format.digits = named ? Digits::years : Digits::moments;
       Stamp stamp;
-      if (!(named || (digits >= 10 && digits != 12 && digits != 14)) || !parse_stamp(text, format, stamp)) continue;
-      std::vector<Stamp> dates;
-      for (const std::string& date : texts_of(first_row, i)) {
-        if (!parse_stamp(date, format, stamp) || (!dates.empty() && compare(dates.back(), stamp) >= 0)) break;
-        dates.push_back(stamp);
-      }
-      // All of them, or a later reading finds the first that differs.
+      if (!(named || (digits >= 10 && digits != 12 && digits != 14)) || !parse_stamp(first, format, stamp)) continue;
+      const std::vector<Stamp> dates = rising_dates(body, i, format);
       if (dates.size() < 3 || !infer_step(dates).known()) continue;
-      series_.date_format.digits = named ? Digits::years : Digits::moments;
-      columns_[i].slot = date_slot;
+      series_.date_format.digits = format.digits;
+      add_part(i, Part::Role::whole);
       return true;
     }
     return false;
   }
 
-  // The cells of a column from `cells` on.
-  static std::vector<std::string> texts_of(Cells cells, std::size_t column) {
-    std::vector<std::string> texts;
+  // The dates of a column from the first one on, up to the first cell that is none or is not later: all of them, or a
+  // later reading finds the first that differs.
+  static std::vector<Stamp> rising_dates(Cells cells, std::size_t column, DateFormat format) {
+    std::vector<Stamp> dates;
+    std::string_view text;
     while (!cells.done()) {
       if (cells.blank_line()) continue;
-      std::string_view text;
-      bool more = true;
-      for (std::size_t i = 0; more; ++i) {
+      std::size_t i = 0;
+      Stamp stamp;
+      bool date = false;
+      for (bool more = true; more; ++i) {
         more = cells.cell(text);
-        if (i == column) texts.emplace_back(text);
+        date |= i == column && parse_stamp(text, format, stamp);
+      }
+      if (date && (dates.empty() || compare(dates.back(), stamp) < 0)) {
+        dates.push_back(stamp);
+      } else if (!dates.empty()) {
+        break;
       }
     }
-    return texts;
+    return dates;
+  }
+
+  void add_part(std::size_t column, Part::Role role) {
+    columns_[column].slot = date_slot;
+    parts_.push_back({column, role, ""});
+  }
+
+  std::optional<std::size_t> named_one_of(std::initializer_list<std::string_view> names) const {
+    for (const std::string_view name : names) {
+      for (std::size_t i = 0; i < columns_.size(); ++i) {
+        if (columns_[i].slot != skip_slot && lower(columns_[i].name) == name) return i;
+      }
+    }
+    return std::nullopt;
+  }
+  std::optional<std::size_t> date_by_name() const {
+    return named_one_of({"date", "ds", "timestamp", "datetime", "datum", "fecha", "time"});
+  }
+  // A `time` of 0900 is no year.
+  static Digits digits_of(const std::string& name) {
+    const std::string small = lower(name);
+    return small == "timestamp" || small == "datetime" || small == "time" ? Digits::moments : Digits::years;
+  }
+  // A time of day alone is none.
+  bool may_be_date(std::size_t column) const { return !is_clock(first_cell(column)); }
+
+  static bool is_clock(std::string_view text) {
+    std::size_t digits = 0;
+    while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+    return digits >= 1 && digits <= 2 && text.substr(digits).starts_with(':');
+  }
+  static bool is_small_number(std::string_view text) {
+    return !text.empty() && text.size() <= 2 && text.find_first_not_of("0123456789") == text.npos;
+  }
+
+  bool chosen_as_channel(std::size_t column) const {
+    return std::ranges::find(options_.columns, columns_[column].name) != options_.columns.end();
+  }
+
+  // A time of day beside a date without one. An hour only where it tells apart rows of the same date.
+  void find_time_column() {
+    const std::string_view date = first_cell(parts_[0].column);
+    DateFormat format = series_.date_format;
+    Stamp stamp;
+    const bool has_time = parse_stamp(date, format, stamp) && (format.time || !is_local(format));
+    if (date.empty() || date.find(':') != date.npos || has_time) return;
+    const auto time = named_one_of({"time", "zeit", "uhrzeit", "heure", "hora", "time of day", "hour", "hr", "stunde"});
+    if (!time || *time == parts_[0].column || chosen_as_channel(*time)) return;
+    const std::string_view first = first_cell(*time);
+    if (is_clock(first)) {
+      add_part(*time, Part::Role::time);
+    } else if (is_small_number(first) && first != first_cell(*time, 1) && date == first_cell(parts_[0].column, 1)) {
+      add_part(*time, Part::Role::hour);
+    } else {
+      return;
+    }
+    choose_pattern();
+  }
+
+  static Part::Role field_of(const std::string& name) {
+    static const std::vector<std::pair<Part::Role, std::vector<std::string_view>>> known = {
+        {Part::Role::year,
+         {"year", "yr", "yyyy", "jahr", "annee",
+          "ann\xC3\xA9"
+          "e",
+          "a\xC3\xB1o", "ano"}},
+        {Part::Role::month, {"month", "mon", "mo", "monat", "mois", "mes", "mm"}},
+        {Part::Role::day,
+         {"day", "dd", "dom", "tag", "jour", "dia",
+          "d\xC3\xAD"
+          "a"}},
+        {Part::Role::hour, {"hour", "hr", "hh", "stunde", "heure", "hora"}},
+        {Part::Role::minute, {"minute", "min", "minuto"}}};
+    for (const auto& [role, names] : known) {
+      if (std::ranges::find(names, lower(name)) != names.end()) return role;
+    }
+    return Part::Role::whole;
+  }
+
+  // Year, month, and what there is of day, hour and minute or time.
+  bool find_fields() {
+    std::vector<Part> found;
+    for (const auto role :
+         {Part::Role::year, Part::Role::month, Part::Role::day, Part::Role::hour, Part::Role::minute}) {
+      std::size_t i = 0;
+      while (i < columns_.size() && (columns_[i].slot == skip_slot || field_of(columns_[i].name) != role)) ++i;
+      if (i < columns_.size() && !chosen_as_channel(i)) {
+        found.push_back({i, role, ""});
+      } else if (role != Part::Role::hour || !is_clock_column()) {
+        if (role == Part::Role::year || role == Part::Role::month) return false;
+        break;
+      } else {
+        found.push_back({*named_one_of({"time", "zeit", "uhrzeit", "heure", "hora"}), Part::Role::time, ""});
+        break;
+      }
+    }
+    if (first_cell(found[0].column).size() != 4) return false;
+    for (const Part& part : found) add_part(part.column, part.role);
+    choose_roles();
+    return true;
+  }
+  bool is_clock_column() const {
+    const auto time = named_one_of({"time", "zeit", "uhrzeit", "heure", "hora"});
+    return time && is_clock(first_cell(*time));
+  }
+
+  // Of columns that --date-column names together, or that find_fields found.
+  void choose_roles() {
+    for (std::size_t k = 0; k < parts_.size(); ++k) {
+      Part& part = parts_[k];
+      const std::string_view cell = first_cell(part.column);
+      if (k > 0 && is_clock(cell)) {
+        part.role = Part::Role::time;
+      } else if (k == 0 ? cell.size() == 4
+                        : is_small_number(cell) || field_of(columns_[part.column].name) == Part::Role::month) {
+        part.role = field_of(columns_[part.column].name);
+      }
+    }
+    choose_pattern();
+  }
+
+  // What the parts with a blank between them are written as. Dates without a pattern are read as ever.
+  void choose_pattern() {
+    std::string& pattern = series_.date_format.pattern;
+    const bool fields = parts_[0].role == Part::Role::year;
+    const bool has_time = pattern.find("%H") != pattern.npos || pattern.find("%I") != pattern.npos;
+    if (pattern.empty() ? !fields : has_time) return;
+    const bool given = !pattern.empty();
+    for (const Part& part : parts_) {
+      const std::string_view cell = first_cell(part.column);
+      const auto add = [&](std::string_view what) { pattern += (pattern.empty() ? "" : " ") + std::string(what); };
+      switch (part.role) {
+        case Part::Role::year:
+          if (!given) add("%Y");
+          break;
+        case Part::Role::month:
+          if (!given) add(is_small_number(cell) ? "%m" : cell.size() == 3 ? "%b" : "%B");
+          break;
+        case Part::Role::day:
+          if (!given) add("%d");
+          break;
+        case Part::Role::hour:
+          add(parts_.back().role == Part::Role::minute ? "%H" : "%H:00");
+          break;
+        case Part::Role::minute:
+          add("%M");
+          break;
+        case Part::Role::time: {
+          const bool noon = lower(cell).ends_with("m");
+          add(noon ? "%I:%M" : "%H:%M");
+          if (std::ranges::count(cell, ':') > 1) pattern += cell.find('.') == cell.npos ? ":%S" : ":%S.%f";
+          if (noon) pattern += cell.find(' ') == cell.npos ? "%p" : " %p";
+          break;
+        }
+        case Part::Role::whole:
+          break;
+      }
+    }
+  }
+
+  // The date of a row whose cells were kept in parts_.
+  std::string joined_date() {
+    std::string date;
+    for (std::size_t k = 0; k < parts_.size(); ++k) {
+      Part& part = parts_[k];
+      if (part.role == Part::Role::minute && part.text.size() == 1) part.text.insert(0, 1, '0');
+      if (part.role == Part::Role::hour && parts_.back().role != Part::Role::minute) part.text += ":00";
+      date += (k > 0 ? " " : "") + part.text;
+    }
+    return date;
+  }
+
+  // How a forecast's dates are put into the file's columns.
+  void describe_parts() {
+    if (parts_.size() < 2) return;
+    std::size_t word = 0;
+    std::vector<std::pair<std::size_t, Series::DatePart>> described;
+    for (const Part& part : parts_) {
+      const std::string_view cell = first_cell(part.column);
+      const auto words = static_cast<std::size_t>(std::ranges::count(cell, ' ')) + 1;
+      described.push_back({part.column,
+                           {.name = columns_[part.column].name,
+                            .first_word = word,
+                            .words = words,
+                            .padded = part.role != Part::Role::minute || cell.size() != 1,
+                            .hour = part.role == Part::Role::hour}});
+      word += words;
+    }
+    std::ranges::sort(described, {}, [](const auto& d) { return d.first; });
+    for (auto& [column, part] : described) series_.date_parts.push_back(std::move(part));
   }
 
   void read_rows(Cells& cells) {
@@ -349,26 +655,49 @@ class CsvReader {
       std::fill(block.begin(), block.end(), missing_value);
     };
 
-    std::int64_t blank_line = 0;
+    std::vector<std::int64_t> blank;
+    std::vector<std::pair<std::int64_t, std::string>> footer;  // of rows that are footers if no row of data follows
     std::size_t in_block = 0;
     while (!cells.done() && series_.lines.size() < capacity) {
       const std::int64_t line = cells.line();
       if (cells.blank_line()) {
-        if (blank_line == 0) blank_line = line;
+        blank.push_back(line);
         continue;
       }
-      if (blank_line != 0) {
-        ragged_.add(blank_line, 1, "0");
-        blank_line = 0;
+      for (const std::int64_t at : std::exchange(blank, {})) {
+        if (columns_.size() == 1) {
+          ragged_.add(at, 1, "0");  // a step without its value
+        } else {
+          skipped_.add(at, "");
+        }
       }
-      read_row(cells, line, block.data() + in_block * width);
+      double* const values = block.data() + in_block * width;
+      const RowKind kind = read_row(cells, line, values);
+      if (kind == RowKind::skipped) {
+        skipped_.add(line, row_cells_[0]);
+        continue;
+      }
+      if (kind == RowKind::footer) {
+        footer.emplace_back(line, row_cells_[0]);
+      } else if (!odd_.empty()) {
+        commit_odd();
+        footer.clear();
+      } else {
+        footer.clear();
+      }
       series_.lines.push_back(line);
       if (++in_block == block_rows) flush(std::exchange(in_block, 0));
     }
     flush(in_block);
 
+    if (cells.done()) {
+      for (const auto& [line, text] : footer) skipped_.add(line, text);
+      series_.lines.resize(series_.lines.size() - footer.size());
+      if (!series_.dates.empty()) series_.dates.resize(series_.lines.size());
+      odd_.clear();
+    }
+    commit_odd();
     const std::size_t rows = series_.lines.size();
-    if (rows == 0) fail(Exit::data, "no rows below the header", "expected one line a time step", header_line_);
     for (std::size_t d = 1; d < width && rows < capacity; ++d) {
       const auto from = series_.values.begin() + static_cast<std::ptrdiff_t>(d * capacity);
       std::copy(from, from + static_cast<std::ptrdiff_t>(rows),
@@ -378,48 +707,265 @@ class CsvReader {
     series_.rows = static_cast<std::int64_t>(rows);
   }
 
-  void read_row(Cells& cells, std::int64_t line, double* row) {
+  enum class RowKind { data, skipped, footer };
+
+  // What is odd with its cells waits in odd_.
+  RowKind read_row(Cells& cells, std::int64_t line, double* row) {
+    const Cells::Mark start = cells.mark();
+    const std::size_t odd_before = odd_.size();
     std::string_view text;
-    std::size_t i = 0;
-    bool more = true;
+    std::size_t i = 0, place = 0, values = 0;
+    bool more = true, dated = true;
     for (; more && i < columns_.size(); ++i) {
       Column& column = columns_[i];
+      ++place;
+      if (split_decimals_ && i >= layout_.single) {
+        more = cells.cell(text);
+        std::string joined(text);
+        if (more) {
+          more = cells.cell(text);
+          ++place;
+          joined += ',' + std::string(text);
+        }
+        if (column.slot >= 0) {
+          ++values;
+          take_value(joined, i, line, place - 1, row[column.slot]);
+        }
+        continue;
+      }
       if (column.slot >= 0) {
+        ++values;
         double& value = row[column.slot];
         if (cells.plain_decimal(value, more)) continue;
         more = cells.cell(text);
-        const CellKind kind = read_cell(text, value);
-        const auto place = static_cast<std::int64_t>(i) + 1;
-        if (kind == CellKind::missing) column.missing.add(line, place, text);
-        if (kind == CellKind::infinite) column.infinite.add(line, place, text);
-        if (kind == CellKind::unparsable) column.unparsable.add(line, place, text);
+        take_value(text, i, line, place, value);
         continue;
       }
       more = cells.cell(text);
       if (column.slot != date_slot) continue;
-      Stamp stamp;
-      if (!parse_stamp(text, series_.date_format, stamp))
-        column.unparsable.add(line, static_cast<std::int64_t>(i) + 1, text);
-      if (column.unparsable.count == std::ssize(series_.dates) + 1) date_texts_.emplace_back(text);
-      series_.dates.push_back(stamp);
+      if (parts_.size() > 1) {
+        std::ranges::find(parts_, i, &Part::column)->text = text;
+        continue;
+      }
+      dated = take_date(text, line, place);
     }
-    if (i == columns_.size() && !more) return;
-    std::size_t found = i;
-    for (; more; ++found) more = cells.cell(text);
-    ragged_.add(line, static_cast<std::int64_t>(std::min(found, columns_.size() + 1)), fmt::format("{}", found));
-    const bool has_date =
-        std::any_of(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
-    if (has_date && series_.dates.size() == series_.lines.size()) {
+    const bool complete = i == columns_.size();
+    if (parts_.size() > 1) {
+      const std::string date = complete ? joined_date() : "";
+      dated = take_date(date, line, parts_[0].column + 1);
+    } else if (parts_.size() == 1 && series_.dates.size() == series_.lines.size()) {
       series_.dates.emplace_back();
-      bad_dates_ = true;
+      dated = false;
+    }
+    std::size_t found = place;
+    bool extra = false;  // empty cells at the end are a delimiter too many
+    while (more) {
+      more = cells.cell(text);
+      ++found;
+      extra |= !text.empty();
+    }
+    const bool ragged = !complete || extra;
+    if (ragged) {
+      const auto expected = columns_.size();
+      odd_.push_back({Odd::whole_row, CellKind::unparsable, line,
+                      static_cast<std::int64_t>(std::min(found, expected + 1)), fmt::format("{}", found)});
+    }
+    const bool no_value = parts_.empty() && odd_.size() - odd_before >= values;
+    if (!skipping_ || !(ragged || !dated || no_value)) return RowKind::data;
+    const RowKind kind = kind_of_row(cells, start, dated && !parts_.empty());
+    if (kind == RowKind::skipped) {
+      for (std::size_t k = 0; k < i; ++k) {
+        if (columns_[k].slot >= 0) row[columns_[k].slot] = missing_value;
+      }
+      odd_.resize(odd_before);
+      if (!parts_.empty()) series_.dates.pop_back();
+    }
+    return kind;
+  }
+
+  void take_value(std::string_view text, std::size_t column, std::int64_t line, std::size_t place, double& value) {
+    const CellKind kind = read_cell(text, options_.decimal, value);
+    if (kind != CellKind::number) {
+      odd_.push_back({column, kind, line, static_cast<std::int64_t>(place), std::string(text)});
+    }
+  }
+
+  bool take_date(std::string_view text, std::int64_t line, std::size_t place) {
+    Stamp stamp;
+    const bool read = parse_stamp(text, series_.date_format, stamp);
+    if (!read) {
+      odd_.push_back(
+          {parts_[0].column, CellKind::unparsable, line, static_cast<std::int64_t>(place), std::string(text)});
+    }
+    series_.dates.push_back(stamp);
+    return read;
+  }
+
+  // Whether a row that something is wrong with is a time step at all: it is if it has a date, or may have one.
+  RowKind kind_of_row(Cells& cells, Cells::Mark start, bool dated) {
+    const Cells::Mark after = cells.mark();
+    cells.go_to(start);
+    row_cells_.clear();
+    std::string_view text;
+    std::size_t filled = 0, numbers = 0, words = 0;
+    for (bool more = true; more;) {
+      more = cells.cell(text);
+      row_cells_.emplace_back(text);
+      if (text.empty()) continue;
+      ++filled;
+      double value = 0;
+      DateFormat format = series_.date_format;
+      Stamp stamp;
+      if (!parts_.empty() && parse_stamp(text, format, stamp)) dated = true;
+      const CellKind kind = read_cell(text, options_.decimal, value);
+      numbers += kind != CellKind::missing && kind != CellKind::unparsable ? 1 : 0;
+      words += kind == CellKind::unparsable ? 1 : 0;
+    }
+    cells.go_to(after);
+    const auto starts_with = [](std::string_view cell, int (*kind)(int)) {
+      return !cell.empty() && kind(static_cast<unsigned char>(cell[0])) != 0;
+    };
+    if (dated) return RowKind::data;
+    if (is_header(row_cells_)) return RowKind::skipped;
+    const bool note =
+        row_cells_.size() < columns_.size() && words > 0 && numbers == 0 && !starts_with(row_cells_[0], std::isdigit);
+    if (parts_.empty()) {
+      if (numbers == 0 && words > 0 && series_.lines.empty()) return RowKind::skipped;  // units
+      return note || filled == 0 || (numbers == 0 && words > 0) ? RowKind::footer : RowKind::data;
+    }
+    if (filled == 0 || note || row_cells_[0].starts_with('#')) return RowKind::skipped;
+    // A cell may be meant as a date if it has digits, unless a word begins it and no date here begins so.
+    const std::size_t column = parts_[0].column;
+    const std::string_view date = column < row_cells_.size() ? std::string_view(row_cells_[column]) : "";
+    const bool word = starts_with(date, std::isalpha) && starts_with(first_cell(column), std::isdigit);
+    if (!word && date.find_first_of("0123456789") != date.npos) return RowKind::data;
+    if (numbers == 0) return RowKind::skipped;
+    return date.empty() ? RowKind::data : RowKind::footer;  // a total
+  }
+
+  // The header again, as where files were joined.
+  bool is_header(const Row& row) const {
+    if (row.size() < columns_.size() || std::ranges::all_of(row, &std::string::empty)) return false;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      if (i < columns_.size() ? to_utf8(row[i]) != columns_[i].name && !row[i].empty() : !row[i].empty()) return false;
+    }
+    return true;
+  }
+
+  void commit_odd() {
+    for (const Odd& odd : odd_) {
+      if (odd.column == Odd::whole_row) {
+        ragged_.add(odd.line, odd.place, odd.text);
+        bad_dates_ |= !parts_.empty();
+        continue;
+      }
+      Column& column = columns_[odd.column];
+      Tally& tally = odd.kind == CellKind::missing    ? column.missing
+                     : odd.kind == CellKind::infinite ? column.infinite
+                     : odd.kind == CellKind::account  ? column.account
+                                                      : column.unparsable;
+      tally.add(odd.line, odd.place, odd.text);
+      if (column.slot == date_slot) date_texts_.push_back(odd.text);
+      if (odd.kind != CellKind::unparsable || column.slot == date_slot) continue;
+      const OtherReading other = read_otherwise(odd.text);
+      column.with_comma += other.comma ? 1 : 0;
+      column.with_point += other.point ? 1 : 0;
+      comma_only_ += other.comma && !other.point ? 1 : 0;
+      point_only_ += other.point && !other.comma ? 1 : 0;
+      ambiguous_ += other.point && other.comma && !other.same ? 1 : 0;
+      if (tally.count == 1) column.unit = other.unit;
+    }
+    odd_.clear();
+  }
+
+  // Reads the rows a second time.
+  template <class Visit>
+  void for_each_row(Cells& cells, Cells::Mark body, const Visit& visit) const {
+    cells.go_to(body);
+    std::string_view text;
+    Row row;
+    for (std::size_t t = 0; t < series_.lines.size();) {
+      if (cells.blank_line()) continue;
+      const bool is_row = cells.line() == series_.lines[t];
+      row.clear();
+      for (bool more = true; more;) {
+        more = cells.cell(text);
+        if (is_row) row.emplace_back(text);
+      }
+      if (is_row) visit(t++, row);
+    }
+  }
+
+  // Several series below each other: the same dates again and again, and a column that tells them apart.
+  void refuse_long_form(Cells& cells, Cells::Mark body) const {
+    const std::vector<Stamp>& dates = series_.dates;
+    if (bad_dates_ || dates.size() < 4) return;
+    std::vector<std::pair<std::int64_t, std::int32_t>> distinct;
+    for (const Stamp& stamp : dates) distinct.emplace_back(stamp.utc_seconds(), stamp.nanoseconds);
+    std::ranges::sort(distinct);
+    const auto repeated = static_cast<std::size_t>(std::ranges::unique(distinct).size());
+    if (4 * repeated < dates.size()) return;
+
+    struct Key {
+      std::string name;
+      bool text = false;
+      bool rises = true;  // each id's dates do
+      std::unordered_map<std::string, Stamp> last;
+      void add(const std::string& id, const Stamp& date) {
+        const auto [at, fresh] = last.try_emplace(id, date);
+        rises &= fresh || compare(at->second, date) < 0;
+        at->second = date;
+      }
+    };
+    constexpr std::size_t most_keys = 64;
+    std::vector<Key> keys(std::min(columns_.size(), most_keys));
+    Key together;
+    for (std::size_t k = 0; k < keys.size(); ++k) {
+      keys[k].name = columns_[k].name;
+      keys[k].rises =
+          columns_[k].slot != date_slot && !is_clock(first_cell(k)) && field_of(columns_[k].name) == Part::Role::whole;
+      keys[k].text = columns_[k].slot == skip_slot || columns_[k].unparsable.count > 0;
+      if (keys[k].rises && keys[k].text) together.name += (together.name.empty() ? "" : ", ") + keys[k].name;
+    }
+    for_each_row(cells, body, [&](std::size_t t, const Row& row) {
+      std::string all;
+      for (std::size_t k = 0; k < std::min(row.size(), keys.size()); ++k) {
+        if (keys[k].rises) keys[k].add(row[k], dates[t]);
+        if (keys[k].text) all += row[k] + '\n';
+      }
+      if (together.rises) together.add(all, dates[t]);
+    });
+    const auto is_id = [&](const Key& key) {
+      return key.rises && key.last.size() > 1 && 2 * key.last.size() <= dates.size();
+    };
+    const auto refuse = [&](const Key& key) {
+      fail(Exit::data,
+           fmt::format("long form: {} series by {} with the same dates; one column a series is needed", key.last.size(),
+                       key.name),
+           fmt::format("write one row a date and one column for each value of {}", key.name), header_line_);
+    };
+    for (const bool of_text : {true, false}) {
+      for (const Key& key : keys) {
+        if (key.text == of_text && is_id(key)) refuse(key);
+      }
+      if (of_text && !together.name.empty() && is_id(together)) refuse(together);
+    }
+  }
+
+  void report_skipped() {
+    for (const Skipped* skipped : {&above_, &skipped_}) {
+      if (skipped->count == 0) continue;
+      series_.findings.push_back({Severity::warn, "skipped", series_.path, skipped->lines[0], 0, skipped->count,
+                                  fmt::format("{} no part of the table and skipped{}", skipped->which(),
+                                              skipped->first.empty() ? "" : fmt::format(" ('{}')", skipped->first)),
+                                  "correct what should be a time step, delete what is none"});
     }
   }
 
   void report_cells() {
     if (ragged_.count > 0) {
       report(Severity::refuse, "ragged", ragged_,
-             fmt::format("ragged row: {} cells, expected {}", ragged_.found, columns_.size()),
-             "give every row one cell a column (quote cells that hold the delimiter)");
+             fmt::format("ragged row: {} cells, expected {}", ragged_.found, columns_.size()), ragged_remedy());
     }
     for (Column& column : columns_) {
       if (column.slot == date_slot) {
@@ -441,6 +987,11 @@ class CsvReader {
                or_drop("correct the value", column));
       }
       if (column.missing.count > 0) report_missing(column);
+      if (column.account.count > 0) {
+        report(Severity::warn, "notation", column.account,
+               fmt::format("column '{}': '{}' is read as a negative number", column.name, column.account.found),
+               "write a minus before it");
+      }
     }
   }
 
@@ -471,19 +1022,51 @@ class CsvReader {
     return hint;
   }
 
+  std::string ragged_remedy() const {
+    if (layout_.decimal_commas && options_.decimal != Decimal::comma)
+      return "these are decimal commas: --decimal comma";
+    const auto number = [](const std::string& cell) {
+      double value = 0;
+      return read_cell(cell, Decimal::found, value) == CellKind::number;
+    };
+    const bool digits =
+        layout_.delimiter == ',' && !layout_.rows.empty() && std::ranges::all_of(layout_.rows, [&](const Row& row) {
+          return row.size() > columns_.size() && std::ranges::count_if(row, number) >= std::ssize(row) - 1;
+        });
+    if (digits) return "if these are decimal commas, export with semicolons between the cells";
+    return "give every row one cell a column (quote cells that hold the delimiter)";
+  }
+
   void report_unparsable(const Column& column) {
     const Tally& tally = column.unparsable;
-    if (tally.count + column.missing.count + column.infinite.count >= series_.rows) {
-      report(Severity::refuse, "text-column", tally,
-             fmt::format("column '{}' holds text ('{}'), expected numbers", column.name, tally.found),
-             tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
-                                                        : or_drop("write numbers", column));
+    const bool all = tally.count + column.missing.count + column.infinite.count >= series_.rows;
+    const bool number = column.with_comma == tally.count || column.with_point == tally.count;
+    if (number) {
+      report(Severity::refuse, all ? "text-column" : "unparsable", tally,
+             fmt::format("column '{}': '{}' is not a number with a decimal {}", column.name, tally.found,
+                         options_.decimal == Decimal::comma ? "comma" : "point"),
+             notation_remedy(tally.found));
       return;
     }
-    report(Severity::refuse, "unparsable", tally,
-           fmt::format("column '{}': '{}' is not a number", column.name, tally.found),
-           tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
-                                                      : or_drop("correct the value", column));
+    const std::string remedy = column.unit.empty()
+                                   ? or_drop(all ? "write numbers" : "correct the value", column)
+                                   : or_drop(fmt::format("write the number alone, without '{}'", column.unit), column);
+    if (all && column.unit.empty()) {
+      report(Severity::refuse, "text-column", tally,
+             fmt::format("column '{}' holds text ('{}'), expected numbers", column.name, tally.found), remedy);
+    } else {
+      report(Severity::refuse, "unparsable", tally,
+             fmt::format("column '{}': '{}' is not a number", column.name, tally.found), remedy);
+    }
+  }
+
+  std::string notation_remedy(const std::string& found) const {
+    if (options_.decimal != Decimal::found) return "write all numbers alike";
+    if (comma_only_ > 0 && point_only_ > 0) return "numbers have commas here and points there: write all alike";
+    if (comma_only_ > 0) return "decimal commas: --decimal comma";
+    if (point_only_ > 0 || ambiguous_ == 0) return "separated thousands: --decimal point";
+    return fmt::format("if '{}' has a decimal comma: --decimal comma; if it has separated thousands: --decimal point",
+                       found);
   }
 
   void report_missing(const Column& column) {
@@ -675,6 +1258,94 @@ class CsvReader {
            remedy);
   }
 
+  // Points that may separate thousands: beside integers below 1000 nothing but numbers with three decimals.
+  void report_thousands(Cells& cells, Cells::Mark body) {
+    if (options_.decimal != Decimal::found) return;
+    struct Suspect {
+      std::size_t column;
+      std::int64_t whole = 0;
+      Tally points;
+      bool refuted = false;
+    };
+    std::vector<Suspect> suspects;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      if (columns_[i].slot < 0) continue;
+      bool fraction = false;
+      const auto suspect = [&](double v) {
+        const bool whole = v == std::round(v);
+        fraction |= !whole;
+        return std::abs(v) < 1000 && (whole || (std::abs(v) > 1 && std::abs(v * 1000 - std::round(v * 1000)) < 1e-6));
+      };
+      if (std::ranges::all_of(series_.channel(columns_[i].slot), suspect) && fraction)
+        suspects.push_back({i, 0, {}, false});
+    }
+    if (suspects.empty()) return;
+    for_each_row(cells, body, [&](std::size_t t, const Row& row) {
+      for (Suspect& suspect : suspects) {
+        const std::string_view text = suspect.column < row.size() ? std::string_view(row[suspect.column]) : "";
+        const std::size_t point = text.find('.');
+        suspect.whole += point == text.npos ? 1 : 0;
+        if (point == text.npos) continue;
+        suspect.refuted |= text.size() - point != 4;
+        suspect.points.add(series_.lines[t], static_cast<std::int64_t>(suspect.column) + 1, text);
+      }
+    });
+    for (Suspect& suspect : suspects) {
+      if (suspect.refuted || suspect.whole == 0 || suspect.points.count < 2) continue;
+      std::string thousands = suspect.points.found;
+      thousands.erase(thousands.find('.'), 1);
+      suspect.points.count = 1;
+      report(
+          Severity::warn, "notation", suspect.points,
+          fmt::format("column '{}': '{}' may be {}: beside it are integers below 1000 and numbers with three decimals",
+                      columns_[suspect.column].name, suspect.points.found, thousands),
+          "if it is: --decimal comma; if not: --decimal point");
+    }
+  }
+
+  // Counters, ids and parts of the date are no channels, unless nothing else is one or they are asked for.
+  void leave_out_no_series() {
+    if (!options_.columns.empty()) return;
+    std::vector<std::string> what(series_.channels.size());
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      const int slot = columns_[i].slot;
+      if (slot < 0) continue;
+      what[static_cast<std::size_t>(slot)] =
+          what_no_series_is(columns_[i].name, i == 0, series_.channel(slot),
+                            bad_dates_ ? std::span<const Stamp>() : std::span(series_.dates));
+    }
+    if (std::ranges::all_of(what, &std::string::empty)) return;
+    const bool all = std::ranges::none_of(what, &std::string::empty);
+    constexpr std::size_t listed = 12;
+    const std::string keep = what.size() > listed
+                                 ? "name it in --columns to keep it"
+                                 : fmt::format("to keep it: --columns {}", names_word(series_.channels));
+    std::vector<std::string> channels;
+    std::vector<double> values;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      Column& column = columns_[i];
+      if (column.slot < 0) continue;
+      const std::string& is = what[static_cast<std::size_t>(column.slot)];
+      if (!is.empty()) {
+        series_.findings.push_back({Severity::warn, "counter", series_.path, header_line_,
+                                    static_cast<std::int64_t>(i) + 1, 1,
+                                    fmt::format("column '{}' {}{}", column.name, is,
+                                                all ? "; the file has no other channel" : " and is left out"),
+                                    all ? "look whether the file holds what you mean to forecast" : keep});
+      }
+      if (is.empty() || all) {
+        const auto kept = series_.channel(column.slot);
+        values.insert(values.end(), kept.begin(), kept.end());
+        column.slot = static_cast<int>(channels.size());
+        channels.push_back(column.name);
+      } else {
+        column.slot = skip_slot;
+      }
+    }
+    series_.channels = std::move(channels);
+    series_.values = std::move(values);
+  }
+
   void report_values() {
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       const Column& column = columns_[i];
@@ -733,11 +1404,20 @@ class CsvReader {
   }
 
   std::string_view bytes_;
+  std::string mended_;  // bytes_ where its lines ended in CR
   const SeriesOptions& options_;
+  Layout layout_;
   Series series_;
   std::int64_t header_line_ = 1;
   std::vector<Column> columns_;
-  std::vector<std::string> date_texts_;  // of the rows from the first on that hold no date
+  std::vector<std::string> date_texts_;  // that are no dates
+  std::vector<Part> parts_;
+  std::vector<Odd> odd_;
+  Row row_cells_;  // of the row that kind_of_row looked at
+  Skipped above_, skipped_;
+  bool skipping_ = true;
+  bool split_decimals_ = false;
+  std::int64_t comma_only_ = 0, point_only_ = 0, ambiguous_ = 0;
   Tally ragged_;
   bool bad_dates_ = false;
 };

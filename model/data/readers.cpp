@@ -11,12 +11,14 @@
 #include <memory>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "model/data/csv.h"
+#include "model/data/inflate.h"
 
 namespace samformer::model {
 
 std::span<const Reader> readers() {
-  static constexpr Reader rows[] = {{".csv", parse_csv}};
+  static constexpr Reader rows[] = {{".csv", parse_csv}, {".csv.gz", parse_csv}, {".csv.zst", parse_csv}};
   return rows;
 }
 
@@ -53,10 +55,16 @@ std::string read_bytes(const std::string& path) {
 }
 
 Series parse_series(std::string_view bytes, const std::string& path, const SeriesOptions& options) {
-  std::string extension = std::filesystem::path(path).extension().string();
-  for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  const auto found = std::ranges::find(readers(), extension, &Reader::extension);
-  return (found == readers().end() ? readers().front() : *found).read(bytes, path, options);
+  const std::string file = lower(path);
+  const auto found = std::ranges::find_if(readers(), [&](const Reader& r) { return file.ends_with(r.extension); });
+  const Reader& reader = found == readers().end() ? readers().front() : *found;
+  if (!is_compressed(bytes)) return reader.read(bytes, path, options);
+  constexpr std::size_t gib = std::size_t{1} << 30, likely_ratio = 200;
+  const std::string text = inflate(bytes, path, std::clamp(likely_ratio * bytes.size(), gib, 64 * gib));
+  Series series = reader.read(text, path, options);
+  const std::string inner = std::filesystem::path(series.name).extension().string();
+  if (lower(inner) == readers().front().extension) series.name.resize(series.name.size() - inner.size());
+  return series;
 }
 
 }  // namespace samformer::model

@@ -1,6 +1,8 @@
-// The formats that a series is read from: one row each, chosen by the file's extension.
+// The formats that a series is read from: one row each, chosen by the file's extension. Compressed text is known by
+// its first bytes, whatever the file is called. It may have 1 GiB, or 200 times the compressed bytes, at most 64 GiB.
 //
-// Errors: Exit::data for a missing file or a folder, Exit::io for an unreadable one, and what the format's reader says.
+// Errors: Exit::data for a missing file or a folder and for compressed data that is damaged, cut or larger; Exit::io
+// for an unreadable file; and what the format's reader says.
 #pragma once
 
 #include <span>

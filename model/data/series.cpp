@@ -192,6 +192,28 @@ bool take_step(Series& series, const Step& step) {
   return true;
 }
 
+std::vector<std::string> Series::date_cells(const std::string& date) const {
+  std::vector<std::string> words = {""};
+  for (const char c : date) {
+    if (c == ' ') {
+      words.emplace_back();
+    } else {
+      words.back() += c;
+    }
+  }
+  std::vector<std::string> cells;
+  for (const DatePart& part : date_parts) {
+    std::string cell;
+    for (std::size_t w = part.first_word; w < std::min(part.first_word + part.words, words.size()); ++w) {
+      cell += (w > part.first_word ? " " : "") + words[w];
+    }
+    if (part.hour) cell = cell.substr(0, cell.find(':'));
+    if (!part.padded && cell.size() == 2 && cell[0] == '0') cell.erase(0, 1);
+    cells.push_back(std::move(cell));
+  }
+  return cells;
+}
+
 std::int64_t last_complete_row(const Series& series, std::int64_t length) {
   std::int64_t complete = 0, last = -1;
   for (std::int64_t t = 0; t < series.rows; ++t) {

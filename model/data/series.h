@@ -21,7 +21,7 @@ enum class Severity : std::uint8_t { warn, refuse };
 
 // One finding stands for all cells of one kind in one column; the place is the first one's (from 1; 0: none).
 // Kinds: missing, infinite, unparsable, text-column, ragged, date, date-order, repeated, gap, irregular, step,
-// constant, sentinel.
+// constant, sentinel, skipped, notation, counter.
 struct Finding {
   Severity severity = Severity::refuse;
   std::string kind;
@@ -33,16 +33,19 @@ struct Finding {
   std::string hint;
 };
 
+enum class Decimal : std::uint8_t { found, point, comma };
+
 // How a file is to be read, whatever its format.
 struct SeriesOptions {
   std::vector<std::string> columns = {};  // these channels in this order; empty: all in the file's order
   std::vector<std::string> drop = {};
-  std::string date_column = {};  // empty: found
+  std::string date_column = {};  // empty: found; names with commas between them: of a date in several columns
   std::string date_format = {};  // empty: found
   std::string freq = {};         // empty: inferred
   std::string timezone = {};     // of local times without offsets; empty: none
   bool no_date = false;
   char delimiter = 0;  // of text; 0: found
+  Decimal decimal = Decimal::found;
   // `predict`: `columns` are a trained model's, so an absent one is the file's fault (exit 3) and not the flags'.
   bool columns_of_model = false;
   // `predict`: missing values are accepted (and stay NaN) before the last so many rows; -1: accepted nowhere.
@@ -64,6 +67,14 @@ struct Series {
   std::vector<double> values;  // [D][T]
   std::vector<Stamp> dates;    // [T]; empty with --no-date
   DateFormat date_format;
+  // Where the file writes a date in several columns: these, in the file's order. Empty: in one column.
+  struct DatePart {
+    std::string name;
+    std::size_t first_word = 0, words = 1;  // of the date's text
+    bool padded = true;                     // a minute below 10 has a zero before it
+    bool hour = false;                      // an hour alone: without the date's minutes
+  };
+  std::vector<DatePart> date_parts;
   Step step;
   std::vector<Hole> holes;               // no window crosses one; days without business are none
   std::vector<std::int64_t> lines;       // [T] of the file, from 1
@@ -76,6 +87,8 @@ struct Series {
   }
   // The date of a row in the file's own format; "row N" (from 1) with --no-date.
   std::string date(std::int64_t row) const;
+  // The cells of a date in the columns `date_parts`.
+  std::vector<std::string> date_cells(const std::string& date) const;
 };
 
 // Of the rows that come more than one step after the one before. Up to two weeks without business days are none: the

@@ -283,6 +283,45 @@ TEST_F(DataCheck, FileIsAPathANameOrStdin) {
   EXPECT_EQ(built_in.json().at("step"), "1 hour");
 }
 
+TEST_F(DataCheck, CompressedFilesAreReadAsThePlainOne) {
+  std::filesystem::create_directories(scratch_ / "data");
+  write("plain.csv", daily(120));
+  for (const auto& [tool, extension] :
+       std::vector<std::pair<std::string, std::string>>{{"gzip", ".gz"}, {"zstd", ".zst"}}) {
+    if (std::system(fmt::format("command -v {} >/dev/null", tool).c_str()) != 0) {
+      GTEST_SKIP() << "no program " << tool << " here";
+    }
+    const std::string sales = "data/sales.csv" + extension, ett = "data/ETTm1.csv" + extension;
+    ASSERT_EQ(std::system(fmt::format("{} -q -c {} > {}", tool, path("plain.csv"), path(sales)).c_str()), 0);
+    const std::string bytes = read(sales);
+    const Json named = run(words("sales", {"--json"})).json();
+    EXPECT_EQ(named.at("file"), sales);
+    EXPECT_EQ(named.at("sha256"), sha256(bytes_of(bytes)));
+    EXPECT_EQ(named.at("splits"), run(words("./plain.csv", {"--json"})).json().at("splits"));
+    EXPECT_EQ(run(words("-", {"--json"}), {.input = bytes}).json().at("sha256"), named.at("sha256"));
+    // The split is chosen by the name of the series: ETTm1's needs more rows.
+    std::filesystem::rename(path(sales), path(ett));
+    EXPECT_EQ(finding(run(words(ett, {"--json"})).json(), "too-short").at("severity"), "refuse");
+    std::filesystem::remove(path(ett));
+    write("cut.csv", bytes.substr(0, 200));
+    const Outcome cut = run(words("./cut.csv"));
+    EXPECT_EQ(cut.code, 3);
+    EXPECT_NE(cut.out.find("cut " + tool + " data"), std::string::npos) << cut.out << cut.err;
+  }
+}
+
+TEST_F(DataCheck, WhatIsSkippedIsNamed) {
+  std::string text = daily(120);
+  text = "Plant 7\n\n" + text.substr(0, 11) + ",kW,kW,kW\n" + text.substr(11) + "Total,1,2,3\n";
+  const Json document = check(text);
+  EXPECT_EQ(document.at("rows"), 120);
+  EXPECT_EQ(std::ranges::count(document.at("findings"), "skipped", [](const Json& f) { return f.at("kind"); }), 2);
+  EXPECT_NE(text_.find("a.csv:1: line 1 is no part of the table and skipped ('Plant 7')"), std::string::npos) << text_;
+  EXPECT_NE(text_.find("a.csv:4: lines 4 and 125 are no part of the table"), std::string::npos) << text_;
+  expect_finding("series,date,y\nA,2020-01-01,1\nA,2020-01-02,2\nB,2020-01-01,3\nB,2020-01-02,4\n", "unreadable", true,
+                 1, 0);
+}
+
 TEST_F(DataCheck, NamesAreShownWithoutWhatATerminalObeys) {
   std::string text = daily(120);
   const std::string name = "\x1b]0;title\x07\n";
@@ -404,7 +443,8 @@ TEST_F(DataSynth, RowsChannelsSeedOut) {
 }
 
 TEST_F(DataSynth, Jobs) {
-  const Outcome text = run({"data", "synth", "load", "--rows", "2000", "--channels", "2", "--holes", "--bad-cells"});
+  const Outcome text =
+      run({"data", "synth", "load", "--rows", "2000", "--channels", "2", "--cut-holes", "--bad-cells"});
   EXPECT_EQ(text.code, 0) << text.err;
   std::ostringstream expected;
   model::write_csv(expected, model::make_synthetic("load", {2000, 2, 1, true, true}).series);
@@ -423,7 +463,7 @@ TEST_F(DataSynth, Jobs) {
 
 TEST_F(DataSynth, Refusals) {
   fails(2, {"data", "synth", "weekly"}, {"'weekly'", "seasonal, load, sales, monthly"});
-  fails(2, {"data", "synth", "sales", "--holes"}, {"load"});
+  fails(2, {"data", "synth", "sales", "--cut-holes"}, {"load"});
   EXPECT_EQ(run({"data", "synth", "seasonal", "--json"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--rows", "0"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--channels", "2000000"}).code, 2);

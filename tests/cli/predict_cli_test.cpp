@@ -336,6 +336,95 @@ TEST_F(Predict, AbsentColumnsAreNamedBesideTheFilesOwn) {
   fails(3, {"eval", path("run"), "--data", reordered("less.csv", {0, 1, 3})}, {"'c1'", "no other columns"});
 }
 
+// A forecast has the file's own columns of dates: appended to the file, it is read as the rows that follow.
+TEST_F(Predict, AForecastIsAppendedToAFileWithDatesInSeveralColumns) {
+  series("small.csv", 400, 3);
+  const Cells rows = cells(read("small.csv"));
+  const auto table = [&](const std::string& header, const std::function<std::string(const std::string&)>& date) {
+    std::string text = header + ",c0,c1,c2\n";
+    for (std::size_t t = 1; t < rows.size(); ++t) {
+      text += date(rows[t][0]) + ',' + rows[t][1] + ',' + rows[t][2] + ',' + rows[t][3] + '\n';
+    }
+    return text;
+  };
+  const auto number = [](const std::string& text) { return std::to_string(std::stoi(text)); };
+  for (const std::string& text :
+       {table("Date,Time", [](const std::string& d) { return d.substr(0, 10) + ',' + d.substr(11, 5); }),
+        table("Year,Month,Day,Hour", [&](const std::string& d) {
+          return d.substr(0, 4) + ',' + number(d.substr(5, 2)) + ',' + number(d.substr(8, 2)) + ',' +
+                 number(d.substr(11, 2));
+        })}) {
+    SCOPED_TRACE(text.substr(0, 60));
+    write("parts.csv", text);
+    ASSERT_EQ(run(small("run", {"--data", path("parts.csv"), "--overwrite"})).code, 0);
+    const Outcome first = run({"predict", path("run")});
+    EXPECT_EQ(first.code, 0) << first.err;
+    const std::size_t header = text.find('\n') + 1;
+    EXPECT_EQ(first.out.substr(0, header), text.substr(0, header));
+    write("parts.csv", text + first.out.substr(header));
+    EXPECT_EQ(run({"data", "check", path("parts.csv"), "--lookback", "24", "--horizon", "6", "--json"}).json()["rows"],
+              406);
+    EXPECT_EQ(
+        run({"data", "check", path("parts.csv"), "--lookback", "24", "--horizon", "6", "--json"}).json()["findings"],
+        Json::array());
+  }
+}
+
+TEST_F(Predict, NumbersAreReadAsInTraining) {
+  std::string german = "Datum;c0;c1;c2\n";
+  series("small.csv", 400, 3);
+  const Cells rows = cells(read("small.csv"));
+  for (std::size_t t = 1; t < rows.size(); ++t) {
+    german += rows[t][0];
+    for (std::size_t c = 1; c < 4; ++c) {
+      std::string cell = rows[t][c];
+      if (const std::size_t point = cell.find('.'); point != std::string::npos) cell[point] = ',';
+      german += ';' + cell;
+    }
+    german += '\n';
+  }
+  write("german.csv", german);
+  const std::string err = fails(3, small("german", {"--data", path("german.csv")}), {"--decimal comma"});
+  const Outcome trained = run(small("german", Words{"--data", path("german.csv")} + pasted(err, "--decimal")));
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  train();
+  EXPECT_EQ(hash_of("german/best.safetensors"), hash_of("run/best.safetensors"));
+  EXPECT_EQ(run({"predict", path("german")}).out, run({"predict", path("run")}).out);
+  const std::string other = fails(3, {"predict", path("run"), "--data", path("german.csv")}, {"--decimal comma"});
+  EXPECT_EQ(run(Words{"predict", path("run"), "--data", path("german.csv")} + pasted(other, "--decimal")).out,
+            run({"predict", path("run")}).out);
+}
+
+// A counter is no channel of the model, and the file that it was trained on is forecast as it is.
+TEST_F(Predict, CountersAndPartsOfDatesAreNoChannels) {
+  series("small.csv", 400, 3);
+  const Cells rows = cells(read("small.csv"));
+  std::string text = ",date,hour,c0,c1,c2\n";
+  for (std::size_t t = 1; t < rows.size(); ++t) {
+    text += fmt::format("{},{},{},{},{},{}\n", t - 1, rows[t][0], (t - 1) % 24, rows[t][1], rows[t][2], rows[t][3]);
+  }
+  write("counted.csv", text);
+  const Outcome trained = run(small("counted", {"--data", path("counted.csv")}));
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_NE(trained.err.find("counts the rows"), std::string::npos) << trained.err;
+  EXPECT_NE(trained.err.find("is the date's hour"), std::string::npos) << trained.err;
+  train();
+  EXPECT_EQ(run({"predict", path("counted")}).out, run({"predict", path("run")}).out);
+  // The hint brings them back.
+  const Words keep = pasted(run({"data", "check", path("counted.csv")}).out, "--columns");
+  const Json kept = document(small("kept", Words{"--data", path("counted.csv")} + keep));
+  EXPECT_EQ(kept["channels"], 5);
+  EXPECT_TRUE(run({"predict", path("kept")}).out.starts_with("date,column_1,hour,c0,c1,c2\n"));
+  // Time without dates: the hint leaves it out.
+  std::string elapsed = "t_s,c0\n";
+  for (std::size_t t = 1; t < rows.size(); ++t)
+    elapsed += fmt::format("{:.2f},{}\n", 0.05 * static_cast<double>(t), rows[t][1]);
+  write("elapsed.csv", elapsed);
+  const std::string err = fails(3, small("elapsed", {"--data", path("elapsed.csv")}), {"rises evenly"});
+  const Json undated = document(small("elapsed", Words{"--data", path("elapsed.csv")} + pasted(err, "--no-date")));
+  EXPECT_EQ(undated["channels"], 1);
+}
+
 TEST_F(Predict, HorizonAndOrigin) {
   train();
   const Cells whole = forecast({path("run")});

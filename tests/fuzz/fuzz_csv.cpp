@@ -1,7 +1,9 @@
 // A series from CSV text, and what is made of it before a training or a forecast. The input is a line of options, then
 // the file; DATE COLUMN `-`: none; with FIRST, values may be missing before the last so many rows:
 //
-//   DELIMITER|DATE COLUMN|DATE FORMAT|FREQ|COLUMNS|DROP|FIRST
+//   DELIMITER|DATE COLUMN|DATE FORMAT|FREQ|COLUMNS|DROP|FIRST|DECIMAL
+//
+// Gzip and zstd data after the line of options are read as such.
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -29,10 +31,12 @@ SeriesOptions options_from(std::string_view line) {
   options.freq = fuzz::take(line, '|');
   options.columns = names(fuzz::take(line, '|'));
   options.drop = names(fuzz::take(line, '|'));
-  if (!line.empty() && std::isdigit(static_cast<unsigned char>(line[0]))) {
+  const std::string first = fuzz::take(line, '|');
+  if (!first.empty() && std::isdigit(static_cast<unsigned char>(first[0]))) {
     options.columns_of_model = true;
-    options.missing_allowed_before_last = line[0] - '0';
+    options.missing_allowed_before_last = first[0] - '0';
   }
+  if (line == "." || line == ",") options.decimal = line == "." ? Decimal::point : Decimal::comma;
   return options;
 }
 

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
 
 #include <charconv>
 #include <cmath>
@@ -12,6 +14,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +23,8 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "core/text.h"
+#include "model/data/inflate.h"
+#include "model/data/numbers.h"
 #include "tests/shared_data.h"
 
 namespace samformer::model {
@@ -202,13 +208,13 @@ TEST(Csv, CellsThatAreNotFiniteNumbers) {
   EXPECT_TRUE(says(text, "--drop place") && says(text, "Oslo"));
   EXPECT_EQ(findings(parse("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n")),
             "text-column refuse 2:3 x1\nmissing refuse 3:3 x1\n");
-  EXPECT_TRUE(says(error_of("date;a\n2020-01-01;1,5\n2020-01-02;2,5\n"), "decimal points"));
+  EXPECT_TRUE(says(error_of("date;a\n2020-01-01;1,5\n2020-01-02;2,5\n"), "--decimal comma"));
   EXPECT_EQ(findings(parse("date,a,place\n2020-01-01,1,Oslo\n2020-01-02,2,\n", {.drop = {"place"}})), "");
 }
 
 TEST(Csv, RaggedRows) {
   const std::string text = "date,a,b\n2020-01-01,1,2\n2020-01-02,1\n2020-01-03,2,3,3\n\n2020-01-04,1,2\n";
-  EXPECT_EQ(findings(parse(text)), "ragged refuse 3:2 x3\n");
+  EXPECT_EQ(findings(parse(text)), "ragged refuse 3:2 x2\nskipped warn 5:0 x1\n");
   const Error error = error_of(text);
   EXPECT_EQ(error.line, 3);
   EXPECT_TRUE(says(error, "2 cells, expected 3"));
@@ -463,6 +469,405 @@ TEST(Csv, ColumnsAndDrop) {
   EXPECT_EQ(error_of(text, {.drop = {"a", "b", "c"}}).code, Exit::data);
 }
 
+constexpr std::string_view kTwo = "date,a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n";
+
+// Reads the same series as kTwo; the lines that are named as skipped.
+void same_as_two(std::string_view text, const std::string& skipped, const SeriesOptions& options = {}) {
+  SCOPED_TRACE(text);
+  try {
+    const Series series = parse(text, options);
+    EXPECT_EQ(series.values, parse(kTwo).values);
+    EXPECT_EQ(series.dates, parse(kTwo).dates);
+    EXPECT_EQ(series.channels, parse(kTwo).channels);
+    EXPECT_EQ(findings(series), skipped);
+  } catch (const Error& error) {
+    ADD_FAILURE() << error.what();
+  }
+}
+
+TEST(Csv, LinesAboveTheHeader) {
+  const std::string plain(kTwo);
+  const std::string one = "skipped warn 1:0 x1\n";
+  same_as_two("Report of the plant\n\n" + plain, one);
+  same_as_two("# a; b, c\n#\n" + plain, "skipped warn 1:0 x2\n");
+  same_as_two("Station,Oslo\nHeight,12.5\nMade,2024-05-01\n" + plain, "skipped warn 1:0 x3\n");
+  same_as_two("sep=,\r\n" + plain, one);
+  same_as_two("Load, daily\ndate;a;b\n2020-01-01;1;2\n2020-01-02;3;4\n2020-01-03;5;6\n", one);
+  same_as_two("sep=|\ndate|a|b\n2020-01-01|1|2\n2020-01-02|3|4\n2020-01-03|5|6\n", one);
+  same_as_two("A title, of as, many cells\n" + plain, one);
+  same_as_two("a\tb\tc\tor d\nnote\ndate\ta\tb\n2020-01-01\t1\t2\n2020-01-02\t3\t4\n2020-01-03\t5\t6\n",
+              "skipped warn 1:0 x2\n");
+  const Series two = parse("# x\n# y\n" + plain);
+  EXPECT_TRUE(two.findings[0].message.starts_with("lines 1 and 2 are no part of the table")) << two.findings[0].message;
+  // A header is one though it begins with #, and a line of data is none though it is the first.
+  EXPECT_EQ(parse("#,date,a\n7,2020-01-01,1\n5,2020-01-02,3\n").channels, (std::vector<std::string>{"#", "a"}));
+  EXPECT_TRUE(says(error_of("2020-01-01,1\n2020-01-02,2\n"), "names"));
+  EXPECT_EQ(parse("# v\nv\n1\n2\n", {.no_date = true}).values, values({1, 2}));
+}
+
+TEST(Csv, RowsThatAreNoTimeSteps) {
+  const std::string plain(kTwo);
+  const auto with = [&](std::size_t line, const std::string& text) {  // 1: below the header
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < line; ++i) at = plain.find('\n', at) + 1;
+    return plain.substr(0, at) + text + plain.substr(at);
+  };
+  const auto at = [](int line, int count = 1) { return fmt::format("skipped warn {}:0 x{}\n", line, count); };
+  same_as_two(with(1, ",[kW],m3/h\n"), at(2));
+  same_as_two(with(1, "yyyy-mm-dd,MW,-\n"), at(2));
+  same_as_two(with(2, "date,a,b\n"), at(3));
+  same_as_two(with(2,
+                   "\xEF\xBB\xBF"
+                   "date,a,b\n"),
+              at(3));
+  same_as_two(with(3, ",,\n"), at(4));
+  same_as_two(with(2, "\n\n"), at(3, 2));
+  same_as_two(with(2, "# sensor replaced, 3 days\n"), at(3));
+  same_as_two(with(2, "#2020-01-01,9,9\n"), at(3));
+  same_as_two(with(4, ",,\n,,\n"), at(5, 2));
+  same_as_two(with(4, "Total,9,12\n"), at(5));
+  same_as_two(with(4, "\nSum,9,12\nSource: the plant\nread on 3 sites, by hand\n"), at(5, 4));
+  same_as_two(with(4, "Total 2020,9,12\n"), at(5));
+  same_as_two(with(2, "\xEF\xBB\xBF"), "");
+  // In the midst a total is no footer, and what has a date is a row whatever else it has.
+  EXPECT_EQ(findings(parse(with(2, "Total,9,12\n"))), "date refuse 3:1 x1\n");
+  EXPECT_EQ(findings(parse(with(4, "2020-01-04,x,y\n"))), "unparsable refuse 5:2 x1\nunparsable refuse 5:3 x1\n");
+  EXPECT_EQ(findings(parse(with(4, "2020-01-04,,\n"))), "missing refuse 5:2 x1\nmissing refuse 5:3 x1\n");
+  EXPECT_EQ(findings(parse(with(4, "2020-01-0\n"))), "ragged refuse 5:1 x1\ndate refuse 5:1 x1\n");
+  EXPECT_EQ(findings(parse(with(4, ",9,12\n"))), "date refuse 5:1 x1\n");
+  // Nothing but such rows: what is wrong is said, and nothing is skipped.
+  EXPECT_EQ(findings(parse("date,a\nx,y\nz,w\n")), "date refuse 2:1 x2\ntext-column refuse 2:2 x2\n");
+  // Without dates a row of missing values is a step; lines below the last number are none.
+  const SeriesOptions undated{.no_date = true};
+  EXPECT_EQ(findings(parse("a,b\n1,2\nNA,NA\n3,4\n", undated)), "missing refuse 3:1 x1\nmissing refuse 3:2 x1\n");
+  EXPECT_EQ(findings(parse("a,b\nkW,kW\n1,2\n,\n3,4\nend\n", undated)),
+            "skipped warn 2:0 x2\nmissing refuse 4:1 x1\nmissing refuse 4:2 x1\n");
+  EXPECT_EQ(findings(parse("v\n1\nx\n2\n", undated)), "unparsable refuse 3:1 x1\n");
+  EXPECT_EQ(findings(parse("v\n1\n\n2\n", undated)), "ragged refuse 3:1 x1\n");
+}
+
+TEST(Csv, EndsOfLinesAndDelimitersAtTheEnd) {
+  const auto replaced = [](std::string text, const std::string& from, const std::string& to) {
+    for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+      text.replace(at, from.size(), to);
+    return text;
+  };
+  const std::string plain(kTwo);
+  same_as_two(replaced(plain, "\n", "\r"), "");
+  same_as_two(replaced(plain, "\n", "\r\r\n"), "");
+  same_as_two("date,a,b\r2020-01-01,1,2\r\n2020-01-02,3,4\n2020-01-03,5,6\r", "");
+  same_as_two(replaced(plain, "\n", ",\n"), "");
+  same_as_two(replaced(plain, "\n", ",,,\n"), "");
+  same_as_two(replaced(plain, "b\n", "b,,\n"), "");
+  same_as_two("date,a,b\n" + replaced(plain.substr(9), "\n", ",\n"), "");
+  same_as_two(replaced(plain, ",", "\xC2\xA0, "), "");
+  EXPECT_EQ(parse("date,\"two\rlines\"\n2020-01-01,1\n").channels[0], "two\rlines");
+  // One more that holds something is ragged, and an unnamed column that holds something is one.
+  EXPECT_EQ(findings(parse("date,a\n2020-01-01,1,\n2020-01-02,2,7\n")), "ragged refuse 3:3 x1\n");
+  EXPECT_EQ(parse("date,a,\n2020-01-01,1,7\n2020-01-02,2,8\n").channels, (std::vector<std::string>{"a", "column_3"}));
+}
+
+TEST(Csv, DatesInSeveralColumns) {
+  struct Case {
+    std::string text, first, cells;
+    SeriesOptions options = {};
+  };
+  for (const Case& c :
+       std::vector<Case>{{"Date,Time,v\n2020-01-01,00:00,1\n2020-01-01,00:30,2\n2020-01-01,01:00,4\n",
+                          "2020-01-01 00:00", "Date=2020-01-01 Time=01:00 "},
+                         {"v;Uhrzeit;Datum\n1;0:00:00;2020/1/1\n2;0:30:00;2020/1/1\n4;1:00:00;2020/1/1\n",
+                          "2020/1/1 0:00:00", "Uhrzeit=1:00:00 Datum=2020/1/1 "},
+                         {"Datum,Zeit,v\n01.02.2020,00:00,1\n01.02.2020,00:30,2\n01.02.2020,01:00,4\n",
+                          "01.02.2020 00:00",
+                          "Datum=01.02.2020 Zeit=01:00 ",
+                          {.date_format = "%d.%m.%Y"}},
+                         {"date,time,v\n1 Feb 2020,9:30 PM,1\n1 Feb 2020,10:00 PM,2\n1 Feb 2020,10:30 PM,4\n",
+                          "1 Feb 2020 9:30 PM",
+                          "date=1 Feb 2020 time=10:30 PM ",
+                          {.date_format = "%d %b %Y"}},
+                         {"date,hour,v\n2020-01-01,0,1\n2020-01-01,1,2\n2020-01-01,2,4\n", "2020-01-01 0:00",
+                          "date=2020-01-01 hour=2 "},
+                         {"No,year,month,day,hour,v\n1,2020,1,1,0,1\n2,2020,1,1,1,2\n3,2020,1,1,2,4\n",
+                          "2020 1 1 0:00",
+                          "year=2020 month=1 day=1 hour=2 ",
+                          {.drop = {"No"}}},
+                         {"YEAR,Month,Day,Hour,Minute,v\n2020,01,01,00,0,1\n2020,01,01,00,5,2\n2020,01,01,00,10,4\n",
+                          "2020 01 01 00 00", "YEAR=2020 Month=01 Day=01 Hour=00 Minute=10 "},
+                         {"Jahr,Monat,v\n2020,Jan,1\n2020,Feb,2\n2020,Mar,4\n", "2020 Jan", "Jahr=2020 Monat=Mar "},
+                         {"d,t,v\n2020-01-01,00:00,1\n2020-01-01,00:30,2\n2020-01-01,01:00,4\n",
+                          "2020-01-01 00:00",
+                          "d=2020-01-01 t=01:00 ",
+                          {.date_column = "d,t"}},
+                         {"v,day,when\n1,05,2020-01\n2,06,2020-01\n4,07,2020-01\n",
+                          "2020-01 05",
+                          "day=07 when=2020-01 ",
+                          {.date_column = "when,day", .date_format = "%Y-%m %d"}}}) {
+    SCOPED_TRACE(c.text);
+    const Series series = parse(c.text, c.options);
+    EXPECT_EQ(series.channels, (std::vector<std::string>{"v"}));
+    EXPECT_EQ(series.values, values({1, 2, 4}));
+    EXPECT_EQ(series.date(0), c.first);
+    EXPECT_TRUE(series.step.known());
+    EXPECT_EQ(findings(series), "");
+    std::string cells;
+    for (std::size_t k = 0; k < series.date_parts.size(); ++k) {
+      cells += series.date_parts[k].name + '=' + series.date_cells(series.date(2))[k] + ' ';
+    }
+    EXPECT_EQ(cells, c.cells);
+  }
+  // A whole date beside which such columns are channels, and columns that are asked for.
+  const std::string whole = "date,hour,v\n2020-01-01 00:00,0,1\n2020-01-01 01:00,1,2\n";
+  EXPECT_EQ(parse(whole).channels, (std::vector<std::string>{"hour", "v"}));
+  EXPECT_EQ(parse("date,hour,v\n2020-01-01,7,1\n2020-01-02,6,2\n").channels, (std::vector<std::string>{"hour", "v"}));
+  EXPECT_EQ(parse("date,hour,v\n2020-01-01,7,1\n2020-01-01,6,2\n", {.columns = {"hour"}}).channels,
+            (std::vector<std::string>{"hour"}));
+  EXPECT_EQ(findings(parse("Year,Month,v\n2020,1,1\n2020,13,2\n")), "date refuse 3:1 x1\n");
+  EXPECT_TRUE(says(error_of(whole, {.date_column = "date,our"}), "'hour'"));
+}
+
+TEST(Csv, LongAndTransposedTables) {
+  const auto table = [](const std::string& header, bool by_date, const std::vector<std::string>& ids) {
+    std::string text = header + '\n';
+    for (std::size_t i = 0; i < 12 * ids.size(); ++i) {
+      const std::size_t id = by_date ? i % ids.size() : i / 12, t = by_date ? i / ids.size() : i % 12;
+      text += fmt::format("{},2020-01-{:02},{}\n", ids[id], t + 1, (7 * t + id) % 13);
+    }
+    return text;
+  };
+  for (const std::string& text :
+       {table("store,date,sales", false, {"Oslo", "Rom"}), table("store,date,sales", true, {"Oslo", "Rom", "Bonn"}),
+        table("item_id,timestamp,target", true, {"17", "4"}), table("id,ds,y", false, {"1", "2"})}) {
+    for (const SeriesOptions& options : {SeriesOptions{}, SeriesOptions{.drop = {text.substr(0, text.find(','))}}}) {
+      SCOPED_TRACE(text);
+      const Error error = error_of(text, options);
+      EXPECT_EQ(error.code, Exit::data);
+      EXPECT_TRUE(says(error, "long form")) << error.what();
+      EXPECT_TRUE(says(error, "series by " + text.substr(0, text.find(',')))) << error.what();
+      EXPECT_FALSE(says(error, "--drop")) << error.advice;
+    }
+  }
+  EXPECT_TRUE(
+      says(error_of(table("shop,item,date,sales", true, {"A,x", "A,y", "B,x", "B,y"})), "4 series by shop, item"));
+  // Repeats are no long form: one repeated hour, and dates that nothing tells apart.
+  std::string repeated = "date,dst,v\n";
+  for (int h = 0; h < 24; ++h) repeated += fmt::format("2020-01-01 {:02}:00,{},{}\n", h > 2 ? h - 1 : h, h > 2, h % 5);
+  EXPECT_EQ(parse(repeated).rows, 24);
+  EXPECT_EQ(parse("date,v\n2020-01-01,1\n2020-01-01,1\n2020-01-02,1\n2020-01-02,1\n").rows, 4);
+
+  for (const std::string_view text :
+       {"name,2020-01-01,2020-01-02,2020-01-03\nA,1,2,3\nB,4,5,6\n", "date,2020/1/1,2020/1/2,2020/1/3\nA,1,2,3\n",
+        "Country,Lat,1/22/20,1/23/20,1/24/20\nNorway,60.5,1,2,3\n", "Land;1990;1991;1992;1993\nItalien;1;2;3;4\n"}) {
+    EXPECT_TRUE(says(error_of(text), "transposed")) << text;
+    EXPECT_EQ(error_of(text).code, Exit::data) << text;
+  }
+  EXPECT_EQ(parse("date,1990,1991,1992,1993\n2020-01-01,1,2,3,4\n2020-01-02,1,2,3,5\n").width(), 4);
+}
+
+TEST(Csv, NotationsOfNumbers) {
+  const auto one = [](const std::string& cell, Decimal decimal, char delimiter = ';') {
+    const Series series =
+        parse(fmt::format("date{}v\n2020-01-01{}{}\n", delimiter, delimiter, cell), {.decimal = decimal});
+    return series.findings.empty() || series.findings[0].severity == Severity::warn ? series.values[0] : missing_value;
+  };
+  const auto is = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+  struct Case {
+    const char* cell;
+    double found, point, comma;
+  };
+  const double no = missing_value;
+  for (const Case& c : std::vector<Case>{{"19,47", no, no, 19.47},
+                                         {"1.234", 1.234, 1.234, 1234},
+                                         {"1,234", no, 1234, 1.234},
+                                         {"1.240,8", no, no, 1240.8},
+                                         {"1,240.8", no, 1240.8, no},
+                                         {"1 234", no, 1234, 1234},
+                                         {"1'234.5", no, 1234.5, no},
+                                         {"12.345.678", no, no, 12345678},
+                                         {"12,345,678.25", no, 12345678.25, no},
+                                         {"1\xC2\xA0"
+                                          "234,5",
+                                          no, no, 1234.5},
+                                         {"1\xE2\x80\xAF"
+                                          "234",
+                                          no, 1234, 1234},
+                                         {"12,34", no, no, 12.34},
+                                         {"1.23.456", no, no, no},
+                                         {"1234.567", 1234.567, 1234.567, no},
+                                         {"12.5", 12.5, 12.5, no},
+                                         {",5", no, no, 0.5},
+                                         {"5,", no, no, 5},
+                                         {"-3,5e2", no, no, -350},
+                                         {"\xE2\x88\x92"
+                                          "7",
+                                          -7, -7, -7},
+                                         {"(12)", -12, -12, -12},
+                                         {"12-", -12, -12, -12},
+                                         {"(1,5)", no, no, -1.5},
+                                         {"TRUE", 1, 1, 1},
+                                         {"False", 0, 0, 0},
+                                         {"--5", no, no, no},
+                                         {"1e5", 1e5, 1e5, 1e5},
+                                         {"0,001", no, no, 0.001},
+                                         {"1,,234", no, no, no},
+                                         {"1 2", no, no, no}}) {
+    EXPECT_TRUE(is(one(c.cell, Decimal::found), c.found)) << c.cell << ' ' << one(c.cell, Decimal::found);
+    EXPECT_TRUE(is(one(c.cell, Decimal::point), c.point)) << c.cell << ' ' << one(c.cell, Decimal::point);
+    EXPECT_TRUE(is(one(c.cell, Decimal::comma), c.comma)) << c.cell << ' ' << one(c.cell, Decimal::comma);
+  }
+  EXPECT_EQ(one("\"1,234.5\"", Decimal::point, ','), 1234.5);
+  EXPECT_EQ(one("\"1.234,5\"", Decimal::comma, ','), 1234.5);
+  EXPECT_EQ(findings(parse("date,v\n2020-01-01,(5)\n2020-01-02,5-\n2020-01-03,4\n")), "notation warn 2:2 x2\n");
+  std::string text = "date,v\n";
+  int day = 1;
+  for (const char* word : {"#N/A", "#DIV/0!", "-", "--", ".", "?", "None", "missing", "\\N", "<NA>"}) {
+    text += fmt::format("2020-01-{:02},{}\n", day++, word);
+  }
+  EXPECT_EQ(findings(parse(text + "2020-01-11,1\n")), "missing refuse 2:2 x10\n");
+}
+
+TEST(Csv, RemediesOfNotations) {
+  const auto table = [](char delimiter, std::initializer_list<const char*> cells) {
+    std::string text = fmt::format("date{}v\n", delimiter);
+    int day = 1;
+    for (const char* cell : cells) text += fmt::format("2020-01-{:02}{}{}\n", day++, delimiter, cell);
+    return text;
+  };
+  const auto remedy = [](const std::string& text) { return error_of(text).advice; };
+  const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  for (const std::string& text :
+       {table(';', {"1,5", "2,25"}), table('\t', {"1,234", "0,5"}), table(';', {"1.240,8", "987,1"}),
+        table(',', {"\"3,14\"", "\"2,7\""}), table(';', {"1 240,8", "1.000.000"})}) {
+    EXPECT_TRUE(has(remedy(text), "--decimal comma") && !has(remedy(text), "--decimal point")) << text << remedy(text);
+    EXPECT_EQ(findings(parse(text, {.decimal = Decimal::comma})), "") << text;
+  }
+  for (const std::string& text : {table(';', {"1,240.8", "987"}), table(',', {"\"1,240,800\"", "5"}),
+                                  table(',', {"1 240", "5"}), table(',', {"1'240.5", "5"})}) {
+    EXPECT_TRUE(has(remedy(text), "--decimal point") && !has(remedy(text), "--decimal comma")) << text << remedy(text);
+    EXPECT_EQ(findings(parse(text, {.decimal = Decimal::point})), "") << text;
+  }
+  const std::string either = remedy(table(';', {"1,234", "5,678"}));
+  EXPECT_TRUE(has(either, "--decimal comma") && has(either, "--decimal point")) << either;
+  EXPECT_FALSE(has(remedy(table(';', {"1,5", "1,234.5"})), "--decimal"));
+  for (const char* cell : {"12.3 %", "5%", "\xE2\x82\xAC 12", "$1,200.50", "5 kW", "CHF 3.5",
+                           "20 \xC2\xB0"
+                           "C"}) {
+    const Error error = error_of(table(';', {cell, cell}));
+    EXPECT_TRUE(says(error, "write the number alone, without '")) << cell << error.what() << error.advice;
+  }
+  EXPECT_FALSE(says(error_of(table(',', {"12:30", "12:45"})), "alone"));
+
+  // A comma between the cells and in each number.
+  const std::string commas = "date,v,w\n2020-01-01,19,47,-1,5\n2020-01-02,20,00,2,25\n";
+  EXPECT_TRUE(says(error_of(commas), "--decimal comma"));
+  const Series series = parse(commas, {.decimal = Decimal::comma});
+  EXPECT_EQ(series.values, values({19.47, 20, -1.5, 2.25}));
+  EXPECT_EQ(findings(series), "");
+  EXPECT_EQ(parse(commas, {.columns = {"w"}, .decimal = Decimal::comma}).values, values({-1.5, 2.25}));
+  EXPECT_EQ(parse("v\n1,5\n2,7\n", {.no_date = true, .decimal = Decimal::comma}).values, values({1.5, 2.7}));
+  EXPECT_EQ(parse("date,a,b\n2020-01-01,987,5\n2020-01-02,1.234,6\n", {.decimal = Decimal::comma}).values,
+            values({987, 1234, 5, 6}));
+  const Error mixed = error_of("date,v,w\n2020-01-01,19,47,5\n2020-01-02,20,2,25\n");
+  EXPECT_TRUE(says(mixed, "semicolons")) << mixed.advice;
+}
+
+TEST(Csv, PointsThatMaySeparateThousands) {
+  const auto table = [](std::initializer_list<const char*> cells) {
+    std::string text = "date;v;w\n";
+    int day = 1;
+    for (const char* cell : cells) {
+      text += fmt::format("2020-01-{:02};{};{}\n", day, cell, day % 5 * 0.1);
+      ++day;
+    }
+    return text;
+  };
+  const std::string suspect = table({"950", "-980", "1.020", "1.234", "2.000"});
+  EXPECT_EQ(findings(parse(suspect)), "notation warn 4:2 x1\n");
+  EXPECT_EQ(parse(suspect).findings[0].message.find("'1.020' may be 1020") == std::string::npos, false);
+  EXPECT_EQ(findings(parse(table({"950", "1.020", "1.234"}), {.columns = {"v"}, .decimal = Decimal::comma})), "");
+  EXPECT_EQ(parse(table({"950", "1.020", "1.234"}), {.columns = {"v"}, .decimal = Decimal::comma}).values[1], 1020);
+  EXPECT_EQ(findings(parse(suspect, {.decimal = Decimal::point})), "");
+  for (const std::string& text :
+       {table({"1.020", "1.234", "2.000"}), table({"950", "1.02", "1.234"}), table({"950", "0.020", "1.234"}),
+        table({"950", "1.0205", "1.234"}), table({"1950", "1.020", "1.234"}), table({"950", "1020", "960"}),
+        table({"950", "960", "1.234"})}) {
+    EXPECT_EQ(findings(parse(text)), "") << text;
+  }
+}
+
+// Rows of hours with a column `x` made by `value`, before the date or behind it.
+std::string beside_hours(const std::string& name, const std::function<std::string(int)>& value, bool first = false,
+                         int rows = 60) {
+  std::string text = first ? name + ",date,v\n" : "date,v," + name + "\n";
+  for (int t = 0; t < rows; ++t) {
+    const std::string date = fmt::format("2020-01-{:02} {:02}:00", 30 + t / 24 > 31 ? 1 : 30 + t / 24, t % 24);
+    const std::string stamp = 30 + t / 24 > 31 ? fmt::format("2020-02-01 {:02}:00", t % 24) : date;
+    const double v = std::sin(0.7 * t) + 0.01 * (t * 7 % 11);
+    text += first ? fmt::format("{},{},{}\n", value(t), stamp, v) : fmt::format("{},{},{}\n", stamp, v, value(t));
+  }
+  return text;
+}
+
+TEST(Csv, ColumnsThatAreNoSeries) {
+  const auto number = [](auto of) { return [of](int t) { return fmt::format("{}", of(t)); }; };
+  struct Case {
+    std::string name, what;
+    std::function<std::string(int)> value;
+    bool first = false;
+  };
+  for (const Case& c : std::vector<Case>{
+           {"", "counts the rows", number([](int t) { return t; }), true},
+           {"anything", "counts the rows", number([](int t) { return 1000 + 10 * t; }), true},
+           {"Index", "counts the rows", number([](int t) { return t + 1; })},
+           {"time_s", "rises evenly", number([](int t) { return 0.1 * t; })},
+           {"HH", "the date's hour", number([](int t) { return t % 24; })},
+           {"h", "the date's hour", number([](int t) { return t % 24 + 1; })},
+           {"dow", "the date's weekday", number([](int t) { return (4 + t / 24) % 7; })},  // a Thursday: 4
+           {"d", "the date's day", number([](int t) { return t < 48 ? 30 + t / 24 : 1; })},
+           {"unix", "seconds since 1970", number([](int t) { return 1580342400 + 3600 * t; })},
+           {"ms", "milliseconds since 1970", number([](int t) { return (1580342400 + 3600 * t) * 1000LL; })},
+           {"excel", "days since 1900", number([](int t) { return 43860 + t / 24.0; })},
+           {"ymd", "in digits", [](int t) { return t < 48 ? fmt::format("202001{}", 30 + t / 24) : "20200201"; }},
+           {"station_id", "same in all rows", number([](int) { return 17; })},
+           {"id", "another one in each row", number([](int t) { return (t * 37 + 5) % 101; })}}) {
+    SCOPED_TRACE(c.name);
+    const std::string text = beside_hours(c.name, c.value, c.first);
+    const Series series = parse(text);
+    EXPECT_EQ(series.channels, (std::vector<std::string>{"v"}));
+    EXPECT_EQ(findings(series), fmt::format("counter warn 1:{} x1\n", c.first ? 1 : 3));
+    EXPECT_NE(series.findings.at(0).message.find(c.what), std::string::npos) << series.findings[0].message;
+    EXPECT_EQ(series.values, parse(text, {.columns = {"v"}}).values);
+    // Asked for, it is a channel; what a model has is not judged.
+    const std::string name = c.name.empty() ? "column_1" : c.name;
+    EXPECT_NE(series.findings[0].hint.find(name), std::string::npos);
+    EXPECT_EQ(parse(text, {.columns = {name, "v"}}).channels, (std::vector<std::string>{name, "v"}));
+  }
+  // As the only channel it stays.
+  const Series alone = parse(beside_hours("x", number([](int t) { return t; }), true), {.drop = {"v"}});
+  EXPECT_EQ(alone.channels, (std::vector<std::string>{"x"}));
+  EXPECT_EQ(findings(alone), "counter warn 1:1 x1\n");
+  std::string years = "date,v\n";
+  for (int t = 0; t < 40; ++t) years += fmt::format("{}-01-01,{}\n", 1950 + t, 3 * t);
+  EXPECT_EQ(findings(parse(years)), "");
+  // What is nearly so is a series.
+  for (const Case& c : std::vector<Case>{{"trend", "", number([](int t) { return t; })},
+                                         {"x", "", number([](int t) { return t == 30 ? 30.5 : t; }), true},
+                                         {"hour", "", number([](int t) { return t == 59 ? 3 : t % 24; })},
+                                         {"user_id", "", number([](int t) { return t % 7; })},
+                                         {"id", "", number([](int t) { return 1.5 + (t * 37) % 101; })},
+                                         {"down", "", number([](int t) { return 60 - t; }), true}}) {
+    const Series series = parse(beside_hours(c.name, c.value, c.first));
+    EXPECT_EQ(series.width(), 2) << c.name;
+    EXPECT_EQ(findings(series), "") << c.name;
+  }
+  EXPECT_EQ(parse(beside_hours("x", number([](int t) { return t; }), true, 15)).width(), 2);  // too few rows to tell
+
+  std::string elapsed = "t ms,v\n";
+  for (int t = 0; t < 20; ++t) elapsed += fmt::format("{},{}\n", 250 * t, t * 7 % 11);
+  EXPECT_TRUE(says(error_of(elapsed), "--no-date --drop 't ms'"));
+  EXPECT_EQ(parse(elapsed, {.no_date = true}).channels, (std::vector<std::string>{"v"}));
+  EXPECT_EQ(findings(parse(elapsed, {.drop = {"t ms"}, .no_date = true})), "");
+}
+
 TEST(Csv, NamesOfAList) {
   const auto split = [](std::string_view text) { return split_names(text); };
   using Names = std::vector<std::string>;
@@ -541,6 +946,75 @@ TEST(Csv, Files) {
   }
   std::filesystem::remove_all(folder);
   EXPECT_EQ(parse_csv(kHours, "-", {}).name, "stdin");
+}
+
+std::string gzip_of(std::string_view text) {
+  std::string out(compressBound(text.size()) + 64, 0);
+  z_stream stream{};
+  EXPECT_EQ(deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+std::string zstd_of(std::string_view text) {
+  const std::unique_ptr<ZSTD_CCtx, std::size_t (*)(ZSTD_CCtx*)> context(ZSTD_createCCtx(), ZSTD_freeCCtx);
+  ZSTD_CCtx_setParameter(context.get(), ZSTD_c_checksumFlag, 1);  // as the program does
+  std::string out(ZSTD_compressBound(text.size()), 0);
+  const std::size_t size = ZSTD_compress2(context.get(), out.data(), out.size(), text.data(), text.size());
+  EXPECT_EQ(ZSTD_isError(size), 0u);
+  out.resize(size);
+  return out;
+}
+
+TEST(Csv, CompressedFiles) {
+  const std::string head(kHours.substr(0, 30)), rest(kHours.substr(30));
+  for (const auto& pack : {gzip_of, zstd_of}) {
+    const std::string packed = pack(kHours);
+    for (const std::string& bytes : {packed, pack(head) + pack(rest), pack("") + packed}) {
+      for (const char* path : {"f/ETTh1.csv.gz", "f/ETTh1.csv.zst", "f/ETTh1.CSV.GZ", "f/ETTh1.csv", "ETTh1.gz"}) {
+        const Series series = parse_series(bytes, path, {});
+        EXPECT_EQ(series.values, parse(kHours).values) << path;
+        EXPECT_EQ(series.name, "ETTh1") << path;
+        EXPECT_EQ(series.path, path);
+      }
+      EXPECT_EQ(parse_series(bytes, "-", {}).name, "stdin");
+    }
+    const auto error = [](const std::string& bytes) {
+      try {
+        parse_series(bytes, "a.csv.gz", {});
+      } catch (const Error& e) {
+        EXPECT_EQ(e.file, "a.csv.gz");
+        EXPECT_EQ(e.code, Exit::data) << e.what();
+        return std::string(e.what());
+      }
+      return std::string();
+    };
+    for (std::size_t size = 4; size < packed.size(); ++size) EXPECT_NE(error(packed.substr(0, size)), "") << size;
+    EXPECT_NE(error(packed.substr(0, packed.size() - 3)).find("cut"), std::string::npos);
+    int refused = 0;
+    for (std::size_t i = 4; i < packed.size(); ++i) {
+      std::string damaged = packed;
+      damaged[i] = static_cast<char>(damaged[i] ^ 0x55);
+      refused += error(damaged).empty() ? 0 : 1;
+    }
+    EXPECT_GT(refused, static_cast<int>(packed.size()) / 2);
+    // A megabyte of zeros in a thousand bytes.
+    try {
+      inflate(pack(std::string(1'000'000, '0')), "bomb.csv.gz", 999'999);
+      ADD_FAILURE() << "a bomb is read";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.code, Exit::data);
+      EXPECT_TRUE(says(e, "more than 999999 bytes")) << e.what();
+    }
+    EXPECT_EQ(inflate(pack(std::string(1'000'000, '0')), "", 1'000'000).size(), 1'000'000u);
+  }
+  EXPECT_EQ(parse_series(kHours, "f/ETTh1.csv.gz", {}).rows, 3);  // plain text under that name
+  EXPECT_TRUE(says(error_of("BZh91AY&SY"), "compressed"));
 }
 
 TEST(Csv, MutatedFilesGiveAnErrorOrASeries) {

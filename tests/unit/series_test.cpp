@@ -133,8 +133,8 @@ TEST(Splits, TooShortSaysWhatWouldFit) {
   const Error lookback = error_of([&] { check_length(series, splits, 605, 96); });
   EXPECT_EQ(lookback.code, Exit::data);
   EXPECT_TRUE(says(lookback, "too few rows: 1000,") && says(lookback, "needs 1002"));
-  EXPECT_TRUE(says(lookback, "largest horizon at look-back 605 is 95"));
-  EXPECT_TRUE(says(lookback, "largest look-back at horizon 96 is 604"));
+  EXPECT_TRUE(says(lookback, "largest horizon at look-back 605 is 64"));
+  EXPECT_TRUE(says(lookback, "largest look-back at horizon 96 is 573"));
   const Error horizon = error_of([&] { check_length(series, splits, 100, 101); });
   EXPECT_TRUE(says(horizon, "largest horizon at look-back 100 is 100") &&
               says(horizon, "no look-back fits horizon 101"));

@@ -44,6 +44,7 @@ struct DataSettings {
   std::string timezone;
   bool no_date = false;
   std::string delimiter = "auto";  // auto, comma, semicolon, tab
+  std::string decimal = "auto";    // auto, point, comma
   std::string split = "auto";
   std::int64_t lookback = 0;  // 0 (auto): model::default_lookback, model::default_horizon
   std::int64_t horizon = 0;

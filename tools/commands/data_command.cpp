@@ -282,8 +282,8 @@ int data_synth(const Invocation& invocation) {
 Command data_check_command() {
   return {.name = "data check",
           .handler = data_check,
-          .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone",
-                    "no-date", "delimiter", "holes", "split", "lookback", "horizon", "config", "print-config"},
+          .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone", "no-date",
+                    "delimiter", "decimal", "holes", "split", "lookback", "horizon", "config", "print-config"},
           .arguments = {"FILE"},
           .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
           .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
@@ -304,7 +304,7 @@ Command data_synth_command() {
                        .help = "seasonal; of load sites, of sales items, of monthly regions",
                        .default_text = "7, 12, 40, 8",
                        .range = from_one},
-                      {.name = "holes",
+                      {.name = "cut-holes",
                        .member = at(&SynthSettings::holes),
                        .help = "load: 37 of the training rows absent"},
                       {.name = "bad-cells",

@@ -73,7 +73,7 @@ Command forecast_command() {
   return {.name = "forecast",
           .handler = forecast,
           .takes = {"features", "target",  "columns", "drop",   "date-column", "date-format", "freq",      "timezone",
-                    "no-date",  "delimiter", "holes", "split",  "lookback",    "horizon",     "season",    "late",
+                    "no-date",  "delimiter", "decimal", "holes", "split",  "lookback",    "horizon",     "season",    "late",
                     "Training", "Machine", "out",     "origin", "overwrite",   "config",      "min",       "max",
                     "decimals", "integers", "print-config"},
           .arguments = {"FILE"},

@@ -20,10 +20,12 @@ struct PredictSettings {
 };
 
 struct Forecast {
-  std::vector<std::string> dates;    // [H]
-  std::vector<std::string> columns;  // the targets
-  std::vector<double> values;        // [H][targets], original units
-  std::vector<std::string> texts;    // the same as they are written
+  std::vector<std::string> dates;  // [H]
+  std::vector<std::string> date_columns;
+  std::vector<std::vector<std::string>> date_cells;  // [H][date_columns]
+  std::vector<std::string> columns;                  // the targets
+  std::vector<double> values;                        // [H][targets], original units
+  std::vector<std::string> texts;                    // the same as they are written
 };
 
 // How values are written: inside the bounds, rounded, never -0.
@@ -151,11 +153,15 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
 }
 
 std::string csv(const Forecast& f) {
-  std::string text = "date";
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& cells) {
+    for (const std::string& cell : cells) text += (&cell == cells.data() ? "" : ",") + csv_field(cell);
+  };
+  add(f.date_columns);
   for (const std::string& name : f.columns) text += "," + csv_field(name);
   text += '\n';
   for (std::size_t h = 0; h < f.dates.size(); ++h) {
-    text += csv_field(f.dates[h]);
+    add(f.date_cells[h]);
     for (std::size_t t = 0; t < f.columns.size(); ++t) text += "," + f.texts[h * f.columns.size() + t];
     text += '\n';
   }
@@ -177,7 +183,7 @@ void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Con
         .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
         .hint(fmt::format(
             "fill them in{}, or take rows as evenly spaced: --holes close",
-            earlier ? fmt::format(", forecast from before them: --origin {}", shell_quoted(series.date(hole.row - 1)))
+            earlier ? fmt::format(", forecast from before them: --origin {}", model::origin_word(series, hole.row - 1))
                     : ""));
   }
   std::int64_t repeated = 0, irregular = 0, first_repeated = 0, first_irregular = 0;
@@ -258,6 +264,11 @@ int predict(const Invocation& invocation) {
   Forecast forecast;
   for (const std::int32_t t : first.targets) forecast.columns.push_back(first.columns[static_cast<std::size_t>(t)]);
   forecast.dates = forecast_dates(first, settings, series, origin, horizon);
+  for (const model::Series::DatePart& part : series.date_parts) forecast.date_columns.push_back(part.name);
+  if (series.date_parts.empty()) forecast.date_columns = {"date"};
+  for (const std::string& date : forecast.dates) {
+    forecast.date_cells.push_back(series.date_parts.empty() ? std::vector{date} : series.date_cells(date));
+  }
   for (const Checkpoint& run : runs) {
     if (run.columns != first.columns || run.targets != first.targets || run.settings.horizon != H) {
       throw Error(Exit::data, "the seeds of this run differ in columns, targets or horizon").at(run.path.string());
@@ -313,8 +324,8 @@ Command predict_command() {
   return {
       .name = "predict",
       .handler = predict,
-      .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "holes", "horizon",
-                "device", "threads", "weights", "member", "origin", "out"},
+      .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "holes",
+                "horizon", "device", "threads", "weights", "member", "origin", "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",

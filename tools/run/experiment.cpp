@@ -80,7 +80,10 @@ model::SeriesOptions series_options(const DataSettings& settings) {
           .freq = settings.freq,
           .timezone = settings.timezone,
           .no_date = settings.no_date,
-          .delimiter = delimiter_character(settings)};
+          .delimiter = delimiter_character(settings),
+          .decimal = settings.decimal == "comma"   ? model::Decimal::comma
+                     : settings.decimal == "point" ? model::Decimal::point
+                                                   : model::Decimal::found};
 }
 
 model::Features features_of(const DataSettings& settings) {
