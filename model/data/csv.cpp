@@ -526,8 +526,9 @@ class CsvReader {
     const bool asked = !options_.freq.empty();
     const Step found = infer_step(dates);
     series_.step = asked ? parse_freq(options_.freq, dates) : found;
-    const bool jitter = jitters(dates, series_.step);
-    const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) && !jitter;
+    const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) &&
+                             !jitters(dates, series_.step);
+    std::optional<bool> jitter;  // asked for where a row is off the grid
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
     Tally backwards, repeated, gap, irregular;
     ClockChange backwards_change, repeated_change, gap_change;
@@ -543,8 +544,10 @@ class CsvReader {
       if (order == 0) repeated.add(lines_[t], column, at(t));
       if (order >= 0) see_change(order > 0 ? backwards_change : repeated_change, t);
       if (order >= 0 || !series_.step.known() || contradicts) continue;
-      const auto steps = jitter ? nearest_steps(dates[t - 1], dates[t], series_.step)
-                                : steps_between(dates[t - 1], dates[t], series_.step);
+      auto steps = steps_between(dates[t - 1], dates[t], series_.step);
+      if (steps == 1) continue;
+      if (!jitter) jitter = jitters(dates, series_.step);
+      if (*jitter) steps = nearest_steps(dates[t - 1], dates[t], series_.step);
       if (!steps || *steps < 1) irregular.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (steps && *steps > 1) {
         gap.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
