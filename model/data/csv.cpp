@@ -277,11 +277,35 @@ class CsvReader {
         return;
       }
     }
-    if (options_.date_format.empty() && find_digits(first_row)) return;
+    if (options_.date_format.empty()) {
+      if (find_digits(first_row)) return;
+      name_formats(first_row);
+    }
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
          "name it with --date-column, say how it is written with --date-format, or read the rows without dates: "
          "--no-date",
          header_line_);
+  }
+
+  // Refuses with the formats that read a whole column, if there are some.
+  void name_formats(const Cells& first_row) const {
+    std::string_view text;
+    Cells cells = first_row;
+    bool more = !cells.done();
+    for (std::size_t i = 0; more && i < columns_.size(); ++i) {
+      const std::int64_t line = cells.line();
+      more = cells.cell(text);
+      const bool number = text.find_first_not_of("+-0123456789") == text.npos;
+      if (columns_[i].slot == skip_slot || number || possible_patterns(std::vector{std::string(text)}).empty())
+        continue;
+      const std::string found = shown(text, 40);
+      const std::vector<std::string> patterns = possible_patterns(texts_of(first_row, i));
+      if (patterns.empty()) continue;
+      fail(Exit::data,
+           fmt::format("column '{}': '{}' is not a date that can be read without --date-format", columns_[i].name,
+                       found),
+           formats_hint(patterns), line, static_cast<std::int64_t>(i) + 1);
+    }
   }
 
   // Digits alone are dates where all of them rise by a step: seconds since 1970 (or smaller parts) under any name,
@@ -463,6 +487,10 @@ class CsvReader {
           text.substr(0, text.find('.')).size() == 5 && text.find_first_not_of("0123456789.") == text.npos;
       return serial ? "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again" : any;
     }
+    return formats_hint(patterns);
+  }
+
+  static std::string formats_hint(const std::vector<std::string>& patterns) {
     std::string hint =
         patterns.size() == 1 ? "every row is read with " : "several readings are possible; choose one of ";
     for (const std::string& pattern : patterns) {
