@@ -324,14 +324,20 @@ class CsvReader {
       DateFormat format;
       format.digits = named ? Digits::years : Digits::moments;
       Stamp stamp;
-      if (!(named || (digits >= 10 && digits != 12 && digits != 14)) || !parse_stamp(text, format, stamp)) continue;
+      const std::string first(text);
+      if (!parse_stamp(text, format, stamp)) continue;
       std::vector<Stamp> dates;
-      for (const std::string& date : texts_of(first_row, i)) {
+      const std::vector<std::string> texts = texts_of(first_row, i);
+      for (const std::string& date : texts) {
         if (!parse_stamp(date, format, stamp) || (!dates.empty() && compare(dates.back(), stamp) >= 0)) break;
         dates.push_back(stamp);
       }
-      // All of them, or a later reading finds the first that differs.
-      if (dates.size() < 3 || !infer_step(dates).known()) continue;
+      if (dates.size() < std::max<std::size_t>(texts.size(), 3) || !infer_step(dates).known()) continue;
+      if (!named && (digits < 10 || digits == 12 || digits == 14)) {
+        fail(Exit::data, fmt::format("column '{}': '{}' may be a date or a number", columns_[i].name, first),
+             "if it is a date, say so: --date-column " + names_word(std::span(&columns_[i].name, 1)), header_line_,
+             static_cast<std::int64_t>(i) + 1);
+      }
       series_.date_format.digits = named ? Digits::years : Digits::moments;
       columns_[i].slot = date_slot;
       return true;

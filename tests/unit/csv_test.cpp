@@ -285,7 +285,12 @@ TEST(Csv, DigitsAloneAreDatesInADateColumn) {
   // Counters, measurements, clocks, years that do not rise.
   EXPECT_EQ(first_dates("n", {"1998", "1999", "2000"}), "refused");
   EXPECT_EQ(first_dates("n", {"20200228", "20200229", "20200301"}), "refused");
+  const std::string days = "v,n o\n1,20200228\n2,20200229\n3,20200301\n";
+  EXPECT_EQ(error_of(days).advice, "if it is a date, say so: --date-column 'n o'");
+  EXPECT_EQ(findings(parse(days, {.date_column = "n o"})), "");
   EXPECT_EQ(first_dates("bytes", {"1583020800", "1583024400", "1583038000", "1583038001"}), "refused");
+  EXPECT_TRUE(
+      says(error_of("v,bytes\n1,1583020800\n2,1583020801\n3,1583020802\n4,1583020800\n"), "no column holds dates"));
   EXPECT_EQ(first_dates("time", {"0900", "1000", "1100"}), "refused");
   EXPECT_EQ(first_dates("year", {"1998", "1998", "1998"}), "refused");
   EXPECT_EQ(first_dates("day", {"1", "2", "3"}), "refused");
