@@ -498,11 +498,14 @@ bool jitters(std::span<const Stamp> dates, const Step& step) {
 
 Step infer_step(std::span<const Stamp> dates) {
   if (dates.size() < 2) return {};
-  const Step plain = plain_step(dates, [&](const Step& step) { return agrees(dates, step); });
-  const std::size_t agree = plain.known() ? count_steps(dates, plain) : 0;
-  if (agree + 1 == dates.size()) return plain;
+  std::size_t agree = 0;
+  const Step plain = plain_step(dates, [&](const Step& step) {
+    agree = count_steps(dates, step);
+    return agree * 10 >= (dates.size() - 1) * 9;
+  });
+  if (plain.known() && agree + 1 == dates.size()) return plain;
   const Step slots = slots_of(dates);
-  if (slots.known() && agrees(dates, slots) && count_steps(dates, slots) > agree) return slots;
+  if (slots.known() && agrees(dates, slots) && (!plain.known() || count_steps(dates, slots) > agree)) return slots;
   if (plain.known()) return plain;
   const Step round = round_step(dates);
   return jitters(dates, round) ? round : Step{};

@@ -394,10 +394,28 @@ class CsvReader {
            fmt::format("read the rows without dates: --no-date --drop {}", names_word(std::span(&columns_[0].name, 1))),
            header_line_);
     }
+    if (options_.date_format.empty()) name_formats(body);
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
          "name it with --date-column, say how it is written with --date-format, or read the rows without dates: "
          "--no-date",
          header_line_);
+  }
+
+  // Refuses with the formats that read a whole column, if there are some.
+  void name_formats(const Cells& body) const {
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      const std::string_view text = first_cell(i);
+      const bool number = text.find_first_not_of("+-0123456789") == text.npos;
+      if (columns_[i].slot == skip_slot || number || possible_patterns(std::vector{std::string(text)}).empty())
+        continue;
+      const std::string found = shown(text, 40);
+      const std::vector<std::string> patterns = possible_patterns(texts_of(body, i));
+      if (patterns.empty()) continue;
+      fail(Exit::data,
+           fmt::format("column '{}': '{}' is not a date that can be read without --date-format", columns_[i].name,
+                       found),
+           formats_hint(patterns), header_line_, static_cast<std::int64_t>(i) + 1);
+    }
   }
 
   // Digits alone are dates where all of them rise by a step: seconds since 1970 (or smaller parts) under any name,
@@ -413,9 +431,14 @@ class CsvReader {
       DateFormat format;
       format.digits = named ? Digits::years : Digits::moments;
       Stamp stamp;
-      if (!(named || (digits >= 10 && digits != 12 && digits != 14)) || !parse_stamp(first, format, stamp)) continue;
+      if (!parse_stamp(first, format, stamp)) continue;
       const std::vector<Stamp> dates = rising_dates(body, i, format);
       if (dates.size() < 3 || !infer_step(dates).known()) continue;
+      if (!named && (digits < 10 || digits == 12 || digits == 14)) {
+        fail(Exit::data, fmt::format("column '{}': '{}' may be a date or a number", columns_[i].name, first),
+             "if it is a date, say so: --date-column " + names_word(std::span(&columns_[i].name, 1)), header_line_,
+             static_cast<std::int64_t>(i) + 1);
+      }
       series_.date_format.digits = format.digits;
       add_part(i, Part::Role::whole);
       return true;
@@ -423,8 +446,23 @@ class CsvReader {
     return false;
   }
 
-  // The dates of a column from the first one on, up to the first cell that is none or is not later: all of them, or a
-  // later reading finds the first that differs.
+  // The cells of a column from `cells` on.
+  static std::vector<std::string> texts_of(Cells cells, std::size_t column) {
+    std::vector<std::string> texts;
+    std::string_view text;
+    while (!cells.done()) {
+      if (cells.blank_line()) continue;
+      std::size_t i = 0;
+      for (bool more = true; more; ++i) {
+        more = cells.cell(text);
+        if (i == column) texts.emplace_back(text);
+      }
+    }
+    return texts;
+  }
+
+  // The dates of a column from the first one on, up to the first cell that is none (a later reading finds it); none
+  // where one is not later than the one before.
   static std::vector<Stamp> rising_dates(Cells cells, std::size_t column, DateFormat format) {
     std::vector<Stamp> dates;
     std::string_view text;
@@ -439,6 +477,8 @@ class CsvReader {
       }
       if (date && (dates.empty() || compare(dates.back(), stamp) < 0)) {
         dates.push_back(stamp);
+      } else if (date) {
+        return {};
       } else if (!dates.empty()) {
         break;
       }
@@ -1014,6 +1054,10 @@ class CsvReader {
           text.substr(0, text.find('.')).size() == 5 && text.find_first_not_of("0123456789.") == text.npos;
       return serial ? "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again" : any;
     }
+    return formats_hint(patterns);
+  }
+
+  static std::string formats_hint(const std::vector<std::string>& patterns) {
     std::string hint =
         patterns.size() == 1 ? "every row is read with " : "several readings are possible; choose one of ";
     for (const std::string& pattern : patterns) {
@@ -1109,8 +1153,9 @@ class CsvReader {
     const bool asked = !options_.freq.empty();
     const Step found = infer_step(dates);
     series_.step = asked ? parse_freq(options_.freq, dates) : found;
-    const bool jitter = jitters(dates, series_.step);
-    const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) && !jitter;
+    const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) &&
+                             !jitters(dates, series_.step);
+    std::optional<bool> jitter;  // asked for where a row is off the grid
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
     if (!contradicts) series_.holes = find_holes(dates, series_.step);
     Tally backwards, repeated, gap, irregular;
@@ -1127,8 +1172,10 @@ class CsvReader {
       if (order == 0) repeated.add(series_.lines[t], column, at(t));
       if (order >= 0) see_change(order > 0 ? backwards_change : repeated_change, t);
       if (order >= 0 || !series_.step.known() || contradicts) continue;
-      const auto steps = jitter ? nearest_steps(dates[t - 1], dates[t], series_.step)
-                                : steps_between(dates[t - 1], dates[t], series_.step);
+      auto steps = steps_between(dates[t - 1], dates[t], series_.step);
+      if (steps == 1) continue;
+      if (!jitter) jitter = jitters(dates, series_.step);
+      if (*jitter) steps = nearest_steps(dates[t - 1], dates[t], series_.step);
       if (!steps || *steps < 1) irregular.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (steps && *steps > 1) {
         gap.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));

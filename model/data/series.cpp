@@ -174,10 +174,12 @@ std::string Series::date(std::int64_t row) const {
 
 std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step) {
   std::vector<Hole> holes;
-  const bool jitter = jitters(dates, step);
+  std::optional<bool> jitter;  // asked for where a row is off the grid
   for (std::size_t t = 1; step.known() && t < dates.size(); ++t) {
-    const auto steps =
-        jitter ? nearest_steps(dates[t - 1], dates[t], step) : steps_between(dates[t - 1], dates[t], step);
+    auto steps = steps_between(dates[t - 1], dates[t], step);
+    if (steps == 1) continue;
+    if (!jitter) jitter = jitters(dates, step);
+    if (*jitter) steps = nearest_steps(dates[t - 1], dates[t], step);
     if (steps && *steps > 1 && is_hole(step, *steps - 1)) holes.push_back({static_cast<std::int64_t>(t), *steps - 1});
   }
   return holes;

@@ -21,7 +21,7 @@ enum class Severity : std::uint8_t { warn, refuse };
 
 // One finding stands for all cells of one kind in one column; the place is the first one's (from 1; 0: none).
 // Kinds: missing, infinite, unparsable, text-column, ragged, date, date-order, repeated, gap, irregular, step,
-// constant, sentinel, skipped, notation, counter.
+// constant, sentinel, skipped, notation, counter, freq.
 struct Finding {
   Severity severity = Severity::refuse;
   std::string kind;

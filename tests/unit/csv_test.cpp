@@ -257,6 +257,10 @@ TEST(Csv, AHintNamesTheFormatsThatReadEveryRow) {
            {"date,a\n13.02.98,1\n14.02.98,2\n", "every row is read with --date-format '%d.%m.%y'"},
            {"date,a\n1/2/2020,1\n2/2/2020,2\n",
             "several readings are possible; choose one of --date-format '%d/%m/%Y' or --date-format '%m/%d/%Y'"},
+           {"when,a\n31.12.2019 07:00,1\n01.01.2020 07:00,2\n",
+            "every row is read with --date-format '%d.%m.%Y %H:%M'"},
+           {"a,when\n1,1/2/2020\n2,1/3/2020\n",
+            "several readings are possible; choose one of --date-format '%d/%m/%Y' or --date-format '%m/%d/%Y'"},
            {"date,a\n45292,1\n45293,2\n",
             "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again"},
            {"date,a\n1/2/2020,1\n2020-02-02,2\n",
@@ -287,7 +291,12 @@ TEST(Csv, DigitsAloneAreDatesInADateColumn) {
   // Counters, measurements, clocks, years that do not rise.
   EXPECT_EQ(first_dates("n", {"1998", "1999", "2000"}), "refused");
   EXPECT_EQ(first_dates("n", {"20200228", "20200229", "20200301"}), "refused");
+  const std::string days = "v,n o\n1,20200228\n2,20200229\n3,20200301\n";
+  EXPECT_EQ(error_of(days).advice, "if it is a date, say so: --date-column 'n o'");
+  EXPECT_EQ(findings(parse(days, {.date_column = "n o"})), "");
   EXPECT_EQ(first_dates("bytes", {"1583020800", "1583024400", "1583038000", "1583038001"}), "refused");
+  EXPECT_TRUE(
+      says(error_of("v,bytes\n1,1583020800\n2,1583020801\n3,1583020802\n4,1583020800\n"), "no column holds dates"));
   EXPECT_EQ(first_dates("time", {"0900", "1000", "1100"}), "refused");
   EXPECT_EQ(first_dates("year", {"1998", "1998", "1998"}), "refused");
   EXPECT_EQ(first_dates("day", {"1", "2", "3"}), "refused");
