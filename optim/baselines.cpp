@@ -12,6 +12,7 @@ ErrorSums repeated_errors(const Problem& problem, std::span<const std::int32_t> 
                           std::int64_t H, std::int64_t period) {
   ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
   sums.windows = static_cast<std::int64_t>(starts.size());
+  sums.left_out.assign(problem.left_out.begin(), problem.left_out.end());
   kernels::parallel_for<float>(sums.targets, [&](std::int64_t t) {
     const float* channel = problem.values.data() + problem.targets[static_cast<std::size_t>(t)] * problem.rows;
     for (const std::int32_t start : starts) {
@@ -30,6 +31,7 @@ ErrorSums mean_forecast_errors(std::span<const Member> members, const Problem& p
                                std::span<const std::int32_t> starts, std::int64_t lookback, std::int64_t H) {
   ErrorSums sums(static_cast<std::int64_t>(problem.targets.size()), H);
   sums.windows = static_cast<std::int64_t>(starts.size());
+  sums.left_out.assign(problem.left_out.begin(), problem.left_out.end());
   const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, mean_forecast_floats / (2 * problem.D * H)));
   std::vector<double> mean;
   for (std::size_t first = 0; first < starts.size(); first += most) {

@@ -21,10 +21,13 @@ constexpr std::int64_t sliding_floats = std::int64_t{12} << 20;
 double ErrorSums::mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
                        std::int64_t h1) const {
   double total = 0;
+  std::int64_t counted = 0;
   for (std::int64_t t = t0; t < t1; ++t) {
+    if (t1 - t0 > 1 && !left_out.empty() && left_out[static_cast<std::size_t>(t)] != 0) continue;
+    ++counted;
     for (std::int64_t h = h0; h < h1; ++h) total += sums[static_cast<std::size_t>(t * H + h)];
   }
-  return total / static_cast<double>(windows * (t1 - t0) * (h1 - h0));
+  return total / static_cast<double>(windows * counted * (h1 - h0));
 }
 
 template <class On>
@@ -206,8 +209,10 @@ Resident on_the_host(std::span<const float> weights, const Problem& p, std::span
 
 ErrorSums Evaluator::errors(std::span<const float> weights, const Problem& problem,
                             std::span<const std::int32_t> starts) {
-  if (device_) return device_->errors(weights, starts);
-  return evaluation_.errors(on_the_host(weights, problem, starts), starts);
+  ErrorSums sums =
+      device_ ? device_->errors(weights, starts) : evaluation_.errors(on_the_host(weights, problem, starts), starts);
+  sums.left_out.assign(problem.left_out.begin(), problem.left_out.end());
+  return sums;
 }
 double Evaluator::mixed_loss(std::span<const float> weights, const Problem& problem,
                              std::span<const std::int32_t> starts, kernels::StatsMix mix, std::int64_t batch) {

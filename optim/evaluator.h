@@ -23,6 +23,7 @@ struct ErrorSums {
   std::vector<double> squared;     // [targets][H]
   std::vector<double> absolute;    // [targets][H]
   std::vector<double> difference;  // [targets][H], forecast minus truth
+  std::vector<std::uint8_t> left_out;  // [targets] of the means over all; empty: none (Problem::left_out)
 
   ErrorSums(std::int64_t targets, std::int64_t H)
       : targets(targets),
@@ -38,7 +39,7 @@ struct ErrorSums {
     difference[at] += error;
   }
 
-  // Means over all, over one target's, over one step's elements (t, h from 0).
+  // Means over all but those left out, over one target's, over one step's elements (t, h from 0).
   double mse() const { return mean(squared, 0, targets, 0, H); }
   double mae() const { return mean(absolute, 0, targets, 0, H); }
   double channel_mse(std::int64_t t) const { return mean(squared, t, t + 1, 0, H); }

@@ -1,31 +1,16 @@
 #include "optim/least_squares.h"
 
+#include "optim/moments.h"
 #include "optim/normal_equations.h"
 
 namespace samformer::optim {
 
-std::vector<float> least_squares_slab(const model::Linear& net, const Problem& problem, model::Span rows) {
-  const std::int64_t L = net.shape().L, H = net.shape().H, length = L + H, N = rows.size() - length + 1;
+std::vector<float> least_squares_slab(const model::Linear& net, const Problem& problem,
+                                      std::span<const model::Span> runs) {
+  const std::int64_t L = net.shape().L, H = net.shape().H, length = L + H;
   const std::int64_t last = L - 1;  // regressors are x_i - x_last, i < last
-  if (N <= 0 || last == 0) return {};
-  std::vector<double> S(static_cast<std::size_t>(length * length));  // upper triangle
-  double* sums = S.data();
-  for (const std::int32_t target : problem.targets) {
-    const float* x = problem.values.data() + target * problem.rows + rows.first;
-    kernels::parallel_for<double>(length, [=](std::int64_t offset) {
-      double total = 0;
-#pragma omp simd reduction(+ : total)
-      for (std::int64_t n = 0; n < N; ++n) total += static_cast<double>(x[n]) * static_cast<double>(x[n + offset]);
-      // Along the diagonal j = i + offset.
-      for (std::int64_t i = 0; i + offset < length; ++i) {
-        sums[i * length + i + offset] += total;
-        if (i + offset + 1 == length) break;
-        total += static_cast<double>(x[N + i]) * static_cast<double>(x[N + i + offset]) -
-                 static_cast<double>(x[i]) * static_cast<double>(x[i + offset]);
-      }
-    });
-  }
-  const auto moment = [&](std::int64_t i, std::int64_t j) { return sums[std::min(i, j) * length + std::max(i, j)]; };
+  if (last == 0) return {};
+  const WindowMoments moment = window_moments(problem, runs, length, false);
   const auto relative = [&](std::int64_t i, std::int64_t j) {
     return moment(i, j) - moment(i, last) - moment(j, last) + moment(last, last);
   };

@@ -29,9 +29,9 @@ double learning_rate(Schedule schedule, double lr, std::int64_t epoch) {
   return lowest_rate + (lr - lowest_rate) * (1 + std::cos(std::numbers::pi * phase)) / 2;
 }
 
-void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t epoch) {
+void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t order) {
   for (std::size_t i = starts.size(); i-- > 1;) {
-    const PhiloxBlock words = random_block(seed, shuffle_stream, static_cast<std::uint32_t>(epoch), i / 2);
+    const PhiloxBlock words = random_block(seed, shuffle_stream, static_cast<std::uint32_t>(order), i / 2);
     const std::size_t w = i % 2 * 2;
     const std::uint64_t bits = std::uint64_t{words[w]} << 32 | words[w + 1];
     std::swap(starts[i], starts[bounded(bits, i + 1)]);
@@ -56,10 +56,28 @@ Trainer::Trainer(const model::Model& model, const Problem& problem, std::span<co
       training_(model, settings.step),
       device_(device ? device->load(model_, problem, settings.step.center) : nullptr),
       evaluator_(model, settings.step.center, device_.get()),
-      order_(train_starts.size()) {}
+      order_(train_starts.size()) {
+  if (!train_starts.empty() && steps_per_epoch() < settings.epoch_steps) {
+    order_.resize(static_cast<std::size_t>(settings.epoch_steps * settings.batch));
+  }
+}
 
 std::int64_t Trainer::steps_per_epoch() const {
-  return kernels::blocks_of(static_cast<std::int64_t>(train_starts_.size()), settings_.batch);
+  return kernels::blocks_of(static_cast<std::int64_t>(order_.size()), settings_.batch);
+}
+
+void Trainer::order_windows() {
+  const std::size_t windows = train_starts_.size();
+  const std::size_t orders = windows == 0 ? 0 : (order_.size() + windows - 1) / windows;
+  std::vector<std::int32_t> order;
+  for (std::size_t p = 0; p < orders; ++p) {
+    order.assign(train_starts_.begin(), train_starts_.end());
+    if (settings_.shuffle) {
+      shuffle(order, settings_.seed, state_.epoch * static_cast<std::int64_t>(orders) + static_cast<std::int64_t>(p));
+    }
+    order.resize(std::min(windows, order_.size() - p * windows));
+    std::copy(order.begin(), order.end(), order_.begin() + static_cast<std::ptrdiff_t>(p * windows));
+  }
 }
 
 void Trainer::run(Observer& observer) {
@@ -76,8 +94,7 @@ void Trainer::run(Observer& observer) {
 }
 
 void Trainer::run_epoch(Observer& observer) {
-  std::copy(train_starts_.begin(), train_starts_.end(), order_.begin());
-  if (settings_.shuffle) shuffle(order_, settings_.seed, state_.epoch);
+  order_windows();
   const std::int64_t steps = steps_per_epoch();
   const double lr = learning_rate(settings_.schedule, settings_.lr, state_.epoch);
   observer.epoch_begins(state_.epoch + 1, steps);
@@ -119,7 +136,7 @@ EpochReport Trainer::validate() {
   constexpr double none = std::numeric_limits<double>::quiet_NaN();
   EpochReport report{state_.epoch,
                      learning_rate(settings_.schedule, settings_.lr, state_.epoch - 1),
-                     state_.loss_sum / static_cast<double>(train_starts_.size()),
+                     state_.loss_sum / static_cast<double>(order_.size()),
                      none,
                      none,
                      none,

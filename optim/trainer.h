@@ -1,7 +1,9 @@
 // The training loop: shuffled epochs of SAM steps, validation after each, early stopping, the best epoch's weights.
 //
+// An epoch goes through the windows in a new order; where that makes fewer than `epoch_steps` batches, it goes on with
+// the next orders until it has so many, all full.
 // Learning rate of epoch e (from 0): cosine-restart 1e-6 + (lr - 1e-6)(1 + cos(pi (e mod 5) / 5)) / 2, or constant.
-// Window order of epoch e: Fisher-Yates, Philox stream 1, counter e: the same after a resume. A last short batch is
+// Order p of epoch e: Fisher-Yates, Philox stream 1, counter e * orders + p: the same after a resume. A last short batch is
 // kept. What files, clocks and signals do is the Observer's business. A State holds all that the rest of a training
 // depends on: restored, it continues to the same bits.
 #pragma once
@@ -17,8 +19,8 @@ namespace samformer::optim {
 
 enum class Schedule { cosine_restart, constant };
 double learning_rate(Schedule schedule, double lr, std::int64_t epoch);
-// The order of `starts` in epoch `epoch` (from 0).
-void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t epoch);
+// Order number `order` (from 0) of `starts`.
+void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t order);
 
 struct TrainerSettings {
   StepSettings step;
@@ -27,9 +29,10 @@ struct TrainerSettings {
   std::int64_t batch = 32;
   bool shuffle = true;  // the windows, each epoch
   std::int64_t epochs = 100;
-  std::int64_t patience = 5;  // epochs without improvement before stopping; 0: never
-  bool select_last = false;   // test the last epoch's weights, not the best one's
-  bool select_mixed = false;  // rank epochs by the mixed validation loss over batches of 32 consecutive windows
+  std::int64_t epoch_steps = 1;  // at least
+  std::int64_t patience = 5;     // epochs without improvement before stopping; 0: never
+  bool select_last = false;      // test the last epoch's weights, not the best one's
+  bool select_mixed = false;     // rank epochs by the mixed validation loss over batches of 32 consecutive windows
   std::uint64_t seed = 1;
 };
 
@@ -92,6 +95,7 @@ class Trainer {
 
  private:
   void run_epoch(Observer& observer);
+  void order_windows();
   Action run_steps(Observer& observer, double lr);
   Action run_steps_on_device(Observer& observer, double lr);
   EpochReport validate();

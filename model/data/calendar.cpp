@@ -369,13 +369,13 @@ int anchor_of(std::span<const Stamp> dates) {
   return latest;
 }
 
+}  // namespace
+
 bool agrees(std::span<const Stamp> dates, const Step& step) {
   std::size_t agree = 0;
   for (std::size_t i = 0; i + 1 < dates.size(); ++i) agree += steps_between(dates[i], dates[i + 1], step) == 1 ? 1 : 0;
   return agree * 10 >= (dates.size() - 1) * 9;
 }
-
-}  // namespace
 
 int compare(const Stamp& a, const Stamp& b) {
   const std::pair left(a.utc_seconds(), a.nanoseconds);

@@ -70,6 +70,8 @@ Step parse_freq(std::string_view text, std::span<const Stamp> dates);
 // differences must agree. Without that, or with fewer than two dates, the step is unknown.
 Step infer_step(std::span<const Stamp> dates);
 
+// Whether 90 % of the differences are this step.
+bool agrees(std::span<const Stamp> dates, const Step& step);
 // Steps from a to b: 0 at the same time, negative backwards, nothing where b is not on a's grid.
 std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const Step& step);
 // The `count` stamps after `last`; offsets are kept. An unknown step throws Exit::data naming --freq.

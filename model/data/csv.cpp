@@ -402,12 +402,12 @@ class CsvReader {
     const auto lines = static_cast<std::size_t>(std::count(bytes_.begin(), bytes_.end(), '\n')) + 1;
     const std::size_t capacity = std::min(lines, bytes_.size() / columns_.size() + 1);
     series_.values.resize(width * capacity);
-    lines_.reserve(capacity);
+    series_.lines.reserve(capacity);
     // Rows are gathered in blocks and then transposed, so that many channels do not cost a page miss a value.
     constexpr std::size_t block_rows = 32;
     std::vector<double> block(block_rows * width, missing_value);
     const auto flush = [&](std::size_t rows) {
-      const std::size_t first = lines_.size() - rows;
+      const std::size_t first = series_.lines.size() - rows;
       for (std::size_t d = 0; d < width; ++d) {
         double* const to = series_.values.data() + d * capacity + first;
         for (std::size_t r = 0; r < rows; ++r) to[r] = block[r * width + d];
@@ -417,7 +417,7 @@ class CsvReader {
 
     std::int64_t blank_line = 0;
     std::size_t in_block = 0;
-    while (!cells.done() && lines_.size() < capacity) {
+    while (!cells.done() && series_.lines.size() < capacity) {
       const std::int64_t line = cells.line();
       if (cells.blank_line()) {
         if (blank_line == 0) blank_line = line;
@@ -428,12 +428,12 @@ class CsvReader {
         blank_line = 0;
       }
       read_row(cells, line, block.data() + in_block * width);
-      lines_.push_back(line);
+      series_.lines.push_back(line);
       if (++in_block == block_rows) flush(std::exchange(in_block, 0));
     }
     flush(in_block);
 
-    const std::size_t rows = lines_.size();
+    const std::size_t rows = series_.lines.size();
     if (rows == 0) fail(Exit::data, "no rows below the header", "expected one line a time step", header_line_);
     for (std::size_t d = 1; d < width && rows < capacity; ++d) {
       const auto from = series_.values.begin() + static_cast<std::ptrdiff_t>(d * capacity);
@@ -474,7 +474,7 @@ class CsvReader {
     ragged_.add(line, static_cast<std::int64_t>(std::min(found, columns_.size() + 1)), fmt::format("{}", found));
     const bool has_date =
         std::any_of(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
-    if (has_date && series_.dates.size() == lines_.size()) {
+    if (has_date && series_.dates.size() == series_.lines.size()) {
       series_.dates.emplace_back();
       bad_dates_ = true;
     }
@@ -536,7 +536,7 @@ class CsvReader {
                fmt::format("column '{}': missing value, in rows that are not used", column.name), "");
         return;
       }
-      tally.line = lines_[static_cast<std::size_t>(first + (found - values.begin()))];
+      tally.line = series_.lines[static_cast<std::size_t>(first + (found - values.begin()))];
       tally.count = std::count_if(values.begin(), values.end(), [](double v) { return std::isnan(v); });
     }
     report(Severity::refuse, "missing", tally,
@@ -556,17 +556,18 @@ class CsvReader {
         std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
     const std::int64_t column = place - columns_.begin() + 1;
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
+    series_.holes = find_holes(dates, series_.step);
     Tally backwards, repeated, gap, irregular;
     std::int64_t absent = 0;
     for (std::size_t t = 1; t < dates.size(); ++t) {
       const int order = compare(dates[t - 1], dates[t]);
-      if (order > 0) backwards.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
-      if (order == 0) repeated.add(lines_[t], column, at(t));
+      if (order > 0) backwards.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
+      if (order == 0) repeated.add(series_.lines[t], column, at(t));
       if (order >= 0 || !series_.step.known()) continue;
       const auto steps = steps_between(dates[t - 1], dates[t], series_.step);
-      if (!steps || *steps < 1) irregular.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
+      if (!steps || *steps < 1) irregular.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (steps && *steps > 1) {
-        gap.add(lines_[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
+        gap.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
         absent += *steps - 1;
       }
     }
@@ -581,7 +582,9 @@ class CsvReader {
     if (gap.count > 0) {
       report(Severity::warn, "gap", gap,
              fmt::format("gap: {} at a step of {}, {} rows are absent in all", gap.found, series_.step.name(), absent),
-             "rows are taken as if they were evenly spaced; fill the gap in");
+             series_.holes.empty() ? "rows are taken as if they were evenly spaced"
+                                   : "windows across it are left out; fill it in, or take rows as evenly spaced: "
+                                     "--holes close");
     }
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,
@@ -590,7 +593,7 @@ class CsvReader {
     }
     if (!series_.step.known() && dates.size() > 1 && backwards.count == 0) {
       Tally step;
-      step.add(lines_[1], column, "");
+      step.add(series_.lines[1], column, "");
       report(
           Severity::warn, "step", step, "no regular step: fewer than 90 % of the dates' differences agree",
           "say the step with --freq, for example --freq 15min, h, d, b, w or m; without it no forecast can be dated");
@@ -618,7 +621,7 @@ class CsvReader {
       const auto tally_of = [&](double wanted) {
         Tally tally;
         for (std::size_t t = 0; t < values.size(); ++t) {
-          if (values[t] == wanted) tally.add(lines_[t], static_cast<std::int64_t>(i) + 1, "");
+          if (values[t] == wanted) tally.add(series_.lines[t], static_cast<std::int64_t>(i) + 1, "");
         }
         return tally;
       };
@@ -659,7 +662,6 @@ class CsvReader {
   Series series_;
   std::int64_t header_line_ = 1;
   std::vector<Column> columns_;
-  std::vector<std::int64_t> lines_;  // of each row
   Tally ragged_;
   bool bad_dates_ = false;
 };

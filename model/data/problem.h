@@ -13,6 +13,7 @@ struct Problem {
   std::int64_t rows = 0;
   std::int64_t D = 0;
   std::span<const std::int32_t> targets;
+  std::span<const std::uint8_t> left_out = {};  // [targets], 1: not in errors over all targets; empty: none is
 
   // Windows of the look-back (or, `offset` = look-back, of the truth) that start at `starts`.
   kernels::Windows<float> windows(std::span<const std::int32_t> starts, std::int64_t offset = 0) const {

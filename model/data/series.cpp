@@ -133,6 +133,8 @@ Splits by_dates(const std::string& rule, const Series& series) {
   return consecutive(rule, val, test - val, end - test);
 }
 
+constexpr std::array<std::int64_t, 13> kLookbacks = {512, 384, 256, 192, 128, 96, 64, 48, 36, 24, 16, 12, 8};
+
 bool fits(const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
   return splits.train.size() - lookback >= horizon && splits.val.size() >= horizon && splits.test.size() >= horizon;
 }
@@ -154,6 +156,26 @@ std::int64_t rows_needed(const Splits& splits, std::int64_t lookback, std::int64
 std::string Series::date(std::int64_t row) const {
   if (dates.empty()) return fmt::format("row {}", row + 1);
   return format_stamp(dates.at(static_cast<std::size_t>(row)), date_format);
+}
+
+std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step) {
+  constexpr std::int64_t holidays = 10;
+  const std::int64_t least = step.unit == StepUnit::business_day ? holidays + 1 : 1;
+  std::vector<Hole> holes;
+  for (std::size_t t = 1; step.known() && t < dates.size(); ++t) {
+    const auto steps = steps_between(dates[t - 1], dates[t], step);
+    if (steps && *steps > least) holes.push_back({static_cast<std::int64_t>(t), *steps - 1});
+  }
+  return holes;
+}
+
+bool take_step(Series& series, const Step& step) {
+  if (!agrees(series.dates, step)) return false;
+  series.step = step;
+  series.holes = find_holes(series.dates, step);
+  std::erase_if(series.findings,
+                [](const Finding& f) { return f.kind == "gap" || f.kind == "irregular" || f.kind == "step"; });
+  return true;
 }
 
 void require_clean(const Series& series) {
@@ -241,6 +263,30 @@ Splits split_rows(const std::string& rule, const Series& series) {
               fmt::format("unknown rule; the nearest is '{}'", nearest_name(rule.substr(0, rule.find(':')), known)));
 }
 
+std::int64_t default_horizon(const Step& step) {
+  switch (step.unit) {
+    case StepUnit::none:
+    case StepUnit::nanosecond:
+    case StepUnit::second:
+      return 96;
+    case StepUnit::day:
+      return step.count < 7 ? 28 : 13;
+    case StepUnit::business_day:
+      return 20;
+    case StepUnit::month:
+      break;
+  }
+  return step.count < 3 ? 12 : step.count < 12 ? 8 : 3;
+}
+
+std::int64_t default_lookback(const Series& series, const Splits& splits, std::int64_t horizon) {
+  const auto enough = [&](std::int64_t lookback) {
+    return window_count(series, splits.train, lookback, horizon) >= std::max(few_windows, lookback / 2);
+  };
+  const auto* const found = std::find_if(kLookbacks.begin(), kLookbacks.end(), enough);
+  return found == kLookbacks.end() ? kLookbacks.back() : *found;
+}
+
 void check_length(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon) {
   if (fits(splits, lookback, horizon)) {
     if (series.rows > std::numeric_limits<std::int32_t>::max()) {
@@ -249,8 +295,16 @@ void check_length(const Series& series, const Splits& splits, std::int64_t lookb
     return;
   }
   const std::int64_t shorter = std::min(splits.val.size(), splits.test.size());
-  const std::int64_t horizon_max = std::min(splits.train.size() - lookback, shorter);
-  const std::int64_t lookback_max = shorter >= horizon ? splits.train.size() - horizon : 0;
+  const std::int64_t train = splits.train.size() - few_windows + 1;
+  const std::int64_t horizon_max = std::min(train - lookback, shorter);
+  const std::int64_t lookback_max = shorter >= horizon ? train - horizon : 0;
+  std::int64_t pair_horizon = std::min(default_horizon(series.step), shorter);
+  const std::int64_t pair_lookback = default_lookback(series, splits, pair_horizon);
+  if (pair_horizon < 1 || !fits(splits, pair_lookback, pair_horizon)) pair_horizon = 0;
+  const std::string pair = horizon_max > 0 || lookback_max > 0 ? ""
+                           : pair_horizon > 0
+                               ? fmt::format("; --lookback {} --horizon {} fit", pair_lookback, pair_horizon)
+                               : "; no pair fits: give more rows, or another --split";
   const auto largest = [](std::string_view what, std::string_view given, std::int64_t value, std::int64_t n) {
     return n > 0 ? fmt::format("the largest {} at {} {} is {}", what, given, value, n)
                  : fmt::format("no {} fits {} {}", what, given, value);
@@ -262,12 +316,39 @@ void check_length(const Series& series, const Splits& splits, std::int64_t lookb
                   series.rows, lookback, horizon, rows_needed(splits, lookback, horizon), splits.rule,
                   splits.train.size(), lookback + horizon, splits.val.size(), horizon, splits.test.size(), horizon))
       .at(series.path)
-      .hint(largest("horizon", "look-back", lookback, horizon_max) + ", " +
-            largest("look-back", "horizon", horizon, lookback_max));
+      .hint(fmt::format("with {} training windows and more, ", few_windows) +
+            largest("horizon", "look-back", lookback, horizon_max) + ", " +
+            largest("look-back", "horizon", horizon, lookback_max) + pair);
 }
 
 std::int64_t window_count(Span rows, std::int64_t lookback, std::int64_t horizon) {
   return std::max<std::int64_t>(rows.size() - lookback - horizon + 1, 0);
+}
+
+std::int64_t window_count(const Series& series, Span rows, std::int64_t lookback, std::int64_t horizon) {
+  std::int64_t count = 0;
+  for (const Span run : unbroken(series, rows)) count += window_count(run, lookback, horizon);
+  return count;
+}
+
+std::vector<Span> unbroken(const Series& series, Span rows) {
+  std::vector<Span> runs;
+  for (const Hole& hole : series.holes) {
+    if (hole.row <= rows.first || hole.row >= rows.last) continue;
+    runs.push_back({rows.first, hole.row});
+    rows.first = hole.row;
+  }
+  runs.push_back(rows);
+  return runs;
+}
+
+std::vector<std::int32_t> window_starts(const Series& series, Span rows, std::int64_t lookback, std::int64_t horizon) {
+  std::vector<std::int32_t> starts;
+  for (const Span run : unbroken(series, rows)) {
+    const std::vector<std::int32_t> more = window_starts(run, lookback, horizon);
+    starts.insert(starts.end(), more.begin(), more.end());
+  }
+  return starts;
 }
 
 std::vector<std::int32_t> window_starts(Span rows, std::int64_t lookback, std::int64_t horizon) {
@@ -301,6 +382,26 @@ Scaler fit_scaler(const Series& series, Span rows) {
     scaler.std.push_back(deviation);
   }
   return scaler;
+}
+
+std::vector<LateChannel> late_channels(const Series& series, Span train) {
+  constexpr double many = 30;
+  const Scaler scaler = fit_scaler(series, train);
+  std::vector<LateChannel> late;
+  for (std::int64_t d = 0; d < series.width(); ++d) {
+    const auto values = series.channel(d);
+    const auto deviation = [&](Span rows) {
+      double squares = 0;
+      for (std::int64_t t = rows.first; t < rows.last; ++t) {
+        const double from_mean = values[static_cast<std::size_t>(t)] - scaler.mean[static_cast<std::size_t>(d)];
+        squares += from_mean * from_mean;
+      }
+      return rows.size() > 0 ? std::sqrt(squares / static_cast<double>(rows.size())) : 0;
+    };
+    const double before = deviation(train), after = deviation({train.last, series.rows});
+    if (before == 0 || after >= many * before) late.push_back({d, before, after});
+  }
+  return late;
 }
 
 std::vector<float> standardise(const Series& series, const Scaler& scaler) {

@@ -46,6 +46,12 @@ struct SeriesOptions {
   std::int64_t missing_allowed_before_last = -1;
 };
 
+// Rows that the calendar has between `row` - 1 and `row`, and the file has not.
+struct Hole {
+  std::int64_t row = 0;
+  std::int64_t absent = 0;
+};
+
 struct Series {
   std::string path;    // as given; "-" is stdin
   std::string sha256;  // of the file's bytes; the caller fills it
@@ -56,7 +62,9 @@ struct Series {
   std::vector<Stamp> dates;    // [T]; empty with --no-date
   DateFormat date_format;
   Step step;
-  std::vector<Finding> findings;  // by line; refusals and warnings
+  std::vector<Hole> holes;          // no window crosses one; days without business are none
+  std::vector<std::int64_t> lines;  // [T] of the file, from 1
+  std::vector<Finding> findings;    // by line; refusals and warnings
 
   std::int64_t width() const { return static_cast<std::int64_t>(channels.size()); }
   std::span<const double> channel(std::int64_t d) const {
@@ -65,6 +73,12 @@ struct Series {
   // The date of a row in the file's own format; "row N" (from 1) with --no-date.
   std::string date(std::int64_t row) const;
 };
+
+// Of the rows that come more than one step after the one before. Up to two weeks without business days are none: the
+// next session follows the last one.
+std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step);
+// Reads the dates as of another step, if (nearly) all agree with it; else false.
+bool take_step(Series& series, const Step& step);
 
 // Throws the first refusal as Error(Exit::data); warnings are left to the caller.
 void require_clean(const Series& series);
@@ -95,15 +109,26 @@ std::string split_rule(const std::string& rule, std::string name);
 // auto | ett-hour | ett-minute | ratio[:A,B,C] | rows:A,B,C | dates:VAL,TEST[,END]. Ratio borders as Python computes
 // them: int(A n) and n - int(C n). VAL and TEST are the first dates of their parts, END the first date after the test.
 Splits split_rows(const std::string& rule, const Series& series);
+// The horizon where none is asked for: hours and less 96, days 28, business days 20, weeks 13, months 12, quarters 8,
+// years 3; 96 without a step.
+std::int64_t default_horizon(const Step& step);
+// The largest of 512, 384, 256, ..., 12, 8 that leaves max(32, half of it) training windows; 8 where none does.
+std::int64_t default_lookback(const Series& series, const Splits& splits, std::int64_t horizon);
+// Fewer training windows than this are too few to trust.
+inline constexpr std::int64_t few_windows = 32;
 // Throws Exit::data unless every part has a window: says the rows it has and needs, the largest horizon at this
-// look-back and the largest look-back at this horizon.
+// look-back and the largest look-back at this horizon that leave few_windows, else a pair that fits.
 void check_length(const Series& series, const Splits& splits, std::int64_t lookback, std::int64_t horizon);
 
 // Rows whose windows have their targets in `part`: validation and test start `lookback` rows earlier. Not for train.
 inline Span with_lookback(Span part, std::int64_t lookback) { return {part.first - lookback, part.last}; }
-// Windows of lookback + horizon rows, stride 1, wholly inside `rows`.
+// The runs of `rows` between the series' holes.
+std::vector<Span> unbroken(const Series& series, Span rows);
+// Windows of lookback + horizon rows, stride 1, wholly inside `rows`; those of a series cross none of its holes.
 std::int64_t window_count(Span rows, std::int64_t lookback, std::int64_t horizon);
+std::int64_t window_count(const Series& series, Span rows, std::int64_t lookback, std::int64_t horizon);
 std::vector<std::int32_t> window_starts(Span rows, std::int64_t lookback, std::int64_t horizon);
+std::vector<std::int32_t> window_starts(const Series& series, Span rows, std::int64_t lookback, std::int64_t horizon);
 
 struct Scaler {
   std::vector<double> mean;  // [D]
@@ -113,6 +138,16 @@ struct Scaler {
 };
 
 Scaler fit_scaler(const Series& series, Span rows);
+
+// A channel whose training rows say next to nothing of its later ones: deviations of the rows of `train` and of those
+// after it, around the training rows' mean.
+struct LateChannel {
+  std::int64_t channel = 0;
+  double before = 0;
+  double after = 0;
+};
+// Those that vary at least 30 times as much after the training rows, and those that are constant in them.
+std::vector<LateChannel> late_channels(const Series& series, Span train);
 std::vector<float> standardise(const Series& series, const Scaler& scaler);  // [D][T]
 
 }  // namespace samformer::model

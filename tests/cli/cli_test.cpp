@@ -76,7 +76,7 @@ const std::vector<Refusal> counts = {
     {{"eval", "a", "b"}, {"unexpected argument 'b'"}},
 };
 const std::vector<Refusal> values = {
-    {{"train", "--horizon", "0"}, {"--horizon: expected a whole number from 1 to 2147483647, found '0'"}},
+    {{"train", "--horizon", "0"}, {"--horizon: expected auto or a whole number from 1 to 2147483647, found '0'"}},
     {{"train", "--stats-mix", "-0.5"}, {"--stats-mix", "from 0 to 1", "-0.5"}},
     {{"train", "--lr=nan"}, {"--lr: expected a number above 0, found 'nan'"}},
     {{"train", "--optimizer", "adma"}, {"adam, sgd, adamw", "did you mean 'adam'"}},

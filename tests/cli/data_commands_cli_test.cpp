@@ -1,4 +1,5 @@
 // data check, data synth, data list and data fetch from outside: what they print, as text and JSON, and exit codes.
+#include <chrono>
 #include <cmath>
 
 #include "model/data/synth.h"
@@ -13,8 +14,10 @@ using Cells = Words;
 std::string daily(int rows, const std::function<void(int, Cells&)>& change = {}) {
   std::string text = "date,a,b,c\n";
   for (int t = 0; t < rows; ++t) {
-    Cells cells = {fmt::format("2021-{:02}-{:02}", 1 + t / 28, 1 + t % 28), fmt::format("{}", 10 + t % 7),
-                   fmt::format("{:.2f}", std::sin(0.9 * t)), fmt::format("{}", t)};
+    const std::chrono::year_month_day day(std::chrono::sys_days(std::chrono::year{2021} / 1 / 1) +
+                                          std::chrono::days{t});
+    Cells cells = {fmt::format("2021-{:02}-{:02}", unsigned(day.month()), unsigned(day.day())),
+                   fmt::format("{}", 10 + t % 7), fmt::format("{:.2f}", std::sin(0.9 * t)), fmt::format("{}", t)};
     if (change) change(t, cells);
     for (std::size_t i = 0; i < cells.size(); ++i) text += (i ? "," : "") + cells[i];
     text += '\n';
@@ -95,7 +98,7 @@ TEST_F(DataCheck, ACleanFile) {
   EXPECT_EQ(document.at("channels"), Json({"a", "b", "c"}));
   EXPECT_EQ(document.at("targets"), Json({"a", "b", "c"}));
   EXPECT_EQ(document.at("first_date"), "2021-01-01");
-  EXPECT_EQ(document.at("last_date"), "2021-05-28");
+  EXPECT_EQ(document.at("last_date"), "2021-05-20");
   EXPECT_EQ(document.at("accepted"), true);
   // int(0.7 140) = 98 (97.99999999999999 in double: 97), 140 - int(0.2 140) = 112.
   EXPECT_EQ(document.at("split"), "ratio:0.7,0.1,0.2");
@@ -105,12 +108,12 @@ TEST_F(DataCheck, ACleanFile) {
   EXPECT_EQ(splits.at("val").at("first_row"), static_cast<int>(0.7 * 140) + 1);
   EXPECT_EQ(splits.at("test").at("first_row"), 113);
   EXPECT_EQ(splits.at("test").at("last_row"), 140);
-  EXPECT_EQ(splits.at("test").at("first_date"), "2021-05-01");
-  EXPECT_EQ(splits.at("test").at("last_date"), "2021-05-28");
+  EXPECT_EQ(splits.at("test").at("first_date"), "2021-04-23");
+  EXPECT_EQ(splits.at("test").at("last_date"), "2021-05-20");
   EXPECT_EQ(document.at("train_windows"), static_cast<int>(0.7 * 140) - 8 - 4 + 1);
   EXPECT_EQ(document.at("test_windows"), 28 - 4 + 1);
   // Text: a table, then the next command with the flags of this one.
-  for (const char* part : {"rows          140", "3: a, b, c", "2021-01-01 to 2021-05-28"}) {
+  for (const char* part : {"rows          140", "3: a, b, c", "2021-01-01 to 2021-05-20"}) {
     EXPECT_NE(text_.find(part), std::string::npos) << part << "\n" << text_;
   }
   EXPECT_TRUE(text_.ends_with("\nsamformer train --data a.csv --lookback 8 --horizon 4\n")) << text_;
@@ -217,17 +220,24 @@ TEST_F(DataCheck, ATooShortFileSaysWhatWouldFit) {
     return run(
         {"data", "check", "a.csv", "--lookback", fmt::format("{}", lookback), "--horizon", fmt::format("{}", horizon)});
   };
+  const auto windows = [&](int lookback, int horizon, int rows) {
+    write("a.csv", daily(rows));
+    const Outcome outcome = run({"data", "check", "a.csv", "--lookback", fmt::format("{}", lookback), "--horizon",
+                                 fmt::format("{}", horizon), "--json"});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.json().at("train_windows").get<int>();
+  };
   const auto says = [&](int lookback, int horizon, int rows, const std::string& part) {
     const Outcome refused = check_sizes(lookback, horizon, rows);
     EXPECT_EQ(refused.code, 3);
     EXPECT_NE(refused.out.find(part), std::string::npos) << refused.out;
   };
-  says(8, 10, 60, "the largest horizon at look-back 8 is 6, no look-back fits horizon 10");
+  says(8, 10, 60, "the largest horizon at look-back 8 is 3, no look-back fits horizon 10");
+  EXPECT_EQ(windows(8, 3, 60), 32);
+  says(40, 4, 60, "no horizon fits look-back 40, the largest look-back at horizon 4 is 7");
+  EXPECT_EQ(windows(7, 4, 60), 32);
+  says(40, 10, 60, "no horizon fits look-back 40, no look-back fits horizon 10; --lookback 8 --horizon 6 fit");
   EXPECT_EQ(check_sizes(8, 6, 60).code, 0);
-  EXPECT_EQ(check_sizes(8, 7, 60).code, 3);
-  says(40, 4, 60, "the largest horizon at look-back 40 is 2, the largest look-back at horizon 4 is 38");
-  EXPECT_EQ(check_sizes(40, 2, 60).code, 0);
-  EXPECT_EQ(check_sizes(38, 4, 60).code, 0);
   EXPECT_EQ(check_sizes(39, 4, 60).code, 3);
   // int(0.7 n) is 44 from n = 63 on.
   says(40, 4, 60, "too few rows: 60, and look-back 40 with horizon 4 needs 63");

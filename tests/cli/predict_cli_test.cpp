@@ -183,12 +183,13 @@ TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
             (Words{"2024-01-03T12:00:00+05:30", "2024-01-03T13:00:00+05:30", "2024-01-03T14:00:00+05:30",
                    "2024-01-03T15:00:00+05:30"}));
   EXPECT_EQ(continued([](int t) { return fmt::format("{:02}.01.{:02} 07:00", t % 28 + 1, 24 + t / 28); },
-                      {"--date-format", "%d.%m.%y %H:%M", "--freq", "d"}),
+                      {"--date-format", "%d.%m.%y %H:%M", "--freq", "d", "--holes", "close"}),
             (Words{"05.01.26 07:00", "06.01.26 07:00", "07.01.26 07:00", "08.01.26 07:00"}));
   // No step that 90 % of the rows agree on.
   const auto irregular = [](int t) { return iso(day(2024, t * t)); };
   fails(3, {"predict", path("run"), "--data", series("odd.csv", 60, 3, irregular)}, {"--freq"});
-  EXPECT_EQ(continued(irregular, {"--freq", "d"}).at(0), iso(day(2024, 59 * 59 + 1)));
+  fails(3, {"predict", path("run"), "--data", path("odd.csv"), "--freq", "d"}, {"absent", "--holes close"});
+  EXPECT_EQ(continued(irregular, {"--freq", "d", "--holes", "close"}).at(0), iso(day(2024, 59 * 59 + 1)));
 }
 
 TEST_F(Predict, StandardInputAndAnyOrderOfColumns) {

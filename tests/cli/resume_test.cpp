@@ -170,7 +170,7 @@ TEST_F(Resume, SignalsSaveTheState) {
 // A clock that moves `pace` seconds at each look: what is stored inside an epoch, and that it resumes to the same run.
 TEST_F(Resume, AStateEverySixtySecondsInsideAnEpoch) {
   document(small("whole"));
-  const tools::Settings settings = tools::read_run_settings(path("whole"));
+  tools::Settings settings = tools::read_run_settings(path("whole"));
   tools::Console console(stderr, false, true, false);
   const tools::Experiment experiment = tools::load_experiment(settings, console);
   const model::Model net = settings.make_model(experiment.D());

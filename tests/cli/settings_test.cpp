@@ -86,8 +86,8 @@ TEST(Settings, DefaultsAreTheContracts) {
   EXPECT_EQ(s.model, "samformer");
   EXPECT_EQ(s.model_option<std::string>("value"), "low-rank");
   EXPECT_EQ(s.model_option<std::int64_t>("d-model"), 16);
-  EXPECT_EQ(s.lookback, 512);
-  EXPECT_EQ(s.horizon, 96);
+  EXPECT_EQ(s.lookback, 0);  // auto
+  EXPECT_EQ(s.horizon, 0);
   EXPECT_EQ(s.features, "M");
   EXPECT_EQ(s.split, "auto");
   EXPECT_EQ(s.optimizer, "adam");
@@ -285,7 +285,7 @@ TEST(Settings, OnARunOnlySomeOptionsCount) {
       from_flags({{"data", "/a.csv"}, {"device", "cuda"}, {"lr", "0.5"}, {"delimiter", "tab"}}).settings;
   const Settings same = settings_on_run(run, from_flags({{"lr", "0.1"}, {"horizon", "3"}}));
   EXPECT_EQ(same.lr, 0.5);
-  EXPECT_EQ(same.horizon, 96);
+  EXPECT_EQ(same.horizon, 0);
   EXPECT_EQ(same.data, "/a.csv");
   EXPECT_EQ(same.delimiter, "tab");
   EXPECT_EQ(same.device, "auto");  // this machine, not the run's
@@ -304,7 +304,7 @@ TEST_F(SettingsFile, LaterLayersWinAndOriginsAreKept) {
                                 {"SAMFORMER_DATA_DIR", "/somewhere"},
                                 {"PATH", "/bin"}};
   const Resolved r = from_flags({{"lr", "0.125"}}, environment);
-  EXPECT_EQ(r.settings.lookback, 512);
+  EXPECT_EQ(r.settings.lookback, 0);
   EXPECT_EQ(r.origin("lookback").text, "default");
   EXPECT_EQ(r.settings.stats_mix, 0);
   EXPECT_EQ(r.origin("stats-mix").text, "preset paper");
@@ -468,7 +468,8 @@ TEST(Settings, RangesAndChoices) {
   EXPECT_STREQ(flag_error("stats-mix", "1.5").what(), "--stats-mix: expected a number from 0 to 1, found '1.5'");
   EXPECT_STREQ(flag_error("beta1", "1").what(), "--beta1: expected a number from 0 and below 1, found '1'");
   EXPECT_STREQ(flag_error("lr", "0").what(), "--lr: expected a number above 0, found '0'");
-  EXPECT_STREQ(flag_error("horizon", "0").what(), "--horizon: expected a whole number from 1 to 2147483647, found '0'");
+  EXPECT_STREQ(flag_error("horizon", "0").what(),
+               "--horizon: expected auto or a whole number from 1 to 2147483647, found '0'");
   EXPECT_STREQ(flag_error("features", "X").what(), "--features: expected one of M, S, MS, found 'X'");
   EXPECT_TRUE(contains(flag_error("optimizer", "adma").advice, "'adam'"));
   EXPECT_EQ(from_flags({{"data-sha256", std::string(64, 'A')}}).settings.data_sha256, std::string(64, 'a'));

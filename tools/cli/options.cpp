@@ -48,12 +48,20 @@ std::vector<Option> data() {
       {.name = "split", .member = at(&DataSettings::split), .value_name = "RULE",
        .help = "auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C, dates:VAL,TEST[,END]"},
       {.name = "lookback", .member = at(&DataSettings::lookback), .value_name = "L",
-       .help = "rows a forecast looks back on", .range = from_one, .aliases = {"seq_len"}},
+       .help = "rows a forecast looks back on; auto: up to 512, as many as leave enough training windows",
+       .run_default = "the run's", .range = from_one, .automatic = true, .aliases = {"seq_len"}},
       {.name = "horizon", .member = at(&DataSettings::horizon), .value_name = "H",
-       .help = "steps to forecast; predict: up to the run's", .run_default = "the run's", .range = from_one,
-       .aliases = {"pred_len"}},
+       .help = "steps to forecast; predict: up to the run's; auto, by the rows' step: hours and less 96, days 28, "
+               "business days 20, weeks 13, months 12, quarters 8, years 3",
+       .run_default = "the run's", .range = from_one, .automatic = true, .aliases = {"pred_len"}},
       {.name = "season", .member = at(&DataSettings::season), .value_name = "N",
        .help = "rows in a season, for the seasonal naive forecast", .default_text = "from the step"},
+      {.name = "holes", .member = at(&DataSettings::holes),
+       .help = "skip: no window crosses absent rows; close: rows are taken as evenly spaced",
+       .choices = {"skip", "close"}, .overrides = Overrides::when_given},
+      {.name = "late", .member = at(&DataSettings::late),
+       .help = "channels that hardly vary in the training rows: leave-out of mean errors, or in the mean",
+       .choices = {"leave-out", "mean"}},
   };
 }
 
@@ -109,6 +117,8 @@ std::vector<Option> training() {
        .range = from_one, .aliases = {"batch_size"}},
       {.name = "epochs", .member = at(&TrainSettings::epochs), .value_name = "N", .help = "at most", .range = from_one,
        .aliases = {"train_epochs"}, .on_resume = true},
+      {.name = "epoch-steps", .member = at(&TrainSettings::epoch_steps), .value_name = "N",
+       .help = "steps of an epoch at least: one with fewer batches goes through the windows again", .range = from_one},
       {.name = "patience", .member = at(&TrainSettings::patience), .value_name = "N",
        .help = "epochs without a better validation error before stopping; 0: never", .on_resume = true},
       {.name = "select", .member = at(&TrainSettings::select), .help = "the epoch that is tested",

@@ -84,6 +84,7 @@ template <class... F>
 overloaded(F...) -> overloaded<F...>;  // clang before 17 needs to be told
 
 std::string expectation(const Option& option) {
+  if (option.automatic) return "auto or a whole number " + describe(option.range);
   return std::visit(
       overloaded{[&](const std::string&) {
                    return option.choices.empty() ? "text" : fmt::format("one of {}", join(option.choices, ", "));
@@ -107,8 +108,9 @@ Error unexpected(const Option& option, std::string_view subject, std::string_vie
 // it.
 Value parse_text(const Option& option, std::string_view subject, std::string_view text) {
   require_utf8(subject, text);
+  if (option.automatic && text == "auto") return std::int64_t{0};
   const auto number = [&](auto value) -> Value {
-    if (parse_whole(text, value)) return value;
+    if (parse_whole(text, value) && !(option.automatic && value == 0)) return value;
     throw unexpected(option, subject, text);
   };
   return std::visit(
@@ -135,8 +137,13 @@ Value parse_toml(const Option& option, std::string_view subject, const toml::nod
                                  throw found();
                                },
                                [&](std::int64_t) -> Value {
-                                 if (node.is_integer()) return node.ref<std::int64_t>();
-                                 throw found();
+                                 if (option.automatic && node.is_string() && node.ref<std::string>() == "auto") {
+                                   return std::int64_t{0};
+                                 }
+                                 if (!node.is_integer()) throw found();
+                                 const std::int64_t number = node.ref<std::int64_t>();
+                                 if (option.automatic && number == 0) throw found();
+                                 return number;
                                },
                                [&](double) -> Value {
                                  if (node.is_integer()) return static_cast<double>(node.ref<std::int64_t>());
@@ -183,6 +190,7 @@ void check_value(const Option& option, std::string_view subject, Value& value) {
     if (text.find('\0') != std::string::npos) throw usage(fmt::format("{}: holds a zero byte", subject));
   };
   if (const auto* whole = std::get_if<std::int64_t>(&value)) {
+    if (option.automatic && *whole == 0) return;
     check_range(static_cast<double>(*whole), std::to_string(*whole));
   } else if (const auto* number = std::get_if<double>(&value)) {
     check_range(*number, shortest(*number));
@@ -448,9 +456,17 @@ void refuse_others_options(const model::ModelRow& model, const Resolved& resolve
   }
 }
 
+// What a run of a version before these settings was trained with.
+constexpr std::pair<std::string_view, std::string_view> before[] = {
+    {"holes", "close"}, {"late", "mean"}, {"epoch-steps", "1"}};
+
+// `of_run`: the file is a run's, the hash in it is its data's.
 Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment>& environment,
-               const std::vector<Assignment>& flags, bool keep_hash) {
+               const std::vector<Assignment>& flags, bool of_run) {
   Resolved resolved;
+  if (of_run) {
+    for (const auto& [name, text] : before) apply(name, text, {Layer::builtin, "as in earlier versions"}, resolved);
+  }
   const Settings defaults;
   const model::ModelRow& model = model::model_row(last_text("model", {&file, &environment, &flags}, defaults.model));
   const Preset& preset =
@@ -482,7 +498,7 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
 
   Settings& s = resolved.settings;
   // The hash belongs to the file named beside it, not to one that a later layer names instead.
-  if (!keep_hash && resolved.origin("data").layer > resolved.origin("data-sha256").layer && !s.data_sha256.empty()) {
+  if (!of_run && resolved.origin("data").layer > resolved.origin("data-sha256").layer && !s.data_sha256.empty()) {
     s.data_sha256.clear();
     resolved.origins["data-sha256"] = {Layer::builtin, "any, after " + resolved.origin("data").text};
   }
@@ -508,7 +524,8 @@ std::string quote_toml(std::string_view text) {
   return result + '"';
 }
 
-std::string toml_value(const Value& value) {
+std::string toml_value(const Option& option, const Value& value) {
+  if (option.automatic && value == Value(std::int64_t{0})) return quote_toml("auto");
   struct Writer {
     std::string operator()(const std::string& text) const { return quote_toml(text); }
     std::string operator()(std::int64_t number) const { return std::to_string(number); }
@@ -536,7 +553,7 @@ std::string write_toml(const Settings& settings, const Resolved* origins) {
     if (!is_stored(option, settings)) continue;
     if (option.group != group) result += fmt::format("{}# {}\n", group.empty() ? "" : "\n", option.group);
     group = option.group;
-    const std::string line = fmt::format("{} = {}", option.name, toml_value(option.member.read(settings)));
+    const std::string line = fmt::format("{} = {}", option.name, toml_value(option, option.member.read(settings)));
     // A comment ends with its line.
     const std::string comment = origins ? shown("# " + origins->origin(option.name).text) : "";
     result += origins ? fmt::format("{:<32} {}\n", line, comment) : line + "\n";
@@ -608,7 +625,7 @@ std::string default_text(const Option& option, bool on_run) {
   if (!option.default_text.empty() && option.default_text[0] != ';') return option.default_text;
   const Value value = option.default_value();
   const auto* plain = std::get_if<std::string>(&value);
-  const std::string text = plain ? *plain : toml_value(value);
+  const std::string text = plain ? *plain : toml_value(option, value);
   return text + models_text(option, text) + option.default_text;
 }
 
@@ -672,6 +689,7 @@ nlohmann::ordered_json to_json(const Resolved& resolved) {
     if (!is_stored(option, resolved.settings)) continue;
     auto& entry = result[std::string(option.name)];
     std::visit([&](const auto& value) { entry["value"] = value; }, option.member.read(resolved.settings));
+    if (option.automatic && entry["value"] == 0) entry["value"] = "auto";
     entry["origin"] = resolved.origin(option.name).text;
   }
   return result;

@@ -44,9 +44,11 @@ struct DataSettings {
   bool no_date = false;
   std::string delimiter = "auto";  // auto, comma, semicolon, tab
   std::string split = "auto";
-  std::int64_t lookback = 512;
-  std::int64_t horizon = 96;
+  std::int64_t lookback = 0;  // 0 (auto): model::default_lookback, model::default_horizon
+  std::int64_t horizon = 0;
   std::int64_t season = 0;  // 0: from the step
+  std::string holes = "skip";
+  std::string late = "leave-out";
 };
 
 struct ModelSettings {
@@ -81,6 +83,7 @@ struct TrainSettings {
   std::string schedule = "cosine-restart";
   std::int64_t batch = 32;
   std::int64_t epochs = 100;
+  std::int64_t epoch_steps = 50;
   std::int64_t patience = 5;
   std::string select = "best";
   std::string select_by = "own";
@@ -143,6 +146,11 @@ struct Settings : DataSettings, ModelSettings, TrainSettings, MachineSettings, F
   model::Model make_model(std::int64_t D) const {
     return model::make_model(model, {D, lookback, horizon}, model_options);
   }
+  // The shape of `auto` where there is no series to choose it by.
+  void shape_without_series() {
+    if (lookback == 0) lookback = 512;
+    if (horizon == 0) horizon = 96;
+  }
   // The same value of every option.
   friend bool operator==(const Settings& a, const Settings& b);
 
@@ -185,6 +193,7 @@ struct Option {
   std::string_view run_default = {};           // the default in commands that work on a RUN
   std::vector<std::string_view> choices = {};  // empty: any
   Range range = {};
+  bool automatic = false;                      // `auto`, kept as 0, is a value too
   std::vector<std::string_view> aliases = {};  // without the dashes, as researchers know them
   bool on_resume = false;                      // may be given beside --resume
   bool everywhere = false;                     // every command takes it

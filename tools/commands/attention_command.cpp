@@ -19,10 +19,10 @@ std::vector<std::int32_t> chosen_windows(const Analysed& a, const std::string& o
   const std::int64_t L = a.run.settings.lookback, H = a.run.settings.horizon;
   if (origin.empty()) {
     const auto rows = model::with_lookback(a.experiment.splits.test, L);
-    if (rows.first < 0 || model::window_count(rows, L, H) == 0) {
+    if (rows.first < 0 || model::window_count(a.experiment.series, rows, L, H) == 0) {
       throw Error(Exit::data, "the test part has no window").at(a.experiment.series.path).hint("choose an --origin");
     }
-    return model::window_starts(rows, L, H);
+    return model::window_starts(a.experiment.series, rows, L, H);
   }
   const std::int64_t start = model::find_row(a.experiment.series, origin) + 1 - L;
   if (start < 0) {

@@ -483,7 +483,8 @@ Shape parse_shape(const std::string& text) {
 }  // namespace
 
 int bench(const Invocation& invocation) {
-  const Settings& settings = invocation.settings;
+  Settings settings = invocation.settings;
+  settings.shape_without_series();
   const BenchSettings own = settings.of<BenchSettings>();
   std::vector<Shape> shapes;
   for (const std::string& text : own.shapes) shapes.push_back(parse_shape(text));

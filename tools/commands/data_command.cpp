@@ -44,7 +44,7 @@ Finding refusal_of(const Error& error, std::string kind) {
 
 Error error_of(const Finding& f) { return Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint); }
 
-Report examine(const Settings& settings) {
+Report examine(Settings& settings) {
   Report report;
   model::Series& series = report.experiment.series;
   try {
@@ -59,9 +59,13 @@ Report examine(const Settings& settings) {
   try {
     const std::vector<int> targets = model::select_targets(series, features_of(settings), settings.target);
     report.experiment.targets.assign(targets.begin(), targets.end());
-    report.experiment.splits = model::split_rows(settings.split, series);
+    report.experiment.splits = choose_shape(settings, series);
     report.split = true;
     model::check_length(series, report.experiment.splits, settings.lookback, settings.horizon);
+    if (std::string lost = lost_windows_text(series, report.experiment.splits, settings); !lost.empty()) {
+      series.findings.push_back({Severity::warn, "lost-windows", series.path, 0, 0, 1, std::move(lost),
+                                 "fill the holes in, or take rows as evenly spaced: --holes close"});
+    }
   } catch (const Error& error) {
     // As in train, what is wrong with the file comes before what is wrong with the flags.
     if (error.code == Exit::data) {
@@ -77,9 +81,9 @@ Report examine(const Settings& settings) {
   return report;
 }
 
-std::int64_t windows_of(const Settings& settings, model::Span part, bool train) {
-  return model::window_count(train ? part : model::with_lookback(part, settings.lookback), settings.lookback,
-                             settings.horizon);
+std::int64_t windows_of(const Report& report, const Settings& settings, model::Span part, bool train) {
+  return model::window_count(report.series(), train ? part : model::with_lookback(part, settings.lookback),
+                             settings.lookback, settings.horizon);
 }
 
 template <class T>
@@ -114,9 +118,9 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"last_date", dated ? Json(series.date(series.rows - 1)) : Json()},
                      {"split", known(splits.rule, report.split)},
                      {"splits", report.split ? splits_json(report.experiment) : Json()},
-                     {"train_windows", known(windows_of(settings, splits.train, true), report.split)},
-                     {"val_windows", known(windows_of(settings, splits.val, false), report.split)},
-                     {"test_windows", known(windows_of(settings, splits.test, false), report.split)},
+                     {"train_windows", known(windows_of(report, settings, splits.train, true), report.split)},
+                     {"val_windows", known(windows_of(report, settings, splits.val, false), report.split)},
+                     {"test_windows", known(windows_of(report, settings, splits.test, false), report.split)},
                      {"lookback", settings.lookback},
                      {"horizon", settings.horizon},
                      {"findings", findings},
@@ -173,8 +177,8 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   if (report.split) {
     const model::Splits& splits = report.experiment.splits;
     const auto add = [&](const char* name, model::Span part, bool train) {
-      table.row(
-          {name, fmt::format("{} rows, {} windows, {}", part.size(), windows_of(settings, part, train), dates(part))});
+      table.row({name, fmt::format("{} rows, {} windows, {}", part.size(), windows_of(report, settings, part, train),
+                                   dates(part))});
     };
     table.row({"split", splits.rule});
     add("  train", splits.train, true);
@@ -279,7 +283,7 @@ Command data_check_command() {
   return {.name = "data check",
           .handler = data_check,
           .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "no-date",
-                    "delimiter", "split", "lookback", "horizon", "config", "print-config"},
+                    "delimiter", "holes", "split", "lookback", "horizon", "config", "print-config"},
           .arguments = {"FILE"},
           .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
           .example = "samformer data check sales.csv --horizon 30 --lookback 90"};

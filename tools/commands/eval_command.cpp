@@ -12,13 +12,33 @@
 namespace samformer::tools {
 namespace fs = std::filesystem;
 
+model::Series series_of(const Checkpoint& run, const DataSettings& settings, const model::SeriesOptions& options,
+                        Console& console) {
+  model::Series series = load_series(settings, options);
+  model::require_clean(series);
+  if (run.step.empty() || series.dates.size() < 2 || series.step.freq() == run.step) return series;
+  const model::Step step = model::parse_freq(run.step, series.dates);
+  const bool asked = settings.freq != run.settings.freq;
+  const std::string differ =
+      fmt::format("the model was trained on steps of {}, this file has {}", step.name(), series.step.name());
+  if (asked) {
+    console.warning(differ);
+  } else if (!model::take_step(series, step)) {
+    throw Error(Exit::data, differ)
+        .at(series.path)
+        .hint("give a file with the model's step, or say with --freq that this one's is meant");
+  }
+  if (settings.holes == "close") series.holes.clear();
+  return series;
+}
+
 Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows) {
   std::future<void> prepared = prepare_products();
   Experiment e;
-  e.series = load_series(settings, series_options(run, settings));
-  model::require_clean(e.series);
-  for (const model::Finding& f : e.series.findings) console.warning(fmt::format("{}: {}", f.file, f.message));
+  e.series = series_of(run, settings, series_options(run, settings), console);
+  say_findings(e.series, console);
   e.targets = run.targets;
+  e.left_out = run.left_out;
   try {
     e.splits = model::split_rows(settings.split, e.series);
   } catch (const Error&) {
@@ -92,14 +112,23 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
   Settings settings = settings_on_run(run.settings, invocation.resolved);
   Experiment e = experiment_of(run, settings, invocation.console, part == "all");
   const model::Span rows = rows_of(part, e, settings.lookback);
-  if (rows.first < 0 || model::window_count(rows, settings.lookback, settings.horizon) == 0) {
+  const std::int64_t all = rows.first < 0 ? 0 : model::window_count(rows, settings.lookback, settings.horizon);
+  if (all == 0) {
     throw Error(Exit::data, fmt::format("no window of {} + {} steps for the {} part (split {}) of {} rows",
                                         settings.lookback, settings.horizon, part, e.splits.rule, e.series.rows))
         .at(e.series.path)
         .hint("choose another --part (all takes every row), or a longer file");
   }
   settings.data = e.series.path;
-  auto starts = model::window_starts(rows, settings.lookback, settings.horizon);
+  auto starts = model::window_starts(e.series, rows, settings.lookback, settings.horizon);
+  if (starts.empty()) {
+    throw Error(Exit::data, fmt::format("every window of the {} part crosses absent rows", part))
+        .at(e.series.path)
+        .hint("fill the holes in, or take rows as evenly spaced: --holes close");
+  }
+  if (const std::int64_t lost = all - std::ssize(starts); lost > 0) {
+    invocation.console.warning(fmt::format("windows across absent rows are left out: {} of {}", lost, all));
+  }
   return {std::move(settings), std::move(e), std::move(starts)};
 }
 
@@ -186,7 +215,7 @@ int eval(const Invocation& invocation) {
 Command eval_command() {
   return {.name = "eval",
           .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "device", "threads",
+          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "holes", "device", "threads",
                     "weights", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),

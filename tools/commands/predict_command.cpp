@@ -153,16 +153,66 @@ std::string csv(const Forecast& f) {
   return text;
 }
 
-std::string age(const Checkpoint& run, const model::Series& series, std::int64_t origin) {
-  if (run.trained_until.empty()) return "trained on part of the rows; train with --refit to use them all";
-  std::string text = fmt::format("trained on rows up to {}", run.trained_until);
+// What the model looks back on, as `train` looks at its file. A hole there puts every cycle out of step.
+void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Console& console) {
+  const std::int64_t first = origin + 1 - L;
+  const auto place = [&](std::int64_t row) {
+    return place_text(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(row)], 0);
+  };
+  for (const model::Hole& hole : series.holes) {
+    if (hole.row <= first || hole.row > origin) continue;
+    const bool earlier = hole.row >= L;
+    throw Error(Exit::data, fmt::format("{} rows are absent between {} and {}, inside the {} rows that the forecast "
+                                        "looks back on",
+                                        hole.absent, series.date(hole.row - 1), series.date(hole.row), L))
+        .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
+        .hint(fmt::format(
+            "fill them in{}, or take rows as evenly spaced: --holes close",
+            earlier ? fmt::format(", forecast from before them: --origin {}", shell_quoted(series.date(hole.row - 1)))
+                    : ""));
+  }
+  std::int64_t repeated = 0, irregular = 0, first_repeated = 0, first_irregular = 0;
+  for (std::int64_t t = first + 1; !series.dates.empty() && t <= origin; ++t) {
+    const auto now = static_cast<std::size_t>(t);
+    if (model::compare(series.dates[now - 1], series.dates[now]) == 0) {
+      if (repeated++ == 0) first_repeated = t;
+    } else if (series.step.known() && !model::steps_between(series.dates[now - 1], series.dates[now], series.step)) {
+      if (irregular++ == 0) first_irregular = t;
+    }
+  }
+  const auto say = [&](std::int64_t count, std::int64_t row, const char* what) {
+    if (count == 0) return;
+    console.warning(fmt::format("{}: {}: {}{}, inside the {} rows that the forecast looks back on", place(row), what,
+                                series.date(row), count > 1 ? fmt::format(" (and {} more)", count - 1) : "", L));
+  };
+  say(repeated, first_repeated, "repeated time step");
+  say(irregular, first_irregular, "irregular time step");
+}
+
+// How long ago the model's last training row is; a warning where the forecast's rows were trained on.
+void say_age(const Checkpoint& run, const model::Series& series, std::int64_t origin, Console& console) {
+  const bool refitted = run.path.filename() == "final.safetensors";
+  bool seen = false;
+  std::string age = "trained on part of the rows; train with --refit to use them all";
   model::Stamp until;
   model::DateFormat format = series.date_format;
-  if (!series.dates.empty() && series.step.known() && model::parse_stamp(run.trained_until, format, until)) {
-    const auto steps = model::steps_between(until, series.dates[static_cast<std::size_t>(origin)], series.step);
-    if (steps) text += fmt::format(", {} steps before this forecast", *steps);
+  if (!series.dates.empty() && model::parse_stamp(run.trained_until, format, until)) {
+    const model::Stamp& at = series.dates[static_cast<std::size_t>(origin)];
+    seen = model::compare(at, until) < 0;
+    age = fmt::format("trained on rows up to {}", run.trained_until);
+    if (const auto steps = model::steps_between(until, at, series.step)) {
+      age += fmt::format(", {} steps before this forecast", *steps);
+    }
+  } else if (series.dates.empty() && series.sha256 == run.data_sha256) {
+    seen = origin + 1 < (refitted ? series.rows : run.splits.train.last);
   }
-  return text;
+  if (seen) {
+    console.warning(fmt::format("the model was trained on the rows after {} too{}: this forecast is no test of it",
+                                series.date(origin),
+                                run.trained_until.empty() ? "" : fmt::format(" (up to {})", run.trained_until)));
+  } else if (!refitted) {
+    console.info(age);
+  }
 }
 
 }  // namespace
@@ -185,8 +235,7 @@ int predict(const Invocation& invocation) {
   settings.data_sha256.clear();  // the file may have grown
   model::SeriesOptions options = series_options(first, settings);
   options.missing_allowed_before_last = first.settings.lookback;
-  const model::Series series = load_series(settings, options);
-  model::require_clean(series);
+  const model::Series series = series_of(first, settings, options, invocation.console);
   const std::int64_t origin = asked.origin.empty() ? series.rows - 1 : model::find_row(series, asked.origin);
   const std::int64_t L = first.settings.lookback;
   if (origin + 1 < L) {
@@ -194,6 +243,7 @@ int predict(const Invocation& invocation) {
         .at(series.path)
         .hint("give more history, or a later --origin");
   }
+  audit(series, L, origin, invocation.console);
 
   Forecast forecast;
   for (const std::int32_t t : first.targets) forecast.columns.push_back(first.columns[static_cast<std::size_t>(t)]);
@@ -213,7 +263,7 @@ int predict(const Invocation& invocation) {
     forecast.texts.push_back(digits.text(forecast.values[i], first.scaler.std[d]));
   }
   if (!invocation.resolved.given("min")) warn_of_signs(forecast, first.targets, series, invocation.console);
-  if (first.path.filename() != "final.safetensors") invocation.console.info(age(first, series, origin));
+  say_age(first, series, origin, invocation.console);
 
   const std::string text = csv(forecast);
   if (!asked.out.empty()) write_atomic(asked.out, text);

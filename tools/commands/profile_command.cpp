@@ -97,7 +97,7 @@ struct ProfileSettings {
 }  // namespace
 
 int profile(const Invocation& invocation) {
-  const Settings& settings = invocation.settings;
+  Settings settings = invocation.settings;
   const ProfileSettings own = settings.of<ProfileSettings>();
   if (!settings.resume.empty() || !settings.seeds.empty()) {
     throw Error(Exit::usage, "profile: --resume and --seeds belong to train").hint("give --seed");
@@ -113,7 +113,7 @@ int profile(const Invocation& invocation) {
   // As many full batches as steps and one to warm up, epoch after epoch.
   const int64_t steps = own.steps + 1, batch = settings.batch;
   const std::vector<std::int32_t> starts =
-      model::window_starts(experiment.splits.train, settings.lookback, settings.horizon);
+      model::window_starts(experiment.series, experiment.splits.train, settings.lookback, settings.horizon);
   std::vector<std::int32_t> order, epoch;
   for (int64_t e = 0; static_cast<int64_t>(order.size()) < steps * batch; ++e) {
     epoch = starts;

@@ -512,7 +512,7 @@ Section parameter_section(const std::vector<std::int64_t>& horizons) {
              "for each block, and --shared."},
             {"series, H", "SAMformer, printed", "low-rank", "full", "TSMixer, printed", "own layers", "shared"}};
   const auto count = [](std::string_view series, std::int64_t D, std::int64_t horizon, const Flags& more) {
-    Flags flags{{"data", std::string(series)}, {"horizon", std::to_string(horizon)}};
+    Flags flags{{"data", std::string(series)}, {"lookback", "512"}, {"horizon", std::to_string(horizon)}};
     flags.insert(flags.end(), more.begin(), more.end());
     const Settings settings = resolve(flags, {}).settings;
     return std::to_string(settings.make_model(D).parameters().count());

@@ -263,6 +263,8 @@ int toy(const Invocation& invocation) {
   Settings s = invocation.settings;
   const ToySettings own = s.of<ToySettings>();
   s.head_init = "as-init";
+  s.shape_without_series();
+  s.epoch_steps = 1;
   // The published figures are Keras's: its small queries, keys and values make attention uniform at the start.
   if (invocation.resolved.origin("init").layer == Layer::builtin) s.init = "keras";
   const ChosenDevice device = select_device(s);

@@ -35,8 +35,8 @@ bool finished(const fs::path& folder, const Settings& settings) {
   return std::ranges::all_of(settings.seeds, [&](auto seed) { return finished(seed_folder(folder, seed), one); });
 }
 
-std::vector<std::int32_t> all_starts(model::Span rows, const Settings& settings) {
-  return model::window_starts(rows, settings.lookback, settings.horizon);
+std::vector<std::int32_t> all_starts(const Experiment& e, model::Span rows, const Settings& settings) {
+  return model::window_starts(e.series, rows, settings.lookback, settings.horizon);
 }
 
 // One run into `folder`, from the beginning or from its state. `experiment` is the series of `settings`.
@@ -51,8 +51,9 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   write_config(folder, settings);
   const model::Model model = settings.make_model(experiment.D());
   const optim::Problem problem = experiment.problem();
-  const auto train_starts = all_starts(experiment.splits.train, settings);
-  const auto val_starts = all_starts(model::with_lookback(experiment.splits.val, settings.lookback), settings);
+  const auto train_starts = all_starts(experiment, experiment.splits.train, settings);
+  const auto val_starts =
+      all_starts(experiment, model::with_lookback(experiment.splits.val, settings.lookback), settings);
   RunFolder run(folder, settings, experiment, model, console, resume);
   try {
     console.info(fmt::format("{}: {} windows of {} + {} steps, {} parameters, device {}, {} threads", folder.string(),
@@ -64,13 +65,21 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     run.train(trainer);
 
     const Checkpoint best = read_checkpoint(folder / "best.safetensors");
-    const auto test_starts = all_starts(model::with_lookback(experiment.splits.test, settings.lookback), settings);
+    const auto test_starts =
+        all_starts(experiment, model::with_lookback(experiment.splits.test, settings.lookback), settings);
     const optim::State& state = trainer.state();
     Json result = describe("train", settings, experiment, model, device);
     result["run_dir"] = folder.string();
     result["epochs_run"] = state.epoch;
     result["best_epoch"] = state.tested.epoch;
     result["stopped_by"] = trainer.stopped_by();
+    const bool improving =
+        trainer.stopped_by() == "epochs" && state.best_epoch == state.epoch && settings.select != "last";
+    result["still_improving"] = improving;
+    if (improving) {
+      console.warning(fmt::format("still improving when it ended: epoch {} of {} is the best one; --epochs {}",
+                                  state.epoch, state.epoch, 2 * state.epoch));
+    }
     result["train_loss"] = number_or_null(state.tested.train_loss);
     result["val_mse"] = number_or_null(state.tested.val_mse);
     if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
@@ -86,7 +95,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     if (settings.refit) {
       Experiment all = experiment;
       scale(all, {0, all.series.rows});
-      const auto starts = all_starts({0, all.series.rows}, settings);
+      const auto starts = all_starts(all, {0, all.series.rows}, settings);
       optim::TrainerSettings refit = trainer_settings(settings);
       refit.epochs = state.tested.epoch;
       refit.patience = 0;
@@ -118,12 +127,23 @@ Json tune(const fs::path& folder, const Settings& settings, const Experiment& ex
   // An earlier result is not that of what is copied here below.
   fs::remove(folder / "result.json");
   write_config(folder, settings);
+  constexpr double least_share = 0.02;
   constexpr std::pair<const char*, double> candidates[] = {{"mean", 0}, {"mean", 0.5}, {"last", 0}, {"last", 0.25}};
   Json rows = Json::array();
   fs::path best;
   Settings chosen = settings;
   double lowest = std::numeric_limits<double>::infinity();
   for (const auto& [center, stats_mix] : candidates) {
+    // lambda_H of --stats-mix-step, for its own 0 and 1 too.
+    const double H = static_cast<double>(settings.horizon), K = settings.stats_mix_step;
+    const double share = stats_mix * H * H / (stats_mix * H * H + (1 - stats_mix) * K * K);
+    if (stats_mix > 0 && share < least_share) {
+      console.info(
+          fmt::format("--tune: --center {} --stats-mix {} is left out: at step {} its share is {:.1f} %, as "
+                      "good as none",
+                      center, stats_mix, settings.horizon, 100 * share));
+      continue;
+    }
     Settings candidate = settings;
     candidate.center = center;
     candidate.stats_mix = stats_mix;
@@ -231,7 +251,8 @@ int train(const Invocation& invocation) {
   }
   Json document = summarise("train", folder.string(), std::move(runs));
   if (!settings.no_test) {
-    const auto starts = all_starts(model::with_lookback(experiment.splits.test, settings.lookback), settings);
+    const auto starts =
+        all_starts(experiment, model::with_lookback(experiment.splits.test, settings.lookback), settings);
     document["ensemble"] = ensemble(read_run(folder.string(), "best"), experiment, starts, device);
   }
   write_seeds_report(folder, document);

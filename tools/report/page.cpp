@@ -399,7 +399,7 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   const double skill = number_of(document, "skill");
   page.figures({{document.value("part", "test") + " MSE", short_number(number_of(document, "test_mse"))},
                 {document.value("part", "test") + " MAE", short_number(number_of(document, "test_mae"))},
-                {skill >= 0 ? "lower error than the better baseline" : "higher error than the better baseline",
+                {skill >= 0 ? "lower error than the best baseline" : "higher error than the best baseline",
                  fmt::format("{:.1f} %", 100 * std::fabs(skill))},
                 {"WAPE", percent(number_of(document, "wape"))},
                 {"MASE", short_number(number_of(document, "mase"))},

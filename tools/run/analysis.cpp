@@ -77,7 +77,7 @@ int analyse(const Invocation& invocation, const std::string& command, const std:
 
 std::vector<std::int32_t> training_windows(const Experiment& experiment, const DataSettings& run,
                                            const std::string& asked) {
-  const auto all = model::window_starts(experiment.splits.train, run.lookback, run.horizon);
+  const auto all = model::window_starts(experiment.series, experiment.splits.train, run.lookback, run.horizon);
   if (all.empty()) {
     throw Error(Exit::data, "the training part has no window").at(experiment.series.path);
   }
@@ -97,7 +97,8 @@ std::vector<std::int32_t> training_windows(const Experiment& experiment, const D
 }
 
 std::string windows_text(std::size_t chosen, const Experiment& experiment, const DataSettings& run) {
-  const auto all = static_cast<std::size_t>(model::window_count(experiment.splits.train, run.lookback, run.horizon));
+  const auto all = static_cast<std::size_t>(
+      model::window_count(experiment.series, experiment.splits.train, run.lookback, run.horizon));
   return chosen == all ? fmt::format("all {} training windows", all)
                        : fmt::format("{} of {} training windows, evenly spaced", chosen, all);
 }

@@ -33,6 +33,29 @@ model::Series read_hashed(const std::string& bytes, const std::string& path, con
   return series;
 }
 
+// Names the targets whose training rows say next to nothing of the later ones and leaves them out of pooled errors,
+// unless there are no others.
+void leave_out_late(Experiment& e, Console& console) {
+  const std::vector<model::LateChannel> late = model::late_channels(e.series, e.splits.train);
+  std::vector<std::uint8_t> left_out(e.targets.size());
+  for (const model::LateChannel& l : late) {
+    const auto target = std::ranges::find(e.targets, static_cast<std::int32_t>(l.channel));
+    if (target != e.targets.end()) left_out[static_cast<std::size_t>(target - e.targets.begin())] = 1;
+    const std::string name = e.series.channels[static_cast<std::size_t>(l.channel)];
+    const std::string end = target == e.targets.end() ? ""
+                            : late.size() < e.targets.size()
+                                ? "; it is left out of mean errors, which --late mean takes back"
+                                : "";
+    if (l.after == 0) continue;  // the reader has named it
+    console.warning(l.before == 0
+                        ? fmt::format("channel '{}' is constant in the training rows and not after them{}", name, end)
+                        : fmt::format("channel '{}' varies {:.0f} times as much after the training rows as in them{}",
+                                      name, l.after / l.before, end));
+  }
+  const auto out = std::ranges::count(left_out, 1);
+  if (out > 0 && out < std::ssize(left_out)) e.left_out = std::move(left_out);
+}
+
 }  // namespace
 
 std::future<void> prepare_products() {
@@ -76,6 +99,10 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
     never_replace(path == "-" ? "/dev/stdin" : path);
     series = read_hashed(model::read_bytes(path), path, options);
   }
+  if (settings.holes == "close") {
+    series.holes.clear();
+    std::erase_if(series.findings, [](const model::Finding& f) { return f.kind == "gap"; });
+  }
   if (!settings.data_sha256.empty() && settings.data_sha256 != series.sha256) {
     throw Error(Exit::data,
                 fmt::format("the data changed: SHA-256 {} expected, found {}", settings.data_sha256, series.sha256))
@@ -85,21 +112,67 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
   return series;
 }
 
-Experiment load_experiment(const DataSettings& settings, Console& console) {
+void say_findings(const model::Series& series, Console& console) {
+  for (const model::Finding& f : series.findings) {
+    console.warning(
+        fmt::format("{}: {}{}{}", place_text(f.file, f.line, f.column), f.message, f.hint.empty() ? "" : "; ", f.hint));
+  }
+}
+
+model::Splits choose_shape(DataSettings& settings, const model::Series& series) {
+  if (settings.horizon == 0) settings.horizon = model::default_horizon(series.step);
+  model::Splits splits = model::split_rows(settings.split, series);
+  if (settings.lookback == 0) settings.lookback = model::default_lookback(series, splits, settings.horizon);
+  return splits;
+}
+
+std::vector<LostWindows> lost_windows(const model::Series& series, const model::Splits& splits,
+                                      const DataSettings& settings) {
+  const std::int64_t L = settings.lookback, H = settings.horizon;
+  std::vector<LostWindows> lost;
+  for (const auto& [part, rows] :
+       {std::pair{"training", splits.train}, std::pair{"validation", model::with_lookback(splits.val, L)},
+        std::pair{"test", model::with_lookback(splits.test, L)}}) {
+    const std::int64_t all = model::window_count(rows, L, H);
+    lost.push_back({part, all - model::window_count(series, rows, L, H), all});
+  }
+  return lost;
+}
+
+std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings) {
+  std::string text;
+  for (const auto& [part, lost, all] : lost_windows(series, splits, settings)) {
+    if (lost == 0) continue;
+    if (lost == all) {
+      throw Error(Exit::data, fmt::format("every window of look-back {} and horizon {} for {} crosses absent rows",
+                                          settings.lookback, settings.horizon, part))
+          .at(series.path)
+          .hint("fill the holes in, take a shorter --lookback, or take rows as evenly spaced: --holes close");
+    }
+    text += fmt::format("{}{} of {} for {}", text.empty() ? "" : ", ", lost, all, part);
+  }
+  return text.empty() ? text : "windows across absent rows are left out: " + text;
+}
+
+Experiment load_experiment(DataSettings& settings, Console& console) {
   std::future<void> prepared = prepare_products();
   Experiment e;
   e.series = load_series(settings, series_options(settings));
   model::require_clean(e.series);
-  for (const model::Finding& f : e.series.findings) {
-    console.warning(
-        fmt::format("{}: {}{}{}", place_text(f.file, f.line, f.column), f.message, f.hint.empty() ? "" : "; ", f.hint));
-  }
+  say_findings(e.series, console);
   const std::vector<int> targets = model::select_targets(e.series, features_of(settings), settings.target);
   e.targets.assign(targets.begin(), targets.end());
-  e.splits = model::split_rows(settings.split, e.series);
+  e.splits = choose_shape(settings, e.series);
   model::check_length(e.series, e.splits, settings.lookback, settings.horizon);
+  if (const std::string lost = lost_windows_text(e.series, e.splits, settings); !lost.empty()) console.warning(lost);
+  const std::int64_t windows = model::window_count(e.series, e.splits.train, settings.lookback, settings.horizon);
+  if (windows < model::few_windows) {
+    console.warning(fmt::format("only {} training windows at look-back {} and horizon {}; {} and more can be trusted",
+                                windows, settings.lookback, settings.horizon, model::few_windows));
+  }
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   scale(e, e.splits.train);
+  if (settings.late == "leave-out") leave_out_late(e, console);
   prepared.get();
   return e;
 }
@@ -135,6 +208,7 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
   t.lr = s.lr;
   t.batch = s.batch;
   t.epochs = s.epochs;
+  t.epoch_steps = s.epoch_steps;
   t.patience = s.patience;
   t.select_last = s.select == "last";
   t.select_mixed = s.select_by == "mixed";

@@ -21,11 +21,12 @@ struct Experiment {
   std::vector<std::int32_t> targets;
   model::Splits splits;
   model::Scaler scaler;
-  std::vector<float> values;  // standardised, [D][rows]
-  std::int64_t season = 0;    // steps of the seasonal naive forecast; 0: none
+  std::vector<float> values;           // standardised, [D][rows]
+  std::int64_t season = 0;             // steps of the seasonal naive forecast; 0: none
+  std::vector<std::uint8_t> left_out;  // [targets] of errors over all: they hardly vary in the training rows; or empty
 
   std::int64_t D() const { return series.width(); }
-  optim::Problem problem() const { return {values, series.rows, D(), targets}; }
+  optim::Problem problem() const { return {values, series.rows, D(), targets, left_out}; }
   std::vector<std::string> target_names() const;
 };
 
@@ -34,8 +35,23 @@ model::Features features_of(const DataSettings& settings);
 // The bytes of `settings.data` read as a series with its hash: the built-in `seasonal`, a path, a known name. A hash
 // that differs from settings.data_sha256 (where given) throws Error(Exit::data).
 model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options);
-// The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console.
-Experiment load_experiment(const DataSettings& settings, Console& console);
+// The whole way for training: refuses what `train` refuses (Exit::data), warns of the rest on the console. A look-back
+// and a horizon of `auto` get their values.
+Experiment load_experiment(DataSettings& settings, Console& console);
+// Warns of all that the reader found.
+void say_findings(const model::Series& series, Console& console);
+// The splits, and in `settings` look-back and horizon where they are `auto`. Throws what split_rows() throws.
+model::Splits choose_shape(DataSettings& settings, const model::Series& series);
+// Windows of a part that a hole costs.
+struct LostWindows {
+  const char* part;
+  std::int64_t lost, all;
+};
+std::vector<LostWindows> lost_windows(const model::Series& series, const model::Splits& splits,
+                                      const DataSettings& settings);
+// "windows across absent rows are left out: 12 of 80 for training, ..."; empty where none is. Throws Exit::data where
+// a part has no other.
+std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings);
 // kernels::prepare_products on another core, for the time that reading takes, or, where memory is limited, at get().
 std::future<void> prepare_products();
 // Fits the scaler on `rows` and standardises with it.

@@ -257,7 +257,16 @@ Scores score(const model::Model& model, std::span<const float> slab, const Exper
 }
 
 std::vector<float> fit_least_squares(const Experiment& e, const Settings& s) {
-  return optim::least_squares_slab(model::Linear({e.D(), s.lookback, s.horizon}), e.problem(), e.splits.train);
+  return optim::least_squares_slab(model::Linear({e.D(), s.lookback, s.horizon}), e.problem(),
+                                   model::unbroken(e.series, e.splits.train));
+}
+
+double Scores::best_baseline_mse() const {
+  double best = naive.mse();
+  for (const auto& other : {seasonal, oracle}) {
+    if (other && other->mse() < best) best = other->mse();
+  }
+  return best;
 }
 
 Json describe(const std::string& command, const Settings& s, const Experiment& e, const model::Model& model,
@@ -266,7 +275,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
   const bool split = e.splits.test.last > 0;
   const auto windows = [&](model::Span span) {
     if (!split) return Json();
-    return Json(span.first < 0 ? 0 : model::window_count(span, s.lookback, s.horizon));
+    return Json(span.first < 0 ? 0 : model::window_count(e.series, span, s.lookback, s.horizon));
   };
   Json result = document(command);
   result.update(Json{{"run_dir", nullptr},
@@ -335,15 +344,19 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   }
   document["per_channel"] = std::move(channels);
   document["per_step"] = std::move(steps);
-  double better = scores.naive.mse();
   Json baselines = {{"naive", baseline(scores, scores.naive, 1)}, {"seasonal_naive", nullptr}};
-  if (scores.seasonal) {
-    baselines["seasonal_naive"] = baseline(scores, *scores.seasonal, e.season);
-    better = std::min(better, scores.seasonal->mse());
-  }
+  if (scores.seasonal) baselines["seasonal_naive"] = baseline(scores, *scores.seasonal, e.season);
   baselines["least_squares"] = scores.oracle ? baseline(scores, *scores.oracle, 0) : Json(nullptr);
   document["baselines"] = std::move(baselines);
-  document["skill"] = number_or_null(1 - m.mse() / better);
+  document["skill"] = number_or_null(1 - m.mse() / scores.best_baseline_mse());
+  if (!e.left_out.empty()) {
+    Json names = Json::array();
+    for (std::size_t t = 0; t < e.left_out.size(); ++t) {
+      if (e.left_out[t] != 0) names.push_back(e.series.channels[static_cast<std::size_t>(e.targets[t])]);
+    }
+    document["left_out"] = names;
+  }
+  document["pooled_channels"] = m.targets - std::ranges::count(m.left_out, 1);
   document["seconds_evaluating"] = scores.seconds;
 }
 
@@ -452,6 +465,10 @@ void print_result(std::ostream& out, const Json& document) {
     } else {
       errors(rows, d);
     }
+    if (d.contains("left_out")) {
+      table.row({"", fmt::format("errors are means over {} of {} channels", d["pooled_channels"].dump(),
+                                 d["per_channel"].size())});
+    }
     // Results of earlier versions have none of these.
     const auto original = [&](const char* name) { return (several ? document["mean"] : d).value(name, Json()); };
     if (original("wape").is_number() || original("mase").is_number()) {
@@ -477,10 +494,9 @@ void print_result(std::ostream& out, const Json& document) {
     const Json& skill = several ? document["mean"]["skill"] : d["skill"];
     if (skill.is_number()) {
       const double percent = 100 * skill.get<double>();
-      table.row(
-          {"skill", percent >= 0
-                        ? fmt::format("{:.1f} % lower error than the better baseline", percent)
-                        : fmt::format("the better baseline beats the model: its error is {:.1f} % higher", -percent)});
+      table.row({"skill", percent >= 0 ? fmt::format("{:.1f} % lower error than the best baseline", percent)
+                                       : fmt::format("the best baseline beats the model: its error is {:.1f} % higher",
+                                                     -percent)});
     }
   }
   out << table.str();

@@ -20,6 +20,8 @@ struct Scores {
   double seconds;                            // of the model's one pass over the windows
   optim::OriginalUnits original;
   std::vector<float> least_squares;  // weights of the `linear` network of the oracle; empty without
+
+  double best_baseline_mse() const;
 };
 Scores score(const model::Model& model, std::span<const float> slab, const Experiment& experiment,
              std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);

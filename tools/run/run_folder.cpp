@@ -215,6 +215,7 @@ void write_checkpoint(const fs::path& path, const Settings& settings, const Expe
       {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
       {"columns", Json(e.series.channels).dump()},
       {"targets", Json(e.targets).dump()},
+      {"left_out", Json(e.left_out).dump()},
       {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
       {"step", e.series.step.freq()},
       {"epoch", std::to_string(epoch)},
@@ -270,6 +271,15 @@ Checkpoint read_checkpoint(const fs::path& path) {
     if (!distinct.insert(targets.back()).second) throw target.expected("another one than before");
   }
   if (targets.empty()) throw damaged(path, "there are no targets", retrain);
+  std::vector<std::uint8_t> left_out;
+  if (file.metadata().contains("left_out")) {  // not before it was written
+    const StoredJson list = parse_metadata(file, "left_out", retrain);
+    for (const StoredJson& out : list.list()) left_out.push_back(static_cast<std::uint8_t>(out.whole(0, 1)));
+    const bool some = std::ranges::find(left_out, 0) != left_out.end();
+    if (!left_out.empty() && (left_out.size() != targets.size() || !some)) {
+      throw list.expected("0 or 1 for every target, one of them 0");
+    }
+  }
   const StoredJson splits = parse_metadata(file, "splits", retrain), parts = splits.at("parts");
   const std::string rule = splits.at("rule").text(), hash = weights_sha256(model, slab);
   return {path,
@@ -279,6 +289,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
           scaler,
           std::move(names),
           std::move(targets),
+          std::move(left_out),
           rule,
           {rule, span_from(parts.at("train")), span_from(parts.at("val")), span_from(parts.at("test"))},
           file.metadata("step"),

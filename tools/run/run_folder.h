@@ -9,7 +9,7 @@
 //   result.json         the finished run's document      report.html   the same as a page, with pictures
 //
 // Whole files are replaced atomically, `best` before `state`; the state records how long the appended files were.
-// A checkpoint's metadata: config (TOML), scaler, columns, targets, splits, step, epoch, trained_until (JSON or text).
+// A checkpoint's metadata: config (TOML), scaler, columns, targets, left_out (of them), splits, step, epoch, trained_until (JSON or text).
 #pragma once
 
 #include <filesystem>
@@ -47,6 +47,7 @@ struct Checkpoint {
   model::Scaler scaler;
   std::vector<std::string> columns;
   std::vector<std::int32_t> targets;
+  std::vector<std::uint8_t> left_out;  // Experiment::left_out
   std::string split_rule;
   model::Splits splits;
   std::string step;                         // as --freq reads it; empty: unknown
@@ -64,7 +65,11 @@ std::vector<Checkpoint> read_run_to_keep(const std::string& run, const std::stri
 
 // How the file of `settings` is read for a checkpoint: its columns are the model's.
 model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings);
-// The series of `settings` with a checkpoint's columns, in its scale.
+// The series of `settings` with a checkpoint's columns, at its step: that of the training, which few rows need not
+// show. Exit::data for another step, unless --freq asks for it.
+model::Series series_of(const Checkpoint& run, const DataSettings& settings, const model::SeriesOptions& options,
+                        Console& console);
+// The same with all that an evaluation needs, in the checkpoint's scale.
 Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows = false);
 
 // SHA-256 over the little-endian float32 bytes of the weights in name order.
