@@ -391,7 +391,7 @@ Synthetic make_synthetic(std::string_view name, const SynthOptions& options) {
   check_size(o.rows, o.channels);
   if (o.holes || o.bad_cells) {
     constexpr std::int64_t least = 1000;
-    if (name != "load") throw Error(Exit::usage, "--holes and --bad-cells are of the series load");
+    if (name != "load") throw Error(Exit::usage, "--cut-holes and --bad-cells are of the series load");
     if (o.rows < least) {
       throw Error(Exit::usage, fmt::format("--rows {}: with holes or bad cells at least {} expected", o.rows, least));
     }

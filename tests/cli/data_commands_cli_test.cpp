@@ -369,7 +369,8 @@ TEST_F(DataSynth, RowsChannelsSeedOut) {
 }
 
 TEST_F(DataSynth, Jobs) {
-  const Outcome text = run({"data", "synth", "load", "--rows", "2000", "--channels", "2", "--holes", "--bad-cells"});
+  const Outcome text =
+      run({"data", "synth", "load", "--rows", "2000", "--channels", "2", "--cut-holes", "--bad-cells"});
   EXPECT_EQ(text.code, 0) << text.err;
   std::ostringstream expected;
   model::write_csv(expected, model::make_synthetic("load", {2000, 2, 1, true, true}).series);
@@ -388,7 +389,7 @@ TEST_F(DataSynth, Jobs) {
 
 TEST_F(DataSynth, Refusals) {
   fails(2, {"data", "synth", "weekly"}, {"'weekly'", "seasonal, load, sales, monthly"});
-  fails(2, {"data", "synth", "sales", "--holes"}, {"load"});
+  fails(2, {"data", "synth", "sales", "--cut-holes"}, {"load"});
   EXPECT_EQ(run({"data", "synth", "seasonal", "--json"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--rows", "0"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--channels", "2000000"}).code, 2);

@@ -304,7 +304,7 @@ Command data_synth_command() {
                        .help = "seasonal; of load sites, of sales items, of monthly regions",
                        .default_text = "7, 12, 40, 8",
                        .range = from_one},
-                      {.name = "holes",
+                      {.name = "cut-holes",
                        .member = at(&SynthSettings::holes),
                        .help = "load: 37 of the training rows absent"},
                       {.name = "bad-cells",
