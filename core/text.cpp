@@ -1,9 +1,13 @@
 #include "core/text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstdint>
 #include <limits>
+#include <unordered_set>
 #include <vector>
 
 namespace samformer {
@@ -81,6 +85,107 @@ bool is_utf8(std::string_view text) {
 
 std::string shown(std::string_view text, std::size_t most) { return shown(text, most, false); }
 std::string shown_lines(std::string_view text) { return shown(text, std::string_view::npos, true); }
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+  return out;
+}
+
+std::string to_utf8(std::string_view text) {
+  if (is_utf8(text)) return std::string(text);
+  // Windows-1252 differs from Latin-1 in 0x80..0x9F alone; its five unused bytes stay C1 controls, as on the web.
+  static constexpr std::array<std::uint16_t, 32> high = {
+      0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
+      0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
+      0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const std::uint32_t point = byte >= 0x80 && byte < 0xA0 ? high[byte - 0x80U] : byte;
+    if (point < 0x80) {
+      out += c;
+    } else if (point < 0x800) {
+      out += {static_cast<char>(0xC0U | point >> 6), static_cast<char>(0x80U | (point & 0x3FU))};
+    } else {
+      out += {static_cast<char>(0xE0U | point >> 12), static_cast<char>(0x80U | (point >> 6 & 0x3FU)),
+              static_cast<char>(0x80U | (point & 0x3FU))};
+    }
+  }
+  return out;
+}
+
+std::string shell_quoted(const std::string& word) {
+  if (shown(word) != word) {  // the quotes of bash, zsh and ksh that name bytes
+    std::string result = "$'";
+    for (const char c : word) {
+      const bool plain = c >= ' ' && c < 0x7f && c != '\'' && c != '\\';
+      result += plain ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+    return result + "'";
+  }
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+=@%-";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string result = "'";
+  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return result + "'";
+}
+
+std::vector<std::string> split_names(std::string_view list) {
+  std::vector<std::string> names;
+  while (!list.empty() || !names.empty()) {
+    std::size_t end = list.find(',');
+    std::string name(list.substr(0, end));
+    if (list.starts_with('"')) {
+      std::string unquoted;
+      std::size_t i = 1;
+      for (; i < list.size() && (list[i] != '"' || list.substr(i).starts_with("\"\"")); ++i) {
+        unquoted += list[i];
+        if (list[i] == '"') ++i;
+      }
+      const bool closed = i < list.size() && (i + 1 == list.size() || list[i + 1] == ',');
+      if (closed) name = unquoted, end = i + 1 == list.size() ? std::string_view::npos : i + 1;
+    }
+    names.push_back(std::move(name));
+    if (end == std::string_view::npos) break;
+    list.remove_prefix(end + 1);
+  }
+  return names;
+}
+
+std::string names_word(std::span<const std::string> names) {
+  std::string list;
+  for (const std::string& name : names) {
+    if (&name != names.data()) list += ',';
+    if (name.find(',') == std::string::npos && !name.starts_with('"')) {
+      list += name;
+      continue;
+    }
+    list += '"';
+    for (const char c : name) list += c == '"' ? std::string("\"\"") : std::string(1, c);
+    list += '"';
+  }
+  return shell_quoted(list);
+}
+
+std::vector<std::string> join_known(std::span<const std::string> names, std::span<const std::string> known) {
+  std::unordered_set<std::string_view> with_comma;
+  for (const std::string& name : known) {
+    if (name.find(',') != std::string::npos) with_comma.insert(name);
+  }
+  std::vector<std::string> result;
+  for (std::size_t i = 0; i < names.size();) {
+    std::string joined = names[i], name = joined;
+    std::size_t end = i + 1;
+    for (std::size_t j = i + 1; j < names.size() && !with_comma.empty() && joined.size() <= 1024; ++j) {
+      joined += ',' + names[j];
+      if (with_comma.contains(joined)) name = joined, end = j + 1;
+    }
+    result.push_back(std::move(name));
+    i = end;
+  }
+  return result;
+}
 
 std::string nearest_name(std::string_view name, std::span<const std::string> known) {
   const std::string word = folded(name);

@@ -5,17 +5,34 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace samformer {
 
 // Whether every byte belongs to a well-formed UTF-8 character.
 bool is_utf8(std::string_view text);
 
+// Text that is not UTF-8 is read as Windows-1252.
+std::string to_utf8(std::string_view text);
+// ASCII letters in lower case.
+std::string lower(std::string_view text);
+
 // A name, a path or a cell as a terminal may show it: each control character (U+0000 to U+001F, U+007F to U+009F) and
 // each byte that is no UTF-8 becomes `?`; of more than `most` bytes the first ones, and "...".
 std::string shown(std::string_view text, std::size_t most = std::string_view::npos);
 // The same for text of several lines: their ends stay.
 std::string shown_lines(std::string_view text);
+
+// A word as a shell reads it back, of printed characters alone.
+std::string shell_quoted(const std::string& word);
+
+// Names with commas between them; one that holds a comma or a quote may be in quotes, as in CSV.
+std::vector<std::string> split_names(std::string_view list);
+// The inverse, as one word of a shell.
+std::string names_word(std::span<const std::string> names);
+// Names that were split at their own commas, put together again: consecutive ones that are a known name with commas
+// between them are that name.
+std::vector<std::string> join_known(std::span<const std::string> names, std::span<const std::string> known);
 
 // The known name with the smallest edit distance (Damerau: insertions, deletions, replacements, swaps of neighbours),
 // capitals ignored; one that begins with `name` comes first. Empty where there is none to name.

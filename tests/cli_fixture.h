@@ -126,6 +126,25 @@ class ProgramTest : public testing::Test {
     return result;
   }
 
+  // The flags of a hint, from `flag` to the end of its line, as a shell that they are pasted into splits them.
+  Words pasted(const std::string& text, const std::string& flag) {
+    const std::size_t from = text.find(flag), end = text.find('\n', from);
+    if (from == std::string::npos) {
+      ADD_FAILURE() << flag << " is not in " << text;
+      return {};
+    }
+    std::string script = write("pasted", "printf '%s\\n' " + text.substr(from, end - from) + '\n');
+    FILE* const shell = popen(fmt::format("bash {}", script).c_str(), "r");
+    std::string out;
+    char buffer[4096];
+    while (fgets(buffer, sizeof buffer, shell)) out += buffer;
+    EXPECT_EQ(pclose(shell), 0) << text;
+    Words result;
+    std::istringstream lines(out);
+    for (std::string line; std::getline(lines, line);) result.push_back(line);
+    return result;
+  }
+
   // A failure: its exit code and what stderr says; stdout stays empty, with --json it is the error document. Returns
   // what stderr says.
   std::string fails(int code, const Words& words, const Words& parts, const Surroundings& s = {}) {

@@ -10,58 +10,33 @@
 #include <utility>
 
 #include "core/error.h"
+#include "model/data/civil.h"
 
 namespace samformer::model {
 namespace {
 
-constexpr std::int64_t kDay = 86400;
-constexpr std::int64_t kNano = 1'000'000'000;
-constexpr std::array<std::string_view, 12> kMonths = {"January",   "February", "March",    "April",
-                                                      "May",       "June",     "July",     "August",
-                                                      "September", "October",  "November", "December"};
+constexpr std::int64_t kWeek = 7 * kDay;
+constexpr std::size_t most_slots = 10'080;  // minutes
+constexpr std::array<std::string_view, 7> kDays = {"Monday", "Tuesday",  "Wednesday", "Thursday",
+                                                   "Friday", "Saturday", "Sunday"};
 
-struct Civil {
-  std::int64_t year = 1970;
-  int month = 1;
-  int day = 1;
-};
+// Anchors of months beyond their days: the first and the last of Monday to Friday; 40 + 7 n + w the n-th weekday w (n 4:
+// the last one).
+constexpr int first_business_day = 38, last_business_day = 39, nth_weekday = 40;
 
-constexpr std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a / b - (a % b < 0 ? 1 : 0); }
-
-// Howard Hinnant, "chrono-compatible low-level date algorithms": days since 1970-01-01 and back, any year.
-constexpr std::int64_t days_from_civil(Civil date) {
-  const std::int64_t year = date.year - (date.month <= 2 ? 1 : 0);
-  const std::int64_t era = floor_div(year, 400);
-  const std::int64_t year_of_era = year - era * 400;
-  const std::int64_t day_of_year = (153 * (date.month + (date.month > 2 ? -3 : 9)) + 2) / 5 + date.day - 1;
-  return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
-}
-
-constexpr Civil civil_from_days(std::int64_t days) {
-  days += 719468;
-  const std::int64_t era = floor_div(days, 146097);
-  const std::int64_t day_of_era = days - era * 146097;
-  const std::int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-  const std::int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-  const std::int64_t shifted_month = (5 * day_of_year + 2) / 153;
-  const int month = static_cast<int>(shifted_month < 10 ? shifted_month + 3 : shifted_month - 9);
-  return {year_of_era + era * 400 + (month <= 2 ? 1 : 0), month,
-          static_cast<int>(day_of_year - (153 * shifted_month + 2) / 5 + 1)};
-}
-
-constexpr int days_in_month(std::int64_t year, int month) {
-  if (month == 2) return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28;
-  return month == 4 || month == 6 || month == 9 || month == 11 ? 30 : 31;
-}
-
-std::int64_t day_of(const Stamp& stamp) { return floor_div(stamp.seconds, kDay); }
-std::int64_t second_of_day(const Stamp& stamp) { return stamp.seconds - day_of(stamp) * kDay; }
-Civil date_of(const Stamp& stamp) { return civil_from_days(day_of(stamp)); }
 std::int64_t month_of(Civil date) { return date.year * 12 + date.month - 1; }
-bool on_anchor(Civil date, int anchor) { return date.day == std::min(anchor, days_in_month(date.year, date.month)); }
 
-// Monday 0 .. Sunday 6 (1970-01-01 was a Thursday).
-int weekday(std::int64_t day) { return static_cast<int>(day + 3 - floor_div(day + 3, 7) * 7); }
+int anchored_day(std::int64_t year, int month, int anchor) {
+  const int length = days_in_month(year, month);
+  if (anchor < first_business_day) return std::min(anchor, length);
+  const int first = weekday(days_from_civil({year, month, 1}));
+  if (anchor == first_business_day) return first < 5 ? 1 : 8 - first;
+  if (anchor == last_business_day) return length - std::max((first + length - 1) % 7 - 4, 0);
+  const int day = 1 + (anchor - nth_weekday + 7 - first) % 7 + (anchor - nth_weekday) / 7 * 7;
+  return day > length ? day - 7 : day;
+}
+bool on_anchor(Civil date, int anchor) { return date.day == anchored_day(date.year, date.month, anchor); }
+
 // Counts Mondays to Fridays; a weekend counts as its Friday, so that the step after it is Monday.
 std::int64_t business_index(std::int64_t day) { return floor_div(day + 3, 7) * 5 + std::min(weekday(day), 4); }
 std::int64_t day_from_business_index(std::int64_t index) {
@@ -71,276 +46,6 @@ std::int64_t day_from_business_index(std::int64_t index) {
 
 bool same_time_of_day(const Stamp& a, const Stamp& b) {
   return second_of_day(a) == second_of_day(b) && a.nanoseconds == b.nanoseconds;
-}
-
-struct Fields {
-  Civil date;
-  int hour = 0, minute = 0, second = 0, nanoseconds = 0, offset_minutes = 0;
-  int afternoon = -1;  // of %p; -1: not given
-
-  bool to_stamp(Stamp& stamp) const {
-    if (date.month < 1 || date.month > 12 || date.day < 1 || date.day > days_in_month(date.year, date.month))
-      return false;
-    if (hour > 23 || minute > 59 || second > 59) return false;
-    if (afternoon >= 0 && (hour < 1 || hour > 12)) return false;
-    const int hour24 = afternoon < 0 ? hour : hour % 12 + 12 * afternoon;
-    stamp.seconds = days_from_civil(date) * kDay + hour24 * 3600 + minute * 60 + second;
-    stamp.nanoseconds = nanoseconds;
-    stamp.offset_minutes = static_cast<std::int16_t>(offset_minutes);
-    return true;
-  }
-};
-
-// Reads `text` from the left; every function returns false, and may have moved, where the text differs.
-class Scanner {
- public:
-  explicit Scanner(std::string_view text) : rest_(text) {}
-
-  bool done() const { return rest_.empty(); }
-  char peek() const { return rest_.empty() ? '\0' : rest_[0]; }
-  bool literal(char c) {
-    if (peek() != c || rest_.empty()) return false;
-    rest_.remove_prefix(1);
-    return true;
-  }
-  bool word(std::string_view expected) {
-    if (rest_.size() < expected.size()) return false;
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      if (std::tolower(static_cast<unsigned char>(rest_[i])) != std::tolower(static_cast<unsigned char>(expected[i]))) {
-        return false;
-      }
-    }
-    rest_.remove_prefix(expected.size());
-    return true;
-  }
-  // As many digits as there are, at most `most`; `unpadded` is set where one digit stands for two.
-  template <class Integer>
-  bool number(int least, int most, Integer& value, bool* unpadded = nullptr) {
-    int digits = 0;
-    std::int64_t read = 0;
-    for (; digits < most && !rest_.empty() && rest_[0] >= '0' && rest_[0] <= '9'; ++digits) {
-      read = read * 10 + (rest_[0] - '0');
-      rest_.remove_prefix(1);
-    }
-    if (digits < least) return false;
-    if (unpadded != nullptr && digits == 1) *unpadded = true;
-    value = static_cast<Integer>(read);
-    return true;
-  }
-  bool fraction(Fields& fields, DateFormat& format) {
-    const std::size_t before = rest_.size();
-    if (!number(1, 9, fields.nanoseconds)) return false;
-    const int digits = static_cast<int>(before - rest_.size());
-    for (int i = digits; i < 9; ++i) fields.nanoseconds *= 10;
-    format.fraction_digits = std::max(format.fraction_digits, static_cast<std::int8_t>(digits));
-    return true;
-  }
-  bool zone(Fields& fields, DateFormat& format) {
-    if (literal('Z')) {
-      format.zone = Zone::z;
-      return true;
-    }
-    const int sign = peek() == '-' ? -1 : 1;
-    int hours = 0;
-    int minutes = 0;
-    if (!(literal('+') || literal('-')) || !number(2, 2, hours)) return false;
-    format.zone = Zone::hours;
-    if (literal(':')) {
-      format.zone = Zone::hours_colon_minutes;
-      if (!number(2, 2, minutes)) return false;
-    } else if (!done() && number(2, 2, minutes)) {
-      format.zone = Zone::hours_minutes;
-    }
-    if (hours > 18 || minutes > 59) return false;
-    fields.offset_minutes = sign * (hours * 60 + minutes);
-    return true;
-  }
-
- private:
-  std::string_view rest_;
-};
-
-bool scan_found(std::string_view text, DateFormat& format, Fields& fields) {
-  Scanner scan(text);
-  bool short_date = false;
-  if (!scan.number(4, 4, fields.date.year)) return false;
-  const char separator = scan.peek();
-  if ((separator != '-' && separator != '/') || !scan.literal(separator)) return false;
-  if (!scan.number(1, 2, fields.date.month, &short_date)) return false;
-  const bool has_day = scan.literal(separator);
-  if (has_day) {
-    if (!scan.number(1, 2, fields.date.day, &short_date)) return false;
-  } else if (separator == '/' || short_date || !scan.done()) {
-    return false;
-  }
-  format.separator = separator;
-  format.day |= has_day;
-  format.pad_date &= !short_date;
-  format.zone = Zone::none;
-  if (scan.done()) return true;
-
-  const char time_separator = scan.peek();
-  bool short_hour = false;
-  if (!(scan.literal(' ') || scan.literal('T')) || !scan.number(1, 2, fields.hour, &short_hour)) return false;
-  if (!scan.literal(':') || !scan.number(2, 2, fields.minute)) return false;
-  format.time = true;
-  format.time_separator = time_separator;
-  format.pad_hour &= !short_hour;
-  if (scan.literal(':')) {
-    if (!scan.number(2, 2, fields.second)) return false;
-    format.seconds = true;
-    if (scan.literal('.') && !scan.fraction(fields, format)) return false;
-  }
-  return scan.done() || (scan.zone(fields, format) && scan.done());
-}
-
-bool scan_pattern(std::string_view text, DateFormat& format, Fields& fields) {
-  Scanner scan(text);
-  bool short_date = false;
-  bool short_hour = false;
-  format.zone = Zone::none;
-  for (std::size_t i = 0; i < format.pattern.size(); ++i) {
-    if (format.pattern[i] != '%') {
-      if (!scan.literal(format.pattern[i])) return false;
-      continue;
-    }
-    bool read = false;
-    switch (format.pattern[++i]) {
-      case 'Y':
-        read = scan.number(4, 4, fields.date.year);
-        break;
-      case 'y':
-        read = scan.number(2, 2, fields.date.year);
-        fields.date.year += fields.date.year < 69 ? 2000 : 1900;  // POSIX
-        break;
-      case 'm':
-        read = scan.number(1, 2, fields.date.month, &short_date);
-        break;
-      case 'b':
-      case 'B':
-        for (std::size_t month = 0; month < kMonths.size() && !read; ++month) {
-          read = scan.word(format.pattern[i] == 'B' ? kMonths[month] : kMonths[month].substr(0, 3));
-          fields.date.month = static_cast<int>(month) + 1;
-        }
-        break;
-      case 'd':
-        read = scan.number(1, 2, fields.date.day, &short_date);
-        break;
-      case 'H':
-      case 'I':
-        read = scan.number(1, 2, fields.hour, &short_hour);
-        break;
-      case 'p':
-        fields.afternoon = scan.word("AM") ? 0 : 1;
-        read = fields.afternoon == 0 || scan.word("PM");
-        break;
-      case 'M':
-        read = scan.number(2, 2, fields.minute);
-        break;
-      case 'S':
-        read = scan.number(2, 2, fields.second);
-        break;
-      case 'f':
-        read = scan.fraction(fields, format);
-        break;
-      case 'z':
-        read = scan.zone(fields, format);
-        break;
-      case 's': {
-        const bool negative = scan.literal('-');
-        std::int64_t seconds = 0;
-        read = scan.number(1, 11, seconds);
-        if (negative) seconds = -seconds;
-        fields.date = civil_from_days(floor_div(seconds, kDay));
-        const int rest = static_cast<int>(seconds - floor_div(seconds, kDay) * kDay);
-        fields.hour = rest / 3600;
-        fields.minute = rest / 60 % 60;
-        fields.second = rest % 60;
-        break;
-      }
-      default:
-        read = scan.literal('%');
-    }
-    if (!read) return false;
-  }
-  format.pad_date &= !short_date;
-  format.pad_hour &= !short_hour;
-  return scan.done();
-}
-
-std::string two_digits(std::int64_t value, bool pad) {
-  return pad ? fmt::format("{:02}", value) : fmt::format("{}", value);
-}
-
-std::string format_fraction(const Stamp& stamp, int digits) {
-  return fmt::format("{:09}", stamp.nanoseconds).substr(0, static_cast<std::size_t>(digits));
-}
-
-std::string format_zone(const Stamp& stamp, Zone zone) {
-  if (zone == Zone::none) return "";
-  if (zone == Zone::z) return "Z";
-  const int minutes = std::abs(stamp.offset_minutes);
-  const char sign = stamp.offset_minutes < 0 ? '-' : '+';
-  if (zone == Zone::hours && minutes % 60 == 0) return fmt::format("{}{:02}", sign, minutes / 60);
-  return fmt::format("{}{:02}{}{:02}", sign, minutes / 60, zone == Zone::hours_minutes ? "" : ":", minutes % 60);
-}
-
-std::string format_pattern(const Stamp& stamp, const DateFormat& format, Civil date, int hour, int minute, int second) {
-  std::string text;
-  for (std::size_t i = 0; i < format.pattern.size(); ++i) {
-    if (format.pattern[i] != '%') {
-      text += format.pattern[i];
-      continue;
-    }
-    const std::string_view month = kMonths[static_cast<std::size_t>(date.month - 1)];
-    switch (format.pattern[++i]) {
-      case 'Y':
-        text += fmt::format("{:04}", date.year);
-        break;
-      case 'y':
-        text += fmt::format("{:02}", date.year % 100);
-        break;
-      case 'm':
-        text += two_digits(date.month, format.pad_date);
-        break;
-      case 'b':
-        text += month.substr(0, 3);
-        break;
-      case 'B':
-        text += month;
-        break;
-      case 'd':
-        text += two_digits(date.day, format.pad_date);
-        break;
-      case 'H':
-        text += two_digits(hour, format.pad_hour);
-        break;
-      case 'I':
-        text += two_digits((hour + 11) % 12 + 1, format.pad_hour);
-        break;
-      case 'p':
-        text += hour < 12 ? "AM" : "PM";
-        break;
-      case 'M':
-        text += two_digits(minute, true);
-        break;
-      case 'S':
-        text += two_digits(second, true);
-        break;
-      case 'f':
-        text += format_fraction(stamp, format.fraction_digits);
-        break;
-      case 'z':
-        text += format_zone(stamp, format.zone);
-        break;
-      case 's':
-        text += fmt::format("{}", stamp.seconds);
-        break;
-      default:
-        text += '%';
-    }
-  }
-  return text;
 }
 
 // The value that more than half of `count` values share, if there is one, and how many do (Boyer and Moore).
@@ -358,87 +63,316 @@ std::pair<std::int64_t, std::size_t> majority(std::size_t count, const ValueAt& 
   return {candidate, agree};
 }
 
-// 31 where (nearly) every date is the last of its month, else the day that most dates share.
+// 31 where (nearly) every date is the last of its month, else the day that most dates share; a weekday of the month
+// where that is only some of them.
 int anchor_of(std::span<const Stamp> dates) {
-  const auto ends = std::count_if(dates.begin(), dates.end(), [](const Stamp& s) { return on_anchor(date_of(s), 31); });
-  if (static_cast<std::size_t>(ends) * 10 >= dates.size() * 9) return 31;
+  const auto nearly_all = [&](int anchor) {
+    const auto on =
+        std::count_if(dates.begin(), dates.end(), [&](const Stamp& s) { return on_anchor(date_of(s), anchor); });
+    return static_cast<std::size_t>(on) * 10 >= dates.size() * 9;
+  };
+  if (nearly_all(31)) return 31;
   const auto [day, agree] = majority(dates.size(), [&](std::size_t i) { return date_of(dates[i]).day; });
+  if (agree * 10 < dates.size() * 9 && dates.size() > 2) {
+    const int w = nth_weekday + weekday(day_of(dates[0]));
+    for (const int anchor : {first_business_day, last_business_day, w, w + 7, w + 14, w + 21, w + 28}) {
+      if (nearly_all(anchor)) return anchor;
+    }
+  }
   if (agree * 2 > dates.size()) return static_cast<int>(day);
   int latest = 1;
   for (const Stamp& stamp : dates) latest = std::max(latest, date_of(stamp).day);
   return latest;
 }
 
-}  // namespace
-
-bool agrees(std::span<const Stamp> dates, const Step& step) {
+std::size_t count_steps(std::span<const Stamp> dates, const Step& step) {
   std::size_t agree = 0;
   for (std::size_t i = 0; i + 1 < dates.size(); ++i) agree += steps_between(dates[i], dates[i + 1], step) == 1 ? 1 : 0;
-  return agree * 10 >= (dates.size() - 1) * 9;
+  return agree;
 }
 
-int compare(const Stamp& a, const Stamp& b) {
-  const std::pair left(a.utc_seconds(), a.nanoseconds);
-  const std::pair right(b.utc_seconds(), b.nanoseconds);
-  return left < right ? -1 : (left > right ? 1 : 0);
+std::int32_t second_of_week(const Stamp& stamp) {
+  return static_cast<std::int32_t>(floor_mod(stamp.seconds + 3 * kDay, kWeek));
 }
 
-bool parse_stamp(std::string_view text, DateFormat& format, Stamp& stamp) {
-  Fields fields;
-  Stamp read;
-  DateFormat learned = format;
-  const bool scanned = format.pattern.empty() ? scan_found(text, learned, fields) : scan_pattern(text, learned, fields);
-  if (!scanned || !fields.to_stamp(read)) return false;
-  if (format.learned && (learned.zone == Zone::none) != (format.zone == Zone::none)) return false;
-  if (format.learned && learned.zone == Zone::z) learned.zone = format.zone;  // Z cannot write the others' offsets
-  format = std::move(learned);
-  format.learned = true;
-  stamp = read;
-  return true;
+// How many slots lie before this one; nothing where it is none.
+std::optional<std::int64_t> slot_index(const Stamp& stamp, const Step& step) {
+  const auto slot = std::lower_bound(step.slots.begin(), step.slots.end(), second_of_week(stamp));
+  if (slot == step.slots.end() || *slot != second_of_week(stamp) || stamp.nanoseconds != 0) return std::nullopt;
+  return floor_div(stamp.seconds + 3 * kDay, kWeek) * std::ssize(step.slots) + (slot - step.slots.begin());
 }
 
-std::string format_stamp(const Stamp& stamp, const DateFormat& format) {
-  const Civil date = date_of(stamp);
-  const int second = static_cast<int>(second_of_day(stamp));
-  const int hour = second / 3600;
-  const int minute = second / 60 % 60;
-  if (!format.pattern.empty()) return format_pattern(stamp, format, date, hour, minute, second % 60);
-  std::string text = fmt::format("{:04}{}{}", date.year, format.separator, two_digits(date.month, format.pad_date));
-  if (format.day) text += format.separator + two_digits(date.day, format.pad_date);
-  if (!format.time) return text;
-  text += fmt::format("{}{}:{:02}", format.time_separator, two_digits(hour, format.pad_hour), minute);
-  if (format.seconds) text += fmt::format(":{:02}", second % 60);
-  if (format.fraction_digits > 0) text += '.' + format_fraction(stamp, format.fraction_digits);
-  return text + format_zone(stamp, format.zone);
-}
-
-void check_date_pattern(const std::string& pattern) {
-  const auto refuse = [&](const std::string& what) {
-    throw Error(Exit::usage, fmt::format("--date-format '{}': {}", pattern, what))
-        .hint("known are %Y %y %m %b %B %d %H %I %p %M %S %f %z %s %%, for example --date-format '%d.%m.%Y %H:%M'");
-  };
-  std::string seen;
-  for (std::size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '%') continue;
-    if (++i == pattern.size()) refuse("ends with a lone %");
-    if (std::string_view("YymbBdHIpMSfzs%").find(pattern[i]) == std::string_view::npos) {
-      refuse(fmt::format("unknown directive %{}", pattern[i]));
-    }
-    seen += pattern[i];
+// Times that occur in at least every second week, and twice.
+Step slots_of(std::span<const Stamp> dates) {
+  const std::int64_t weeks = (dates.back().seconds - dates.front().seconds) / kWeek;
+  if (weeks < 2) return {};
+  std::vector<std::int32_t> times;
+  for (const Stamp& stamp : dates) times.push_back(second_of_week(stamp));
+  std::sort(times.begin(), times.end());
+  Step step{StepUnit::slot, 1};
+  for (auto from = times.begin(); from != times.end();) {
+    const auto to = std::upper_bound(from, times.end(), *from);
+    if (to - from >= 2 && (to - from) * 2 >= weeks) step.slots.push_back(*from);
+    from = to;
   }
-  const auto has = [&](const char* any) { return seen.find_first_of(any) != std::string::npos; };
-  if (has("s")) return;
-  if (!has("Yy")) refuse("the year is missing");
-  if (has("d") && !has("mbB")) refuse("a day without its month");
-  if (has("I") != has("p")) refuse("%I and %p belong together");
+  return step.slots.empty() || step.slots.size() > most_slots ? Step{} : step;
 }
+
+// Days with the same times of day; times in seconds.
+struct SlotGroup {
+  std::vector<int> days;
+  std::vector<std::int32_t> times;
+
+  // The step of evenly spaced times; 0: they are not.
+  std::int32_t even() const {
+    if (times.size() < 2) return 0;
+    const std::int32_t step = times[1] - times[0];
+    for (std::size_t i = 1; i < times.size(); ++i) {
+      if (times[i] - times[i - 1] != step) return 0;
+    }
+    return step;
+  }
+};
+
+std::vector<SlotGroup> groups_of(std::span<const std::int32_t> slots) {
+  std::vector<SlotGroup> groups;
+  for (int day = 0; day < 7; ++day) {
+    std::vector<std::int32_t> times;
+    for (const std::int32_t slot : slots) {
+      if (slot / kDay == day) times.push_back(static_cast<std::int32_t>(slot % kDay));
+    }
+    if (times.empty()) continue;
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const SlotGroup& g) { return g.times == times; });
+    if (same != groups.end()) {
+      same->days.push_back(day);
+    } else {
+      groups.push_back({{day}, times});
+    }
+  }
+  return groups;
+}
+
+std::string clock_text(std::int32_t second) {
+  const std::string minutes = fmt::format("{:02}:{:02}", second / 3600, second / 60 % 60);
+  return second % 60 == 0 ? minutes : fmt::format("{}:{:02}", minutes, second % 60);
+}
+
+// "mon-fri,sun" and "Monday to Friday, Sunday"; runs of three days and more.
+std::string days_text(std::span<const int> days, bool in_full) {
+  std::string text;
+  const auto name = [&](int day) {
+    const std::string_view whole = kDays[static_cast<std::size_t>(day)];
+    return in_full ? std::string(whole) : std::string{static_cast<char>(std::tolower(whole[0])), whole[1], whole[2]};
+  };
+  for (std::size_t i = 0; i < days.size(); ++i) {
+    std::size_t last = i;
+    while (last + 1 < days.size() && days[last + 1] == days[last] + 1) ++last;
+    if (last < i + 2) last = i;
+    if (i > 0) text += in_full ? ", " : ",";
+    text += name(days[i]);
+    if (last > i) text += (in_full ? " to " : "-") + name(days[last]);
+    i = last;
+  }
+  return text;
+}
+
+std::string slots_freq(const Step& step) {
+  std::string text;
+  for (const SlotGroup& group : groups_of(step.slots)) {
+    text += (text.empty() ? "" : "+") + days_text(group.days, false) + "@";
+    if (group.times.size() > 2 && group.even() > 0) {
+      text += fmt::format("{}-{}/{}", clock_text(group.times.front()), clock_text(group.times.back()),
+                          Step{StepUnit::second, group.even()}.freq());
+      continue;
+    }
+    for (const std::int32_t time : group.times) text += (time == group.times[0] ? "" : ",") + clock_text(time);
+  }
+  return text;
+}
+
+std::string slots_name(const Step& step) {
+  const std::vector<SlotGroup> groups = groups_of(step.slots);
+  const auto all = [&](const auto& holds) { return std::all_of(groups.begin(), groups.end(), holds); };
+  std::string text = fmt::format("{} rows a week", step.slots.size());
+  if (all([](const SlotGroup& g) { return g.times.size() == 1; })) {
+    text = "1 day";
+  } else if (all([&](const SlotGroup& g) {
+               return g.times.size() > 2 && g.even() > 0 && g.even() == groups[0].even();
+             })) {
+    text = Step{StepUnit::second, groups[0].even()}.name();
+  }
+  for (const SlotGroup& group : groups) {
+    text += (&group == groups.data() ? ", " : "; ") + days_text(group.days, true);
+    if (group.times == std::vector{0}) continue;
+    text += ' ' + clock_text(group.times[0]);
+    if (group.times.size() > 1) text += (group.times.size() > 2 ? " to " : " and ") + clock_text(group.times.back());
+  }
+  return text;
+}
+
+// DAYS[@TIMES][+..]: DAYS `mon-fri,sun`, TIMES `09:00,12:30` or `09:00-16:00/1h`. Nothing where the text is none.
+std::optional<Step> parse_slots(std::string_view text, std::span<const Stamp> dates) {
+  const auto take = [](std::string_view& rest, char end) {
+    const std::string_view part = rest.substr(0, rest.find(end));
+    rest.remove_prefix(std::min(part.size() + 1, rest.size()));
+    return part;
+  };
+  const auto day_named = [](std::string_view name) {
+    return static_cast<int>(std::find_if(kDays.begin(), kDays.end(),
+                                         [&](std::string_view day) {
+                                           return name.size() >= 3 && name.size() <= day.size() &&
+                                                  std::equal(name.begin(), name.end(), day.begin(), [](char a, char b) {
+                                                    return a == std::tolower(static_cast<unsigned char>(b));
+                                                  });
+                                         }) -
+                            kDays.begin());
+  };
+  const auto clock = [](std::string_view clock_time) {
+    DateFormat format;
+    Stamp stamp;
+    return parse_stamp(fmt::format("1970-01-01 {}", clock_time), format, stamp) && stamp.seconds < kDay &&
+                   stamp.nanoseconds == 0 && format.zone == Zone::none
+               ? static_cast<std::int32_t>(stamp.seconds)
+               : -1;
+  };
+  Step step{StepUnit::slot, 1};
+  while (!text.empty()) {
+    std::string_view times_text = take(text, '+'), days_list = take(times_text, '@');
+    std::vector<std::int32_t> times;
+    if (times_text.empty()) times.push_back(dates.empty() ? 0 : static_cast<std::int32_t>(second_of_day(dates[0])));
+    while (!times_text.empty()) {
+      std::string_view item = take(times_text, ',');
+      const std::int32_t from = clock(take(item, '-'));
+      const std::int32_t to = item.empty() ? from : clock(take(item, '/'));
+      std::int32_t by = kDay;
+      if (!item.empty()) {
+        const Step run = parse_freq(item, {});
+        if (run.unit != StepUnit::second || run.count > kDay) return std::nullopt;
+        by = static_cast<std::int32_t>(run.count);
+      } else if (to != from) {
+        return std::nullopt;
+      }
+      if (from < 0 || to < from || (to - from) / by >= static_cast<std::int32_t>(most_slots)) return std::nullopt;
+      for (std::int32_t time = from; time <= to; time += by) times.push_back(time);
+      if (times.size() > most_slots) return std::nullopt;
+    }
+    while (!days_list.empty()) {
+      std::string_view item = take(days_list, ',');
+      const int from = day_named(take(item, '-'));
+      const int to = item.empty() ? from : day_named(item);
+      if (from == 7 || to == 7 || step.slots.size() > 7 * most_slots) return std::nullopt;
+      for (int day = from; day <= (to < from ? to + 7 : to); ++day) {
+        for (const std::int32_t time : times) step.slots.push_back(static_cast<std::int32_t>(day % 7 * kDay) + time);
+      }
+    }
+  }
+  std::sort(step.slots.begin(), step.slots.end());
+  step.slots.erase(std::unique(step.slots.begin(), step.slots.end()), step.slots.end());
+  return step.slots.empty() || step.slots.size() > most_slots ? std::nullopt : std::optional(step);
+}
+
+// Nanoseconds; of days their wall clock.
+std::optional<std::int64_t> elapsed(const Stamp& a, const Stamp& b, bool wall = false) {
+  const std::int64_t seconds = wall ? b.seconds - a.seconds : b.utc_seconds() - a.utc_seconds();
+  if (std::abs(seconds) > 9'000'000'000) return std::nullopt;
+  return seconds * kNano + b.nanoseconds - a.nanoseconds;
+}
+
+// Of a step whose rows may jitter; 0: they may not.
+std::int64_t nanoseconds_of(const Step& step) {
+  switch (step.unit) {
+    case StepUnit::nanosecond:
+      return step.count;
+    case StepUnit::second:
+      return step.count > 9'000'000'000 ? 0 : step.count * kNano;
+    case StepUnit::day:
+      return step.count > 100'000 ? 0 : step.count * kDay * kNano;
+    default:
+      return 0;
+  }
+}
+
+Step step_of(std::int64_t nanoseconds) {
+  if (nanoseconds % (kDay * kNano) == 0) return {StepUnit::day, nanoseconds / (kDay * kNano)};
+  const bool whole = nanoseconds % kNano == 0;
+  return {whole ? StepUnit::second : StepUnit::nanosecond, whole ? nanoseconds / kNano : nanoseconds};
+}
+
+// The round step nearest to the middle one of the differences.
+Step round_step(std::span<const Stamp> dates) {
+  std::vector<std::int64_t> differences;
+  for (std::size_t i = 0; i + 1 < dates.size(); ++i) {
+    differences.push_back(elapsed(dates[i], dates[i + 1]).value_or(0));
+  }
+  const auto middle = differences.begin() + std::ssize(differences) / 2;
+  std::nth_element(differences.begin(), middle, differences.end());
+  static constexpr std::array<std::int64_t, 32> milliseconds = {
+      1,        2,        5,          10,         20,         50,         100,        200,
+      250,      500,      1000,       2000,       5000,       10'000,     15'000,     20'000,
+      30'000,   60'000,   120'000,    300'000,    600'000,    900'000,    1200'000,   1800'000,
+      3600'000, 7200'000, 10'800'000, 14'400'000, 21'600'000, 28'800'000, 43'200'000, 86'400'000};
+  std::int64_t nearest = 0;
+  for (const std::int64_t round : milliseconds) {
+    const std::int64_t length = round * (kNano / 1000);
+    if (std::abs(length - *middle) < std::abs(nearest - *middle)) nearest = length;
+  }
+  return nearest > 0 ? step_of(nearest) : Step{};
+}
+
+// The first of the plain steps that `accepts`, where `most(difference)` is the value that most differences share.
+template <class Accepts>
+Step plain_step(std::span<const Stamp> dates, const Accepts& accepts) {
+  const std::size_t pairs = dates.size() - 1;
+  const auto most = [&](const auto& difference) {
+    return majority(pairs, [&](std::size_t i) { return difference(dates[i], dates[i + 1]); }).first;
+  };
+  const std::int64_t months =
+      most([](const Stamp& a, const Stamp& b) { return month_of(date_of(b)) - month_of(date_of(a)); });
+  const Step monthly{StepUnit::month, months, months > 0 ? anchor_of(dates) : 1};
+  // Four weeks are shown to be a month's weekday only by a fifth one.
+  if (months > 0 && monthly.anchor_day < first_business_day && accepts(monthly)) return monthly;
+  const std::int64_t seconds = most([](const Stamp& a, const Stamp& b) { return b.seconds - a.seconds; });
+  if (seconds == kDay) {
+    const Step business{StepUnit::business_day, 1};
+    bool over_weekend = false;
+    bool on_weekend = false;
+    for (std::size_t i = 0; i < dates.size(); ++i) {
+      on_weekend |= weekday(day_of(dates[i])) > 4;
+      over_weekend |= i > 0 && day_of(dates[i]) - day_of(dates[i - 1]) == 3 && weekday(day_of(dates[i])) == 0;
+    }
+    if (over_weekend && !on_weekend && accepts(business)) return business;
+  }
+  if (seconds > 0 && seconds % kDay == 0) {
+    const Step step{StepUnit::day, seconds / kDay};
+    if (accepts(step)) return step;
+  }
+  const std::int64_t nanoseconds = most([](const Stamp& a, const Stamp& b) {
+    if (std::abs(b.utc_seconds() - a.utc_seconds()) >= 1'000'000'000) return std::int64_t{-1};  // parse_freq's bound
+    return elapsed(a, b).value_or(-1);
+  });
+  if (nanoseconds > 0) {
+    const bool whole = nanoseconds % kNano == 0;
+    const Step step{whole ? StepUnit::second : StepUnit::nanosecond, whole ? nanoseconds / kNano : nanoseconds};
+    if (accepts(step)) return step;
+  }
+  return months > 0 && monthly.anchor_day >= first_business_day && accepts(monthly) ? monthly : Step{};
+}
+
+}  // namespace
 
 std::string Step::name() const {
   const auto plural = [](std::int64_t n, const char* unit) {
     return fmt::format("{} {}{}", n, unit, n == 1 ? "" : "s");
   };
-  const std::string anchor =
-      anchor_day == 1 ? " (start)" : (anchor_day >= 31 ? " (end)" : fmt::format(" (day {})", anchor_day));
+  const auto anchor_name = [this]() -> std::string {
+    if (anchor_day == 1) return "start";
+    if (anchor_day < 31) return fmt::format("day {}", anchor_day);
+    if (anchor_day < first_business_day) return "end";
+    if (anchor_day < nth_weekday) return anchor_day == first_business_day ? "first business day" : "last business day";
+    static constexpr std::array<const char*, 5> ordinals = {"1st", "2nd", "3rd", "4th", "last"};
+    const auto n = static_cast<std::size_t>(anchor_day - nth_weekday);
+    return fmt::format("{} {}", ordinals[n / 7], kDays[n % 7]);
+  };
   switch (unit) {
     case StepUnit::none:
       return "unknown";
@@ -452,9 +386,12 @@ std::string Step::name() const {
       return count % 7 == 0 ? plural(count / 7, "week") : plural(count, "day");
     case StepUnit::business_day:
       return plural(count, "business day");
+    case StepUnit::slot:
+      return slots_name(*this);
     case StepUnit::month:
       break;
   }
+  const std::string anchor = fmt::format(" ({})", anchor_name());
   if (count % 12 == 0) return plural(count / 12, "year") + anchor;
   return (count % 3 == 0 ? plural(count / 3, "quarter") : plural(count, "month")) + anchor;
 }
@@ -472,6 +409,8 @@ std::string Step::freq() const {
       return count % 7 == 0 ? fmt::format("{}w", count / 7) : fmt::format("{}d", count);
     case StepUnit::business_day:
       return fmt::format("{}b", count);
+    case StepUnit::slot:
+      return slots_freq(*this);
     case StepUnit::month:
       break;
   }
@@ -481,6 +420,13 @@ std::string Step::freq() const {
 
 int Step::season() const {
   const auto is = [this](StepUnit u, std::int64_t n) { return unit == u && count == n; };
+  if (unit == StepUnit::slot) {
+    const std::vector<SlotGroup> groups = groups_of(slots);
+    const std::size_t a_day = groups[0].times.size();
+    const bool alike =
+        std::all_of(groups.begin(), groups.end(), [&](const auto& g) { return g.times.size() == a_day; });
+    return static_cast<int>(alike && a_day > 1 ? a_day : slots.size());
+  }
   if (is(StepUnit::second, 900)) return 96;
   if (is(StepUnit::second, 3600)) return 24;
   if (is(StepUnit::day, 1)) return 7;
@@ -513,6 +459,9 @@ Step parse_freq(std::string_view text, std::span<const Stamp> dates) {
   const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), count);
   std::string name(digit ? std::string_view(end, text.data() + text.size()) : text);
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (!digit) {
+    if (const auto slots = parse_slots(name, dates)) return *slots;
+  }
   const auto* unit = std::find_if(kUnits.begin(), kUnits.end(), [&](const Unit& u) { return u.name == name; });
   // 10^9 units, of nanoseconds as many as 10^9 seconds (31 years), keep every sum of a forecast inside 64 bits.
   const auto most = [](const Unit& u) {
@@ -520,7 +469,10 @@ Step parse_freq(std::string_view text, std::span<const Stamp> dates) {
   };
   if (unit == kUnits.end() || (digit && (status != std::errc() || count < 1)) || count > most(*unit)) {
     throw Error(Exit::usage, fmt::format("--freq '{}': expected a unit, or a number and a unit", text))
-        .hint("units are s, min, h, d, b (business day), w, m (month), q, y; for example 15min");
+        .hint(
+            "units are s, min, h, d, b (business day), w, m (month), q, y; for example 15min. Slots of a week: "
+            "mon-sat, "
+            "mon-fri@09:00-16:00/1h");
   }
   Step step{unit->unit, count * unit->count};
   if (step.unit == StepUnit::nanosecond && step.count % kNano == 0) step = {StepUnit::second, step.count / kNano};
@@ -529,45 +481,41 @@ Step parse_freq(std::string_view text, std::span<const Stamp> dates) {
   return step;
 }
 
+bool agrees(std::span<const Stamp> dates, const Step& step) {
+  return dates.size() > 1 && count_steps(dates, step) * 10 >= (dates.size() - 1) * 9;
+}
+
+bool jitters(std::span<const Stamp> dates, const Step& step) {
+  const std::int64_t length = nanoseconds_of(step);
+  if (length == 0 || dates.size() < 3 || agrees(dates, step)) return false;
+  std::size_t near = 0;
+  for (std::size_t i = 0; i + 1 < dates.size(); ++i) {
+    const auto difference = elapsed(dates[i], dates[i + 1], step.unit == StepUnit::day);
+    near += difference && std::abs(*difference - length) <= length / 20 ? 1 : 0;
+  }
+  return near * 10 >= (dates.size() - 1) * 9;
+}
+
 Step infer_step(std::span<const Stamp> dates) {
   if (dates.size() < 2) return {};
-  const std::size_t pairs = dates.size() - 1;
-  const auto most = [&](const auto& difference) {
-    return majority(pairs, [&](std::size_t i) { return difference(dates[i], dates[i + 1]); }).first;
-  };
+  const Step plain = plain_step(dates, [&](const Step& step) { return agrees(dates, step); });
+  const std::size_t agree = plain.known() ? count_steps(dates, plain) : 0;
+  if (agree + 1 == dates.size()) return plain;
+  const Step slots = slots_of(dates);
+  if (slots.known() && agrees(dates, slots) && count_steps(dates, slots) > agree) return slots;
+  if (plain.known()) return plain;
+  const Step round = round_step(dates);
+  return jitters(dates, round) ? round : Step{};
+}
 
-  const std::int64_t months =
-      most([](const Stamp& a, const Stamp& b) { return month_of(date_of(b)) - month_of(date_of(a)); });
-  if (months > 0) {
-    const Step step{StepUnit::month, months, anchor_of(dates)};
-    if (agrees(dates, step)) return step;
-  }
-  const std::int64_t seconds = most([](const Stamp& a, const Stamp& b) { return b.seconds - a.seconds; });
-  if (seconds == kDay) {
-    const Step business{StepUnit::business_day, 1};
-    bool over_weekend = false;
-    bool on_weekend = false;
-    for (std::size_t i = 0; i < dates.size(); ++i) {
-      on_weekend |= weekday(day_of(dates[i])) > 4;
-      over_weekend |= i > 0 && day_of(dates[i]) - day_of(dates[i - 1]) == 3 && weekday(day_of(dates[i])) == 0;
-    }
-    if (over_weekend && !on_weekend && agrees(dates, business)) return business;
-  }
-  if (seconds > 0 && seconds % kDay == 0) {
-    const Step step{StepUnit::day, seconds / kDay};
-    if (agrees(dates, step)) return step;
-  }
-  const std::int64_t nanoseconds = most([](const Stamp& a, const Stamp& b) {
-    const std::int64_t elapsed = b.utc_seconds() - a.utc_seconds();
-    if (std::abs(elapsed) >= 1'000'000'000) return std::int64_t{-1};  // parse_freq's bound
-    return elapsed * kNano + b.nanoseconds - a.nanoseconds;
+Step grid_of(std::span<const Stamp> dates) {
+  if (dates.size() < 2) return {};
+  const std::size_t pairs = dates.size() - 1;
+  return plain_step(dates, [&](const Step& step) {
+    std::size_t on_grid = 0;
+    for (std::size_t i = 0; i < pairs; ++i) on_grid += steps_between(dates[i], dates[i + 1], step) >= 1 ? 1 : 0;
+    return on_grid * 10 >= pairs * 9 && count_steps(dates, step) * 2 >= pairs;
   });
-  if (nanoseconds > 0) {
-    const bool whole = nanoseconds % kNano == 0;
-    const Step step{whole ? StepUnit::second : StepUnit::nanosecond, whole ? nanoseconds / kNano : nanoseconds};
-    if (agrees(dates, step)) return step;
-  }
-  return {};
 }
 
 std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const Step& step) {
@@ -579,9 +527,8 @@ std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const 
     case StepUnit::none:
       return std::nullopt;
     case StepUnit::nanosecond: {
-      const std::int64_t seconds = b.utc_seconds() - a.utc_seconds();
-      if (std::abs(seconds) > 9'000'000'000) return std::nullopt;
-      return whole(seconds * kNano + b.nanoseconds - a.nanoseconds);
+      const auto nanoseconds = elapsed(a, b);
+      return nanoseconds ? whole(*nanoseconds) : std::nullopt;
     }
     case StepUnit::second:
       if (a.nanoseconds != b.nanoseconds) return std::nullopt;
@@ -592,6 +539,11 @@ std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const 
     case StepUnit::business_day:
       if (!same_time_of_day(a, b) || weekday(day_of(b)) > 4) return std::nullopt;
       return whole(business_index(day_of(b)) - business_index(day_of(a)));
+    case StepUnit::slot: {
+      const auto from = slot_index(a, step), to = slot_index(b, step);
+      if (!from || !to) return std::nullopt;
+      return *to - *from;
+    }
     case StepUnit::month:
       break;
   }
@@ -601,15 +553,22 @@ std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const 
   return whole(month_of(date_of(b)) - month_of(date_of(a)));
 }
 
-std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count) {
+std::optional<std::int64_t> nearest_steps(const Stamp& a, const Stamp& b, const Step& step) {
+  const std::int64_t length = nanoseconds_of(step);
+  const auto difference = elapsed(a, b, step.unit == StepUnit::day);
+  if (length == 0 || !difference) return std::nullopt;
+  return floor_div(*difference + length / 2, length);
+}
+
+std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count, const TimeZone* zone) {
   if (!step.known()) {
     throw Error(Exit::data, "the dates have no regular step (fewer than 90 % of their differences agree)")
         .hint("say the step with --freq, for example --freq 15min, h, d, b, w or m");
   }
   std::vector<Stamp> dates;
   dates.reserve(static_cast<std::size_t>(count));
+  Stamp stamp = last;
   for (std::int64_t i = 1; i <= count; ++i) {
-    Stamp stamp = dates.empty() ? last : dates.back();
     switch (step.unit) {
       case StepUnit::none:
         break;
@@ -629,15 +588,29 @@ std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int6
         stamp.seconds =
             day_from_business_index(business_index(day_of(stamp)) + step.count) * kDay + second_of_day(stamp);
         break;
+      case StepUnit::slot: {
+        const std::int64_t second = second_of_week(stamp);
+        const auto next = std::upper_bound(step.slots.begin(), step.slots.end(), second);
+        stamp.seconds += next != step.slots.end() ? *next - second : step.slots[0] + kWeek - second;
+        stamp.nanoseconds = 0;
+        break;
+      }
       case StepUnit::month: {
         const std::int64_t month = month_of(date_of(stamp)) + step.count;
         Civil date{floor_div(month, 12), static_cast<int>(month - floor_div(month, 12) * 12) + 1, 1};
-        date.day = std::min(step.anchor_day, days_in_month(date.year, date.month));
+        date.day = anchored_day(date.year, date.month, step.anchor_day);
         stamp.seconds = days_from_civil(date) * kDay + second_of_day(stamp);
         break;
       }
     }
     dates.push_back(stamp);
+    if (zone == nullptr) continue;
+    if (step.unit == StepUnit::nanosecond || step.unit == StepUnit::second) {
+      zone->convert(stamp);
+      dates.back() = stamp;
+    } else if (zone->locate(dates.back()) == TimeZone::Hour::absent) {
+      zone->locate_after(dates.back());
+    }
   }
   return dates;
 }

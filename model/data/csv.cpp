@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -14,174 +13,17 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "model/data/cells.h"
+#include "model/data/civil.h"
+#include "model/data/numbers.h"
 
 namespace samformer::model {
 namespace {
 
-constexpr double missing_value = std::numeric_limits<double>::quiet_NaN();
-constexpr double largest = 1e100;  // squares of values, and their sums, stay finite
 constexpr std::size_t most_columns = 100'000;
 constexpr std::size_t longest_name = 1024;  // bytes
 constexpr int skip_slot = -1;
 constexpr int date_slot = -2;
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
-  return out;
-}
-
-std::string to_utf8(std::string_view text) {
-  if (is_utf8(text)) return std::string(text);
-  // Windows-1252 differs from Latin-1 in 0x80..0x9F alone; its five unused bytes stay C1 controls, as on the web.
-  static constexpr std::array<std::uint16_t, 32> high = {
-      0x20AC, 0x81,   0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
-      0x2039, 0x0152, 0x8D,   0x017D, 0x8F,   0x90,   0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
-      0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x9D,   0x017E, 0x0178};
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const std::uint32_t point = byte >= 0x80 && byte < 0xA0 ? high[byte - 0x80U] : byte;
-    if (point < 0x80) {
-      out += c;
-    } else if (point < 0x800) {
-      out += {static_cast<char>(0xC0U | point >> 6), static_cast<char>(0x80U | (point & 0x3FU))};
-    } else {
-      out += {static_cast<char>(0xE0U | point >> 12), static_cast<char>(0x80U | (point >> 6 & 0x3FU)),
-              static_cast<char>(0x80U | (point & 0x3FU))};
-    }
-  }
-  return out;
-}
-
-// Walks the cells of the text. Positions are kept by the caller, so that the first rows can be read ahead.
-class Cells {
- public:
-  Cells(std::string_view text, char delimiter, const std::string& path)
-      : at_(text.data()), end_(text.data() + text.size()), delimiter_(delimiter), path_(path) {}
-
-  bool done() const { return at_ == end_; }
-  std::int64_t line() const { return line_; }
-
-  // Skips one empty line.
-  bool blank_line() {
-    const char* next = at_;
-    if (next != end_ && *next == '\r') ++next;
-    if (next == end_ || *next != '\n') return false;
-    at_ = next + 1;
-    ++line_;
-    return true;
-  }
-
-  // Reads one cell, without its quotes and the blanks around it; the view lives until the next call. False after the
-  // row's last cell.
-  bool cell(std::string_view& text) {
-    if (at_ != end_ && *at_ == '"') {
-      unquote();
-      text = unquoted_;
-    } else {
-      const char* start = at_;
-      while (at_ != end_ && *at_ != delimiter_ && *at_ != '\n') ++at_;
-      text = {start, static_cast<std::size_t>(at_ - start)};
-    }
-    while (!text.empty() && (text.back() == '\r' || text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-    return separator();
-  }
-
-  // The fast path for plain decimals whose digits fit 2^53: one exact integer divided by one exact power of ten is
-  // rounded once, as the standard wants (Clinger 1990). `more` is cell's result. Moves only where it succeeds.
-  bool plain_decimal(double& value, bool& more) {
-    static constexpr std::array<double, 23> powers = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                                      1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-                                                      1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-    const char* p = at_;
-    const bool negative = p != end_ && *p == '-';
-    if (negative) ++p;
-    std::uint64_t digits = 0;
-    const char* const start = p;
-    while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
-    std::ptrdiff_t count = p - start;
-    std::ptrdiff_t fraction = 0;
-    if (p != end_ && *p == '.') {
-      const char* const point = ++p;
-      while (p != end_ && is_digit(*p)) digits = digits * 10 + static_cast<std::uint64_t>(*p++ - '0');
-      fraction = p - point;
-      count += fraction;
-    }
-    // 19 digits cannot have overflowed 64 bits.
-    if (count == 0 || count > 19 || digits > (std::uint64_t{1} << 53)) return false;
-    if (p != end_ && *p == '\r') ++p;
-    if (p != end_ && *p != delimiter_ && *p != '\n') return false;
-    value = static_cast<double>(digits) / powers[static_cast<std::size_t>(fraction)];
-    if (negative) value = -value;
-    at_ = p;
-    more = separator();
-    return true;
-  }
-
- private:
-  static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-
-  bool separator() {
-    if (at_ == end_) return false;
-    if (*at_++ == delimiter_) return true;
-    ++line_;
-    return false;
-  }
-
-  void unquote() {
-    unquoted_.clear();
-    const char* from = at_ + 1;
-    while (true) {
-      const char* const quote = std::find(from, end_, '"');
-      if (quote == end_) {
-        throw Error(Exit::data, "a quote is opened and never closed")
-            .at(path_, line_)
-            .hint("close or remove the quote");
-      }
-      unquoted_.append(from, quote);
-      from = quote + 1;
-      if (from == end_ || *from != '"') break;
-      unquoted_ += *from++;
-    }
-    line_ += std::count(at_, from, '\n');
-    for (at_ = from; at_ != end_ && *at_ != delimiter_ && *at_ != '\n'; ++at_) unquoted_ += *at_;
-  }
-
-  const char* at_;
-  const char* end_;
-  char delimiter_;
-  std::int64_t line_ = 1;
-  std::string unquoted_;
-  const std::string& path_;
-};
-
-enum class CellKind { number, missing, infinite, unparsable };
-
-CellKind read_cell(std::string_view text, double& value) {
-  value = missing_value;
-  if (text.empty()) return CellKind::missing;
-  if (text.size() <= 4) {
-    const std::string word = lower(text);
-    if (word == "nan" || word == "na" || word == "n/a" || word == "null") return CellKind::missing;
-  }
-  if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
-  double read = 0;
-  const auto [stop, status] = std::from_chars(text.data(), text.data() + text.size(), read);
-  if (status == std::errc::invalid_argument || stop != text.data() + text.size()) return CellKind::unparsable;
-  if (status == std::errc::result_out_of_range) {
-    // from_chars does not say which way; a number that is too small is 0.
-    if (text[0] != '0' && !text.starts_with("-0") && text.find("e-") == text.npos && text.find("E-") == text.npos) {
-      return CellKind::infinite;
-    }
-    read = 0;
-  }
-  if (std::isnan(read)) return CellKind::missing;
-  if (std::abs(read) > largest) return CellKind::infinite;
-  value = read;
-  return CellKind::number;
-}
 
 // How often something was found, and where first.
 struct Tally {
@@ -217,6 +59,7 @@ class CsvReader {
 
   Series read() {
     if (!options_.date_format.empty()) check_date_pattern(options_.date_format);
+    if (!options_.timezone.empty()) series_.zone = std::make_shared<TimeZone>(options_.timezone);
     check_text();
     const char delimiter = options_.delimiter != 0 ? options_.delimiter : find_delimiter();
     Cells cells(bytes_, delimiter, series_.path);
@@ -316,19 +159,58 @@ class CsvReader {
     return all;
   }
 
-  Column& named(const std::string& name, const char* flag, Exit code = Exit::usage) {
+  Column& named(const std::string& name, const char* flag) {
     const auto found = std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
     if (found != columns_.end()) return *found;
-    const std::string nearest = fmt::format("the nearest of its names is '{}'", nearest_name(name, names()));
-    fail(code, fmt::format("{}no column is named '{}'", code == Exit::usage ? fmt::format("{}: ", flag) : "", name),
-         nearest, header_line_);
+    fail(Exit::usage, fmt::format("{}: no column is named '{}'", flag, name),
+         fmt::format("the nearest of its names is '{}'", nearest_name(name, names())), header_line_);
+  }
+
+  // All that the run needs and the file lacks, and what the file has in its place.
+  void require_columns_of_model() {
+    const std::vector<std::string> known = names();
+    const auto without = [](const std::vector<std::string>& from, const std::vector<std::string>& taken) {
+      const std::unordered_set<std::string_view> names(taken.begin(), taken.end());
+      std::vector<std::string> rest;
+      for (const std::string& name : from) {
+        if (!names.contains(name)) rest.push_back(name);
+      }
+      return rest;
+    };
+    const std::vector<std::string> absent = without(options_.columns, known);
+    if (absent.empty()) return;
+    std::vector<std::string> others;
+    for (const std::string& name : without(known, options_.columns)) {
+      if (named(name, "").slot != date_slot) others.push_back(name);
+    }
+    fail(Exit::data,
+         fmt::format("{} of the run's {} columns {} absent: {}", absent.size(), options_.columns.size(),
+                     absent.size() == 1 ? "is" : "are", quoted_list(absent)),
+         others.empty() ? "the file has no other columns; add what is absent"
+                        : fmt::format("the run does not know the file's {}; rename what is the same under another name",
+                                      quoted_list(others)),
+         header_line_);
+  }
+
+  static std::string quoted_list(const std::vector<std::string>& names) {
+    constexpr std::size_t most = 20;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(names.size(), most); ++i)
+      list += fmt::format("{}'{}'", i ? ", " : "", names[i]);
+    return names.size() > most ? fmt::format("{} and {} more", list, names.size() - most) : list;
+  }
+
+  // A model's columns cannot be left out.
+  std::string or_drop(const std::string& remedy, const Column& column) const {
+    if (options_.columns_of_model) return remedy;
+    return fmt::format("{}, or leave the column out: --drop {}", remedy, names_word(std::span(&column.name, 1)));
   }
 
   // Sets every column's slot. Reads ahead in `cells`, a copy, for the first row.
   void choose_columns(Cells cells) {
     constexpr int channel_slot = 0;
     for (Column& column : columns_) column.slot = channel_slot;
-    for (const std::string& name : options_.drop) named(name, "--drop").slot = skip_slot;
+    for (const std::string& name : join_known(options_.drop, names())) named(name, "--drop").slot = skip_slot;
     if (!options_.no_date) find_date_column(cells);
 
     if (options_.columns.empty()) {
@@ -338,9 +220,10 @@ class CsvReader {
         series_.channels.push_back(column.name);
       }
     } else {
+      if (options_.columns_of_model) require_columns_of_model();
       std::vector<Column*> chosen;
-      for (const std::string& name : options_.columns) {
-        Column& column = named(name, "--columns", options_.columns_of_model ? Exit::data : Exit::usage);
+      for (const std::string& name : join_known(options_.columns, names())) {
+        Column& column = named(name, "--columns");
         if (column.slot == date_slot)
           fail(Exit::usage, fmt::format("--columns: '{}' is the date column", name), "leave it out");
         if (column.slot == skip_slot)
@@ -367,18 +250,22 @@ class CsvReader {
       if (column.slot == skip_slot)
         fail(Exit::usage, fmt::format("'{}' is in --date-column and in --drop", column.name), "");
       column.slot = date_slot;
+      series_.date_format.digits = Digits::years;
       return;
     }
-    for (const char* known : {"date", "ds", "timestamp", "datetime", "time"}) {
+    for (const std::string_view known : {"date", "ds", "timestamp", "datetime", "time"}) {
       for (Column& column : columns_) {
         if (column.slot != skip_slot && lower(column.name) == known) {
           column.slot = date_slot;
+          // A `time` of 0900 is no year.
+          series_.date_format.digits = known == "date" || known == "ds" ? Digits::years : Digits::moments;
           return;
         }
       }
     }
     while (cells.blank_line()) {
     }
+    const Cells first_row = cells;
     std::string_view text;
     bool more = !cells.done();
     for (std::size_t i = 0; more && i < columns_.size(); ++i) {
@@ -390,10 +277,57 @@ class CsvReader {
         return;
       }
     }
+    if (options_.date_format.empty() && find_digits(first_row)) return;
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
          "name it with --date-column, say how it is written with --date-format, or read the rows without dates: "
          "--no-date",
          header_line_);
+  }
+
+  // Digits alone are dates where all of them rise by a step: seconds since 1970 (or smaller parts) under any name,
+  // years, months and days under a usual one.
+  bool find_digits(const Cells& first_row) {
+    static constexpr std::array<std::string_view, 10> names = {"year",  "jahr",   "annee",       "anno",  "ano",
+                                                               "month", "period", "time_period", "datum", "day"};
+    std::string_view text;
+    Cells cells = first_row;
+    bool more = !cells.done();
+    for (std::size_t i = 0; more && i < columns_.size(); ++i) {
+      more = cells.cell(text);
+      if (columns_[i].slot == skip_slot) continue;
+      const bool named = std::find(names.begin(), names.end(), lower(columns_[i].name)) != names.end();
+      const std::size_t digits = text.substr(0, text.find('.')).size();
+      DateFormat format;
+      format.digits = named ? Digits::years : Digits::moments;
+      Stamp stamp;
+      if (!(named || (digits >= 10 && digits != 12 && digits != 14)) || !parse_stamp(text, format, stamp)) continue;
+      std::vector<Stamp> dates;
+      for (const std::string& date : texts_of(first_row, i)) {
+        if (!parse_stamp(date, format, stamp) || (!dates.empty() && compare(dates.back(), stamp) >= 0)) break;
+        dates.push_back(stamp);
+      }
+      // All of them, or a later reading finds the first that differs.
+      if (dates.size() < 3 || !infer_step(dates).known()) continue;
+      series_.date_format.digits = named ? Digits::years : Digits::moments;
+      columns_[i].slot = date_slot;
+      return true;
+    }
+    return false;
+  }
+
+  // The cells of a column from `cells` on.
+  static std::vector<std::string> texts_of(Cells cells, std::size_t column) {
+    std::vector<std::string> texts;
+    while (!cells.done()) {
+      if (cells.blank_line()) continue;
+      std::string_view text;
+      bool more = true;
+      for (std::size_t i = 0; more; ++i) {
+        more = cells.cell(text);
+        if (i == column) texts.emplace_back(text);
+      }
+    }
+    return texts;
   }
 
   void read_rows(Cells& cells) {
@@ -466,6 +400,7 @@ class CsvReader {
       Stamp stamp;
       if (!parse_stamp(text, series_.date_format, stamp))
         column.unparsable.add(line, static_cast<std::int64_t>(i) + 1, text);
+      if (column.unparsable.count == std::ssize(series_.dates) + 1) date_texts_.emplace_back(text);
       series_.dates.push_back(stamp);
     }
     if (i == columns_.size() && !more) return;
@@ -495,7 +430,7 @@ class CsvReader {
                            column.unparsable.found,
                            options_.date_format.empty() ? "2016-07-01 00:00:00 or 2016/7/1 0:00" : options_.date_format,
                            series_.date_format.zone == Zone::none ? "" : ", with an offset as in the rows before"),
-               "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column");
+               date_hint());
         continue;
       }
       if (column.slot == skip_slot) continue;
@@ -503,10 +438,37 @@ class CsvReader {
       if (column.infinite.count > 0) {
         report(Severity::refuse, "infinite", column.infinite,
                fmt::format("column '{}': '{}' is infinite or beyond 1e100", column.name, column.infinite.found),
-               fmt::format("correct the value, or leave the column out: --drop {}", column.name));
+               or_drop("correct the value", column));
       }
       if (column.missing.count > 0) report_missing(column);
     }
+  }
+
+  // What reads the whole column; day and month order is never chosen for the user.
+  std::string date_hint() const {
+    const std::string any =
+        "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column";
+    if (date_texts_.empty() || date_texts_.size() < series_.dates.size()) return any;
+    DateFormat found;
+    found.digits = series_.date_format.digits;
+    Stamp stamp;
+    if (std::all_of(date_texts_.begin(), date_texts_.end(),
+                    [&](const auto& t) { return parse_stamp(t, found, stamp); })) {
+      return "the dates are read without --date-format: leave it out";
+    }
+    const std::vector<std::string> patterns = possible_patterns(date_texts_);
+    if (patterns.empty()) {
+      const std::string_view text = date_texts_.front();
+      const bool serial =
+          text.substr(0, text.find('.')).size() == 5 && text.find_first_not_of("0123456789.") == text.npos;
+      return serial ? "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again" : any;
+    }
+    std::string hint =
+        patterns.size() == 1 ? "every row is read with " : "several readings are possible; choose one of ";
+    for (const std::string& pattern : patterns) {
+      hint += fmt::format("{}--date-format '{}'", &pattern == &patterns.front() ? "" : " or ", pattern);
+    }
+    return hint;
   }
 
   void report_unparsable(const Column& column) {
@@ -515,14 +477,13 @@ class CsvReader {
       report(Severity::refuse, "text-column", tally,
              fmt::format("column '{}' holds text ('{}'), expected numbers", column.name, tally.found),
              tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
-                                                        : fmt::format("leave it out: --drop {}", column.name));
+                                                        : or_drop("write numbers", column));
       return;
     }
     report(Severity::refuse, "unparsable", tally,
            fmt::format("column '{}': '{}' is not a number", column.name, tally.found),
-           tally.found.find(',') != std::string::npos
-               ? "write decimal points, not commas"
-               : fmt::format("correct the value, or leave the column out: --drop {}", column.name));
+           tally.found.find(',') != std::string::npos ? "write decimal points, not commas"
+                                                      : or_drop("correct the value", column));
   }
 
   void report_missing(const Column& column) {
@@ -542,7 +503,14 @@ class CsvReader {
     report(Severity::refuse, "missing", tally,
            fmt::format("column '{}': missing value{}", column.name,
                        tally.found.empty() ? " (an empty cell)" : fmt::format(" ('{}')", tally.found)),
-           fmt::format("fill the value in, or leave the column out: --drop {}", column.name));
+           missing_remedy(column));
+  }
+
+  std::string missing_remedy(const Column& column) const {
+    if (options_.missing_allowed_before_last < 0) return or_drop("fill the value in", column);
+    const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last);
+    if (row < 0 || bad_dates_) return "fill the value in";
+    return fmt::format("fill the value in, or forecast from a row before it: --origin {}", origin_word(series_, row));
   }
 
   void report_dates() {
@@ -551,53 +519,160 @@ class CsvReader {
       if (!options_.freq.empty()) series_.step = parse_freq(options_.freq, {});
       return;
     }
-    series_.step = options_.freq.empty() ? infer_step(dates) : parse_freq(options_.freq, dates);
     const auto place =
         std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
     const std::int64_t column = place - columns_.begin() + 1;
+    locate_dates(column);
+    const bool asked = !options_.freq.empty();
+    const Step found = infer_step(dates);
+    series_.step = asked ? parse_freq(options_.freq, dates) : found;
+    const bool jitter = jitters(dates, series_.step);
+    const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) && !jitter;
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
-    series_.holes = find_holes(dates, series_.step);
+    if (!contradicts) series_.holes = find_holes(dates, series_.step);
     Tally backwards, repeated, gap, irregular;
+    ClockChange backwards_change, repeated_change, gap_change;
+    const auto see_change = [&](ClockChange& change, std::size_t t) {
+      const std::string zone =
+          series_.zone || !is_local(series_.date_format) ? "" : zone_of_change(dates[t - 1], dates[t]);
+      if (!zone.empty() && change.count++ == 0) change.zone = zone;
+    };
     std::int64_t absent = 0;
     for (std::size_t t = 1; t < dates.size(); ++t) {
       const int order = compare(dates[t - 1], dates[t]);
       if (order > 0) backwards.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (order == 0) repeated.add(series_.lines[t], column, at(t));
-      if (order >= 0 || !series_.step.known()) continue;
-      const auto steps = steps_between(dates[t - 1], dates[t], series_.step);
+      if (order >= 0) see_change(order > 0 ? backwards_change : repeated_change, t);
+      if (order >= 0 || !series_.step.known() || contradicts) continue;
+      const auto steps = jitter ? nearest_steps(dates[t - 1], dates[t], series_.step)
+                                : steps_between(dates[t - 1], dates[t], series_.step);
       if (!steps || *steps < 1) irregular.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (steps && *steps > 1) {
         gap.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
         absent += *steps - 1;
+        see_change(gap_change, t);
       }
     }
     if (backwards.count > 0) {
       report(Severity::refuse, "date-order", backwards, fmt::format("dates out of order: {}", backwards.found),
-             "sort the rows by date");
+             backwards_change.hint(backwards.count, "sort the rows by date"));
     }
     if (repeated.count > 0) {
       report(Severity::warn, "repeated", repeated, fmt::format("repeated time step: {}", repeated.found),
-             "keep one row a time step");
+             repeated_change.hint(repeated.count, "keep one row a time step"));
     }
     if (gap.count > 0) {
       report(Severity::warn, "gap", gap,
              fmt::format("gap: {} at a step of {}, {} rows are absent in all", gap.found, series_.step.name(), absent),
-             series_.holes.empty() ? "rows are taken as if they were evenly spaced"
-                                   : "windows across it are left out; fill it in, or take rows as evenly spaced: "
-                                     "--holes close");
+             gap_change.hint(gap.count,
+                             series_.holes.empty() ? "rows are taken as if they were evenly spaced"
+                                                   : "windows across it are left out; fill it in, or take rows as "
+                                                     "evenly spaced: --holes close"));
     }
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,
              fmt::format("irregular time step: {} at a step of {}", irregular.found, series_.step.name()),
-             "rows are taken as if they were evenly spaced; say another step with --freq");
+             "rows are taken as if they were evenly spaced");
     }
+    if (asked && backwards.count == 0) report_freq(found, contradicts, column);
     if (!series_.step.known() && dates.size() > 1 && backwards.count == 0) {
       Tally step;
       step.add(series_.lines[1], column, "");
-      report(
-          Severity::warn, "step", step, "no regular step: fewer than 90 % of the dates' differences agree",
-          "say the step with --freq, for example --freq 15min, h, d, b, w or m; without it no forecast can be dated");
+      const Step grid = grid_of(dates);
+      report(Severity::warn, "step", step, "no regular step: fewer than 90 % of the dates' differences agree",
+             grid.known()
+                 ? fmt::format("where rows are absent, say --freq {}; without it no forecast can be dated", grid.freq())
+                 : no_freq_hint());
     }
+  }
+
+  // Gives local times their offsets. Of a repeated hour the rows that do not rise are the second one.
+  void locate_dates(std::int64_t column) {
+    const DateFormat& format = series_.date_format;
+    if (!is_local(format)) return check_zone(column);
+    if (!series_.zone) return;
+    Tally absent;
+    const Stamp* before = nullptr;
+    for (std::size_t t = 0; t < series_.dates.size(); ++t) {
+      Stamp& stamp = series_.dates[t];
+      const TimeZone::Hour hour = series_.zone->locate(stamp);
+      if (hour == TimeZone::Hour::repeated && before != nullptr && compare(*before, stamp) >= 0) {
+        series_.zone->locate_after(stamp);
+      }
+      // Days may begin at one.
+      if (hour == TimeZone::Hour::absent && second_of_day(stamp) > 0) {
+        absent.add(series_.lines[t], column, series_.date(static_cast<std::int64_t>(t)));
+      }
+      before = &stamp;
+    }
+    if (absent.count == 0) return;
+    report(Severity::refuse, "date", absent,
+           fmt::format("{} does not exist in {}: the clocks go forward over it", absent.found, options_.timezone),
+           "correct the date, or leave --timezone out");
+  }
+
+  // Dates that say their offsets need a zone for those of a forecast only: --timezone, or the one in brackets.
+  void check_zone(std::int64_t column) {
+    if (series_.date_format.zone <= Zone::gmt) {
+      series_.zone.reset();
+      return;
+    }
+    if (!series_.zone && TimeZone::exists(series_.date_format.region)) {
+      series_.zone = std::make_shared<TimeZone>(series_.date_format.region);
+    }
+    Tally other;
+    for (std::size_t t = 0; series_.zone && t < series_.dates.size(); ++t) {
+      Stamp stamp = series_.dates[t];
+      series_.zone->convert(stamp);
+      if (stamp != series_.dates[t]) other.add(series_.lines[t], column, series_.date(static_cast<std::int64_t>(t)));
+    }
+    if (other.count == 0) return;
+    if (options_.timezone.empty()) return series_.zone.reset();
+    report(Severity::refuse, "date", other, fmt::format("{} has not the offset of {}", other.found, options_.timezone),
+           "the dates say their offsets: leave --timezone out");
+  }
+
+  // Rows where a local time's clock is changed.
+  struct ClockChange {
+    std::int64_t count = 0;
+    std::string zone;
+
+    std::string hint(std::int64_t of, const std::string& other) const {
+      if (count == 0) return other;
+      const std::string flag = fmt::format("if the clock of a place was changed here, name it: --timezone {}", zone);
+      return count == of ? flag : other + "; " + flag;
+    }
+  };
+
+  std::string no_freq_hint() const {
+    const std::string& name =
+        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; })->name;
+    return fmt::format("no --freq can express these dates; read the rows without them: --no-date{}",
+                       options_.columns_of_model ? "" : " --drop " + names_word(std::span(&name, 1)));
+  }
+
+  // A --freq that is not the rows' step, or that the notation of their dates cannot write.
+  void report_freq(const Step& found, bool contradicts, std::int64_t column) {
+    Tally tally;
+    tally.add(series_.lines.back(), column, "");
+    const std::string remedy =
+        found.known() ? fmt::format("leave --freq out, or say --freq {}", found.freq()) : "leave --freq out";
+    for (const Stamp& next : continue_dates(series_.dates.back(), series_.step, 2, series_.zone.get())) {
+      DateFormat format = series_.date_format;
+      Stamp read;
+      if (parse_stamp(format_stamp(next, format), format, read) && read.seconds == next.seconds &&
+          read.nanoseconds == next.nanoseconds) {
+        continue;
+      }
+      report(Severity::refuse, "freq", tally,
+             fmt::format("--freq {}: dates written like {} cannot tell rows {} apart", options_.freq,
+                         series_.date(series_.rows - 1), series_.step.name()),
+             remedy);
+      return;
+    }
+    if (!contradicts) return;
+    report(Severity::warn, "freq", tally, fmt::format("--freq {}: the rows' step is {}", options_.freq, found.name()),
+           remedy);
   }
 
   void report_values() {
@@ -630,7 +705,7 @@ class CsvReader {
         if (tally.count < 2) continue;
         tally.count = 1;
         report(Severity::warn, "constant", tally, fmt::format("column '{}' is constant ({})", column.name, least),
-               fmt::format("its scaler divides by 1; leave it out: --drop {}", column.name));
+               or_drop("its scaler divides by 1; look why it does not vary", column));
         continue;
       }
       for (const double extreme : {least, most}) {
@@ -662,6 +737,7 @@ class CsvReader {
   Series series_;
   std::int64_t header_line_ = 1;
   std::vector<Column> columns_;
+  std::vector<std::string> date_texts_;  // of the rows from the first on that hold no date
   Tally ragged_;
   bool bad_dates_ = false;
 };

@@ -1,6 +1,6 @@
 // Reading a series from CSV text. Delimiter comma, semicolon or tab (found in the header), quoted fields, CRLF, UTF-8
 // with or without BOM; names that are not UTF-8 are read as Windows-1252. The date column is `date`, else `ds,
-// timestamp, datetime, time` (capitals ignored), else the first that parses. Missing: empty, NaN, NA, N/A, null.
+// timestamp, datetime, time` (capitals ignored), else the first that parses, else digits that rise by a step. Missing: empty, NaN, NA, N/A, null.
 // Values beyond 1e100 count as infinite. Names have at most 1024 bytes. Places are lines and cells from 1.
 // What is wrong with cells and dates becomes findings (missing values are NaN in Series::values), so that one reading
 // serves `data check` (all of them) and `train` (require_clean). What leaves nothing to read throws Exit::data at once:

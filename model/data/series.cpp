@@ -34,12 +34,13 @@ struct Moment {
 };
 
 std::optional<Moment> parse_moment(const Series& series, std::string_view text) {
-  for (const std::string& pattern : {series.date_format.pattern, std::string()}) {
-    DateFormat format;
-    format.pattern = pattern;
+  DateFormat own = series.date_format, any;
+  own.learned = false;  // a zone may be left out
+  any.digits = Digits::moments;
+  for (DateFormat* const format : {&own, &any}) {
     Moment moment;
-    if (parse_stamp(text, format, moment.stamp)) {
-      moment.zoned = format.zone != Zone::none;
+    if (parse_stamp(text, *format, moment.stamp)) {
+      moment.zoned = format->zone != Zone::none;
       return moment;
     }
   }
@@ -151,6 +152,19 @@ std::int64_t rows_needed(const Splits& splits, std::int64_t lookback, std::int64
   return rows;
 }
 
+// The most rows absent in a row that are days without business, after which the next session follows: two weeks of
+// whole days. 0: there are none such.
+std::int64_t most_holidays(const Step& step) {
+  if (step.unit == StepUnit::business_day) return 10;
+  return step.unit == StepUnit::slot ? 2 * std::ssize(step.slots) : 0;
+}
+
+// A hole in the middle of a day puts the daily cycle out of step.
+bool is_hole(const Step& step, std::int64_t absent) {
+  const std::int64_t a_day = step.unit == StepUnit::slot && std::ssize(step.slots) > 7 ? step.season() : 1;
+  return absent > most_holidays(step) || absent % a_day != 0;
+}
+
 }  // namespace
 
 std::string Series::date(std::int64_t row) const {
@@ -159,12 +173,12 @@ std::string Series::date(std::int64_t row) const {
 }
 
 std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step) {
-  constexpr std::int64_t holidays = 10;
-  const std::int64_t least = step.unit == StepUnit::business_day ? holidays + 1 : 1;
   std::vector<Hole> holes;
+  const bool jitter = jitters(dates, step);
   for (std::size_t t = 1; step.known() && t < dates.size(); ++t) {
-    const auto steps = steps_between(dates[t - 1], dates[t], step);
-    if (steps && *steps > least) holes.push_back({static_cast<std::int64_t>(t), *steps - 1});
+    const auto steps =
+        jitter ? nearest_steps(dates[t - 1], dates[t], step) : steps_between(dates[t - 1], dates[t], step);
+    if (steps && *steps > 1 && is_hole(step, *steps - 1)) holes.push_back({static_cast<std::int64_t>(t), *steps - 1});
   }
   return holes;
 }
@@ -178,12 +192,36 @@ bool take_step(Series& series, const Step& step) {
   return true;
 }
 
+std::int64_t last_complete_row(const Series& series, std::int64_t length) {
+  std::int64_t complete = 0, last = -1;
+  for (std::int64_t t = 0; t < series.rows; ++t) {
+    bool whole = true;
+    for (std::int64_t d = 0; d < series.width() && whole; ++d)
+      whole = !std::isnan(series.channel(d)[static_cast<std::size_t>(t)]);
+    complete = whole ? complete + 1 : 0;
+    if (complete >= length) last = t;
+  }
+  return last;
+}
+
+std::string origin_word(const Series& series, std::int64_t row) {
+  return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
+}
+
 void require_clean(const Series& series) {
   for (const Finding& finding : series.findings) {
     if (finding.severity == Severity::refuse) {
       throw Error(Exit::data, finding.message).at(finding.file, finding.line, finding.column).hint(finding.hint);
     }
   }
+}
+
+std::optional<Stamp> read_date(const Series& series, std::string_view text) {
+  DateFormat format = series.date_format;
+  Stamp stamp;
+  if (!parse_stamp(text, format, stamp)) return std::nullopt;
+  if (series.zone && format.zone == Zone::none) series.zone->locate(stamp);
+  return stamp;
 }
 
 std::int64_t find_row(const Series& series, const std::string& text) {
@@ -214,7 +252,8 @@ std::vector<int> select_targets(Series& series, Features features, const std::ve
     std::iota(indices.begin(), indices.end(), 0);
     return indices;
   }
-  for (const std::string& target : targets.empty() ? std::vector{series.channels.back()} : targets) {
+  const std::vector<std::string> asked = join_known(targets, series.channels);
+  for (const std::string& target : asked.empty() ? std::vector{series.channels.back()} : asked) {
     const auto found = std::find(series.channels.begin(), series.channels.end(), target);
     if (found == series.channels.end()) {
       throw Error(Exit::usage, fmt::format("--target '{}' is not a channel of {}", target, series.path))
@@ -273,6 +312,8 @@ std::int64_t default_horizon(const Step& step) {
       return step.count < 7 ? 28 : 13;
     case StepUnit::business_day:
       return 20;
+    case StepUnit::slot:  // four weeks of days with one or few rows, four days of many
+      return step.slots.size() <= 20 ? 4 * std::ssize(step.slots) : 4 * step.season();
     case StepUnit::month:
       break;
   }

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,6 +40,7 @@ struct SeriesOptions {
   std::string date_column = {};  // empty: found
   std::string date_format = {};  // empty: found
   std::string freq = {};         // empty: inferred
+  std::string timezone = {};     // of local times without offsets; empty: none
   bool no_date = false;
   char delimiter = 0;  // of text; 0: found
   // `predict`: `columns` are a trained model's, so an absent one is the file's fault (exit 3) and not the flags'.
@@ -62,9 +65,10 @@ struct Series {
   std::vector<Stamp> dates;    // [T]; empty with --no-date
   DateFormat date_format;
   Step step;
-  std::vector<Hole> holes;          // no window crosses one; days without business are none
-  std::vector<std::int64_t> lines;  // [T] of the file, from 1
-  std::vector<Finding> findings;    // by line; refusals and warnings
+  std::vector<Hole> holes;               // no window crosses one; days without business are none
+  std::vector<std::int64_t> lines;       // [T] of the file, from 1
+  std::shared_ptr<const TimeZone> zone;  // that says the dates' offsets; null: the file does, or nothing
+  std::vector<Finding> findings;         // by line; refusals and warnings
 
   std::int64_t width() const { return static_cast<std::int64_t>(channels.size()); }
   std::span<const double> channel(std::int64_t d) const {
@@ -79,9 +83,15 @@ struct Series {
 std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step);
 // Reads the dates as of another step, if (nearly) all agree with it; else false.
 bool take_step(Series& series, const Step& step);
+// The last row that ends `length` rows without a missing value; -1 where there is none.
+std::int64_t last_complete_row(const Series& series, std::int64_t length);
+// A row as --origin names it, quoted for a shell.
+std::string origin_word(const Series& series, std::int64_t row);
 
 // Throws the first refusal as Error(Exit::data); warnings are left to the caller.
 void require_clean(const Series& series);
+// The date that `text` names, in the series' notation and zone.
+std::optional<Stamp> read_date(const Series& series, std::string_view text);
 // Row of the date that `text` names (the series' format, or ISO); throws Exit::usage where no row has it.
 std::int64_t find_row(const Series& series, const std::string& text);
 

@@ -317,6 +317,41 @@ TEST_F(DataCheck, TheNextCommandCanBePasted) {
       << bytes.out;
 }
 
+// What a hint says works when it is pasted, whatever the column is called.
+TEST_F(DataCheck, HintsCanBePasted) {
+  for (const char* name : {"b c", "wind; m/s", "it's", "a, b", "\"x\", y", "$HOME", "# n", "-z", "*"}) {
+    SCOPED_TRACE(name);
+    std::string quoted;
+    for (const char c : std::string(name)) quoted += c == '"' ? "\"\"" : std::string(1, c);
+    std::string text = daily(120, [](int t, Cells& cells) { cells[2] = t % 2 ? "low" : "high"; });
+    write("a.csv", "date,a,\"" + quoted + "\",c\n" + text.substr(text.find('\n') + 1));
+    const Outcome refused = run(words("a.csv"));
+    EXPECT_EQ(refused.code, 3);
+    const Words remedy = pasted(refused.out, "--drop");
+    EXPECT_EQ(remedy.size(), 2u);
+    const Outcome dropped = run(words("a.csv", remedy));
+    EXPECT_EQ(dropped.code, 0) << dropped.out << dropped.err;
+    EXPECT_NE(dropped.out.find("2: a, c\n"), std::string::npos) << dropped.out;
+    // So does the command that is printed in the end.
+    const Words next = pasted(dropped.out, "samformer train --data");
+    EXPECT_EQ(run(Words(next.begin() + 1, next.end()) + Words{"--dry-run"}).code, 0);
+  }
+}
+
+TEST_F(DataCheck, ListsOfNamesWithCommas) {
+  std::string text = daily(120);
+  const auto channels = [&](const Words& flags) { return check(text, flags).value("channels", Json()); };
+  text.replace(0, 10, "date,\"T, in\",\"T\",\"say \"\"x\"\"\"");
+  EXPECT_EQ(channels({"--drop", "T, in"}), Json({"T", "say \"x\""}));
+  EXPECT_EQ(channels({"--drop", "\"T, in\",T"}), Json({"say \"x\""}));
+  EXPECT_EQ(channels({"--drop", "T,T, in"}), Json({"say \"x\""}));
+  EXPECT_EQ(channels({"--columns", "say \"x\",T, in"}), Json({"say \"x\"", "T, in"}));
+  EXPECT_EQ(check(text, {"--features", "S", "--target", "T, in"}).at("targets"), Json({"T, in"}));
+  EXPECT_EQ(check(text, {"--features", "MS", "--target", "\"say \"\"x\"\"\",\"T, in\""}).at("targets"),
+            Json({"say \"x\"", "T, in"}));
+  EXPECT_EQ(run(words("a.csv", {"--drop", "T, out"})).code, 2);
+}
+
 // Bytes that are no text at all end in exit code 3 or 0, never in a crash (csv_test.cpp does the same to the reader, in
 // earnest). Seed 5.
 TEST_F(DataCheck, AnyBytes) {

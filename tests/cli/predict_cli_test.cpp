@@ -192,6 +192,66 @@ TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
   EXPECT_EQ(continued(irregular, {"--freq", "d", "--holes", "close"}).at(0), iso(day(2024, 59 * 59 + 1)));
 }
 
+TEST_F(Predict, NotationsGoOnAndAHintIsPasted) {
+  train();
+  const auto continued = [&](const std::function<std::string(int)>& date) {
+    return dates(Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "2"});
+  };
+  EXPECT_EQ(continued([](int t) { return fmt::format("{}Q{}", 1990 + t / 4, t % 4 + 1); }),
+            (Words{"2005Q1", "2005Q2"}));
+  EXPECT_EQ(continued([](int t) { return std::to_string(1700000000123 + 1000LL * t); }),
+            (Words{"1700000060123", "1700000061123"}));
+  EXPECT_EQ(continued([](int t) { return fmt::format("{} {:02}:00", iso(day(2024, t / 24)), t % 24 + 1); }),
+            (Words{"2024-01-03 13:00", "2024-01-03 14:00"}));
+
+  const auto day_first = [](int t) { return fmt::format("{:02}/01/{} {:02}:00", t / 24 + 12, 2024, t % 24); };
+  const Words words{"predict", path("run"), "--data", series("days.csv", 60, 3, day_first)};
+  EXPECT_EQ(run(words + pasted(fails(3, words, {"every row"}), "--date-format")).code, 0);
+}
+
+TEST_F(Predict, RegularCalendarsGoOn) {
+  train();
+  const auto data = [&](const std::function<std::string(int)>& date) {
+    return Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "3"};
+  };
+  // Four days a week from Wednesday 2024-01-03 on, at 06:00 and 18:00.
+  const auto shifts = [](int t) {
+    return fmt::format("{} {:02}:00", iso(day(2024, t / 8 * 7 + t / 2 % 4 + 2)), t % 2 * 12 + 6);
+  };
+  EXPECT_EQ(dates(data(shifts)), (Words{"2024-02-23 06:00", "2024-02-23 18:00", "2024-02-24 06:00"}));
+  EXPECT_EQ(dates(data(shifts) + Words{"--freq", "12h"}).at(2), "2024-02-24 06:00");
+  EXPECT_EQ(
+      dates(data([](int t) { return fmt::format("2024-01-01 {:02}:{:02}:{:02}", t / 30, t % 30 * 2, t * 7 % 5); })),
+      (Words{"2024-01-01 02:00:03", "2024-01-01 02:02:03", "2024-01-01 02:04:03"}));
+  const auto twice_a_month = [](int t) {
+    return fmt::format("{}-{:02}-{:02}", 2020 + t / 24, t / 2 % 12 + 1, t % 2 * 14 + 1);
+  };
+  const Words words = Words{"predict"} + data(twice_a_month);
+  EXPECT_EQ(run(words + pasted(fails(3, words, {"no --freq can express"}), "--no-date")).code, 0);
+  const Words coarse = Words{"predict"} + data([](int t) { return iso(day(2024, t)); });
+  const std::string refused = fails(3, coarse + Words{"--freq", "h"}, {"cannot tell rows 1 hour apart"});
+  EXPECT_EQ(run(coarse + pasted(refused, "--freq 1d")).code, 0);
+}
+
+TEST_F(Predict, LocalTimesOfAZone) {
+  train();
+  // Hours of Madrid up to 2024-10-27 01:00; the next hour comes twice.
+  const auto hours = [](int t) {
+    return fmt::format("{} {:02}:00", iso(day(2024, 297 + (t + 14) / 24)), (t + 14) % 24);
+  };
+  const Words words{path("run"), "--data", series("local.csv", 60, 3, hours), "--horizon", "4"};
+  EXPECT_EQ(dates(words + Words{"--timezone", "Europe/Madrid"}),
+            (Words{"2024-10-27 02:00", "2024-10-27 02:00", "2024-10-27 03:00", "2024-10-27 04:00"}));
+  EXPECT_EQ(dates(words).at(1), "2024-10-27 03:00");
+  fails(2, Words{"predict"} + words + Words{"--timezone", "Madrid"}, {"no zone is named 'Madrid'", "'Europe/Madrid'"});
+
+  // A run keeps its zone.
+  train("local", {"--timezone", "Europe/Madrid"});
+  EXPECT_EQ(dates(Words{path("local")} + Words(words.begin() + 1, words.end())).at(1), "2024-10-27 02:00");
+  const std::string other = write("spring.csv", "date,a\n2024-03-31 02:30,1\n");
+  fails(3, {"data", "check", other, "--timezone", "Europe/Madrid"}, {});
+}
+
 TEST_F(Predict, StandardInputAndAnyOrderOfColumns) {
   train();
   const Cells expected = forecast({path("run"), "--data", path("small.csv")});
@@ -233,6 +293,47 @@ TEST_F(Predict, MissingValuesOnlyBeforeTheLastLookback) {
   fails(3, small("x", {"--data", with_gap(10)}), {"gap.csv:11:3"});
   // An origin whose own look-back has the gap.
   fails(3, {"predict", path("run"), "--data", with_gap(100), "--origin", hourly(110)}, {"c1", hourly(99)});
+}
+
+TEST_F(Predict, TheRemedyForAMissingValueIsAnOriginBeforeIt) {
+  train();
+  const auto without = [&](const std::vector<std::size_t>& rows) {
+    Cells all = cells(read("small.csv"));
+    for (const std::size_t row : rows) all[row][1 + row % 3] = "";
+    std::string text;
+    for (const Words& r : all) text += r[0] + "," + r[1] + "," + r[2] + "," + r[3] + "\n";
+    return write("holes.csv", text);
+  };
+  // Row 390 of 400 is the newest hole; rows 351 to 380 are whole, longer than the look-back of 24.
+  const Words asked = {"predict", path("run"), "--data", without({350, 381, 390})};
+  const std::string err = fails(3, asked, {"holes.csv:382:2", "--origin '" + hourly(379) + "'"});
+  EXPECT_EQ(err.find("--drop"), std::string::npos) << err;
+  const Outcome early = run(asked + pasted(err, "--origin"));
+  EXPECT_EQ(early.code, 0) << early.err;
+  EXPECT_EQ(early.out, run({"predict", path("run"), "--origin", hourly(379)}).out);
+  // Another origin that does not help is told of one that does.
+  const std::string other = fails(3, asked + Words{"--origin", hourly(385)}, {hourly(379)});
+  EXPECT_EQ(run(asked + pasted(other, "--origin")).out, early.out);
+  std::vector<std::size_t> everywhere;
+  for (std::size_t row = 10; row < 400; row += 20) everywhere.push_back(row);
+  EXPECT_EQ(fails(3, {"predict", path("run"), "--data", without(everywhere)}, {"fill the value in"}).find("--origin"),
+            std::string::npos);
+  EXPECT_EQ(fails(3, {"eval", path("run"), "--data", path("holes.csv")}, {"fill the value in"}).find("--drop"),
+            std::string::npos);
+  train("undated", {"--no-date", "--columns", "c0,c1,c2"});
+  const Words rows = {"predict", path("undated"), "--data", without({395})};
+  EXPECT_EQ(pasted(fails(3, rows, {}), "--origin"), (Words{"--origin", "394"}));
+  EXPECT_EQ(run(rows + Words{"--origin", "394"}).code, 0);
+}
+
+TEST_F(Predict, AbsentColumnsAreNamedBesideTheFilesOwn) {
+  train();
+  std::string renamed = read("small.csv");
+  renamed.replace(0, renamed.find('\n'), "date,c1,C0,load");
+  const std::string err = fails(3, {"predict", path("run"), "--data", write("renamed.csv", renamed)},
+                                {"2 of the run's 3 columns are absent: 'c0', 'c2'", "'C0', 'load'"});
+  EXPECT_EQ(err.find("nearest"), std::string::npos) << err;
+  fails(3, {"eval", path("run"), "--data", reordered("less.csv", {0, 1, 3})}, {"'c1'", "no other columns"});
 }
 
 TEST_F(Predict, HorizonAndOrigin) {

@@ -51,7 +51,7 @@ void read(std::string_view text) {
     fuzz::require(compare(found, series.dates[0]) == 0, "a row is found by its date");
   }
   if (!series.dates.empty() && series.step.known()) {
-    const Stamp next = continue_dates(series.dates.back(), series.step, 1)[0];
+    const Stamp next = continue_dates(series.dates.back(), series.step, 1, series.zone.get())[0];
     fuzz::require(compare(series.dates.back(), next) < 0, "the next date is later");
   }
   select_targets(series, Features::s, {});

@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/text.h"
 #include "tests/shared_data.h"
 
 namespace samformer::model {
@@ -241,7 +242,49 @@ TEST(Csv, DayAndMonthOrderIsNeverGuessed) {
   const Series series = parse(text, {.date_format = "%d/%m/%Y"});
   EXPECT_EQ(series.step.name(), "1 day");
   EXPECT_EQ(series.date(1), "2/2/2020");
-  EXPECT_THROW(parse(text, {.date_format = "%q"}), Error);
+  EXPECT_THROW(parse(text, {.date_format = "%Q"}), Error);
+}
+
+TEST(Csv, AHintNamesTheFormatsThatReadEveryRow) {
+  for (const auto& [text, hint] : std::initializer_list<std::pair<std::string, std::string>>{
+           {"date,a\n1/2/2020 0:00,1\n13/2/2020 0:00,2\n", "every row is read with --date-format '%d/%m/%Y %H:%M'"},
+           {"date,a\n13.02.98,1\n14.02.98,2\n", "every row is read with --date-format '%d.%m.%y'"},
+           {"date,a\n1/2/2020,1\n2/2/2020,2\n",
+            "several readings are possible; choose one of --date-format '%d/%m/%Y' or --date-format '%m/%d/%Y'"},
+           {"date,a\n45292,1\n45293,2\n",
+            "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again"},
+           {"date,a\n1/2/2020,1\n2020-02-02,2\n",
+            "say how dates are written with --date-format (like %d/%m/%Y %H:%M), or choose --date-column"}}) {
+    EXPECT_EQ(error_of(text).advice, hint);
+    for (std::size_t at = hint.find("--date-format '"); at != hint.npos; at = hint.find("--date-format '", at + 1)) {
+      const std::size_t from = at + 15;
+      const std::string format = hint.substr(from, hint.find('\'', from) - from);
+      EXPECT_EQ(error_of(text, {.date_format = format}).code, Exit::internal) << format;
+    }
+  }
+  EXPECT_TRUE(says(error_of("date,a\n1583020800000,1\n1583024400000,2\n", {.date_format = "%s"}), "leave it out"));
+}
+
+TEST(Csv, DigitsAloneAreDatesInADateColumn) {
+  const auto first_dates = [](const std::string& header, std::initializer_list<const char*> cells) {
+    std::string text = header + ",v\n";
+    for (const char* cell : cells) text += fmt::format("{},5\n", cell);
+    const Error error = error_of(text);
+    return error.code == Exit::internal ? parse(text).step.name() : std::string("refused");
+  };
+  EXPECT_EQ(first_dates("timestamp", {"1583020800", "1583024400", "1583028000"}), "1 hour");
+  EXPECT_EQ(first_dates("t", {"1583020800000", "1583020800100", "1583020800200"}), "100 milliseconds");
+  EXPECT_EQ(first_dates("date", {"20200228", "20200229", "20200301"}), "1 day");
+  EXPECT_EQ(first_dates("Year", {"1998", "1999", "2000"}), "1 year (start)");
+  EXPECT_EQ(first_dates("month", {"199811", "199812", "199901"}), "1 month (start)");
+  EXPECT_EQ(first_dates("ds", {"1998", "1999", "2000"}), "1 year (start)");
+  // Counters, measurements, clocks, years that do not rise.
+  EXPECT_EQ(first_dates("n", {"1998", "1999", "2000"}), "refused");
+  EXPECT_EQ(first_dates("n", {"20200228", "20200229", "20200301"}), "refused");
+  EXPECT_EQ(first_dates("bytes", {"1583020800", "1583024400", "1583038000", "1583038001"}), "refused");
+  EXPECT_EQ(first_dates("time", {"0900", "1000", "1100"}), "refused");
+  EXPECT_EQ(first_dates("year", {"1998", "1998", "1998"}), "refused");
+  EXPECT_EQ(first_dates("day", {"1", "2", "3"}), "refused");
 }
 
 TEST(Csv, DatesOutOfOrderRepeatedIrregular) {
@@ -278,6 +321,120 @@ TEST(Csv, DatesOutOfOrderRepeatedIrregular) {
   EXPECT_EQ(findings(parse(hours({0, 60, 70, 200, 210}), {.freq = "10min"})), "gap warn 3:1 x2\n");
 }
 
+TEST(Csv, StepsThatAreAskedFor) {
+  const auto daily = [](std::initializer_list<const char*> days) {
+    std::string text = "date,a\n";
+    int value = 0;
+    for (const char* day : days) text += fmt::format("2024-{},{}\n", day, value++);
+    return text;
+  };
+  const auto warning = [](const std::string& text, const SeriesOptions& options = {}) {
+    const Series series = parse(text, options);
+    return series.findings.empty() ? std::string() : series.findings[0].message + "; " + series.findings[0].hint;
+  };
+  std::string weekdays = "date,a\n";  // Tuesday to Sunday
+  for (int day = 0; day < 28; ++day) {
+    if (day % 7 != 0) weekdays += fmt::format("2024-01-{:02} 06:00,{}\n", 1 + day, day);
+  }
+  EXPECT_EQ(findings(parse(weekdays)), "");
+  EXPECT_EQ(
+      warning(weekdays, {.freq = "d"}),
+      "--freq d: the rows' step is 1 day, Tuesday to Sunday 06:00; leave --freq out, or say --freq tue-sun@06:00");
+  EXPECT_EQ(warning(weekdays, {.freq = "tue-sun@06:00"}), "");
+  EXPECT_EQ(warning(weekdays, {.freq = "tue-sun"}), "");
+  // A hole counts in slots.
+  std::string hole = weekdays;
+  hole.erase(hole.find("2024-01-14"), 20);
+  EXPECT_EQ(findings(parse(hole)), "gap warn 13:1 x1\n");
+  EXPECT_NE(warning(hole).find("1 rows are absent"), std::string::npos) << warning(hole);
+
+  // Written so, rows that are closer could not be told apart.
+  const Error coarse = error_of(daily({"01-01", "01-02", "01-03"}), {.freq = "6h"});
+  EXPECT_EQ(coarse.code, Exit::data);
+  EXPECT_TRUE(says(coarse, "2024-01-03") && says(coarse, "6 hours") && says(coarse, "say --freq 1d"));
+  EXPECT_EQ(error_of(daily({"01-01", "01-02", "01-03"}), {.freq = "1d"}).code, Exit::internal);
+  EXPECT_EQ(error_of("date,a\n2024Q1,1\n2024Q2,2\n", {.freq = "m"}).code, Exit::data);
+  EXPECT_EQ(error_of("date,a\n2024Q1,1\n2024Q2,2\n", {.freq = "2q"}).code, Exit::internal);
+
+  // Where rows are absent a --freq helps, and its warning goes; where none can, none is named.
+  const std::string holes = daily({"01-01", "01-02", "01-03", "01-05", "01-06", "01-09", "01-10"});
+  EXPECT_TRUE(warning(holes).ends_with("where rows are absent, say --freq 1d; without it no forecast can be dated"));
+  EXPECT_EQ(findings(parse(holes, {.freq = "1d"})), "gap warn 5:1 x2\n");
+  const std::string twice_a_month = daily({"01-01", "01-15", "02-01", "02-15", "03-01", "03-15"});
+  EXPECT_TRUE(warning(twice_a_month)
+                  .ends_with("no --freq can express these dates; read the rows without them: --no-date --drop date"));
+  EXPECT_EQ(findings(parse(twice_a_month, {.drop = {"date"}, .no_date = true})), "");
+}
+
+TEST(Csv, JitterIsNoIrregularStep) {
+  std::string text = "date,a\n";
+  for (int t = 0; t < 40; ++t) {
+    text += fmt::format("2024-01-01 00:{:02}:{:02}.{:03},{}\n", t / 6, t % 6 * 10, t * 37 % 90, t);
+  }
+  EXPECT_EQ(findings(parse(text)), "");
+  EXPECT_EQ(parse(text).step.name(), "10 seconds");
+  EXPECT_EQ(findings(parse(text, {.freq = "10s"})), "");
+  std::string hole = text;
+  hole.erase(hole.find("2024-01-01 00:01:10"), 2 * (text.find('\n', 10) - 6));
+  EXPECT_EQ(findings(parse(hole)).substr(0, 8), "gap warn");
+}
+
+// Rows so many minutes apart by the wall clock of Vienna, from a day before a change of clocks to a day after it.
+std::string vienna(const std::string& day_before, int change_day, int minutes, bool spring) {
+  std::string text = "date,a\n";
+  int value = 0;
+  for (int m = 0; m < 3 * 1440; m += minutes) {
+    const int day = m / 1440, hour = m / 60 % 24;
+    if (spring && day == 1 && hour == 2) continue;
+    text += fmt::format("{}-{:02} {:02}:{:02},{}\n", day_before, change_day - 1 + day, hour, m % 60, value++ % 11);
+    if (spring || day != 1 || hour != 2 || m % 60 + minutes != 60) continue;
+    for (int again = 0; again < 60; again += minutes) {
+      text += fmt::format("{}-{:02} 02:{:02},{}\n", day_before, change_day, again, value++ % 11);
+    }
+  }
+  return text;
+}
+
+TEST(Csv, LocalTimesOfAZone) {
+  const std::string spring = vienna("2023-03", 26, 60, true), autumn = vienna("2023-10", 29, 60, false);
+  const std::string quarters = vienna("2023-10", 29, 15, false);
+  for (const std::string& text : {spring, autumn, quarters}) {
+    const Series series = parse(text, {.timezone = "Europe/Vienna"});
+    EXPECT_EQ(findings(series), "");
+    EXPECT_EQ(steps_between(series.dates.front(), series.dates.back(), series.step), series.rows - 1);
+    EXPECT_NE(series.dates.front().offset_minutes, series.dates.back().offset_minutes);
+  }
+  // Without it, the change is named and with it the flag that reads it.
+  for (const auto& [text, kind] :
+       {std::pair(spring, "gap"), std::pair(autumn, "repeated"), std::pair(quarters, "date-order")}) {
+    const Series series = parse(text);
+    ASSERT_EQ(series.findings.size(), 1U);
+    EXPECT_EQ(series.findings[0].kind, kind);
+    EXPECT_EQ(series.findings[0].hint, "if the clock of a place was changed here, name it: --timezone Europe/Berlin");
+  }
+  // Dates that say where they are have no such change.
+  EXPECT_EQ(parse("date,a\n2023-03-26T00:00Z,1\n2023-03-26T01:00Z,2\n2023-03-26T03:00Z,3\n")
+                .findings[0]
+                .hint.find("--timezone"),
+            std::string::npos);
+
+  const Error absent =
+      error_of("date,a\n2023-03-26 01:30,1\n2023-03-26 02:30,2\n2023-03-26 03:30,3\n", {.timezone = "Europe/Vienna"});
+  EXPECT_EQ(absent.line, 3);
+  EXPECT_TRUE(says(absent, "2023-03-26 02:30 does not exist in Europe/Vienna"));
+  EXPECT_EQ(error_of("date,a\n2023-03-26T01:00+05:00,1\n", {.timezone = "Europe/Vienna"}).line, 2);
+  EXPECT_EQ(findings(parse("date,a\n2023-03-26,1\n2023-03-27,2\n", {.timezone = "Europe/Vienna"})), "");
+  EXPECT_THROW(parse(kHours, {.timezone = "Europe/Viena"}), Error);
+
+  // A zone in brackets is one, where it has the dates' offsets.
+  const std::string zoned =
+      "date,a\n2023-03-26T00:00+01:00[Europe/Vienna],1\n2023-03-26T01:00+01:00[Europe/Vienna],2\n";
+  ASSERT_TRUE(parse(zoned).zone);
+  EXPECT_EQ(continue_dates(parse(zoned).dates[1], parse(zoned).step, 1, parse(zoned).zone.get())[0].offset_minutes,
+            120);
+  EXPECT_FALSE(parse("date,a\n2023-03-26T00:00+07:00[Europe/Vienna],1\n").zone);
+}
+
 TEST(Csv, ConstantChannelsAndSentinels) {
   std::string text = "date,flat,wind,signal\n";
   for (int t = 0; t < 24; ++t) {
@@ -304,6 +461,35 @@ TEST(Csv, ColumnsAndDrop) {
   EXPECT_EQ(error_of(text, {.columns = {"a"}, .drop = {"a"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.columns = {"date"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.drop = {"a", "b", "c"}}).code, Exit::data);
+}
+
+TEST(Csv, NamesOfAList) {
+  const auto split = [](std::string_view text) { return split_names(text); };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(split(""), Names());
+  EXPECT_EQ(split("a"), Names({"a"}));
+  EXPECT_EQ(split("a,,b c,"), Names({"a", "", "b c", ""}));
+  EXPECT_EQ(split("\"a,b\",c"), Names({"a,b", "c"}));
+  EXPECT_EQ(split("c,\"a \"\"b\"\",\""), Names({"c", "a \"b\","}));
+  EXPECT_EQ(split("5\",a\"b"), Names({"5\"", "a\"b"}));             // a quote inside a name
+  EXPECT_EQ(split("\"a,b\"c,\"d"), Names({"\"a", "b\"c", "\"d"}));  // quotes that do not end with the name
+  EXPECT_EQ(split("\"\"\""), Names({"\"\"\""}));
+  for (const Names& names : {Names{"a", "b, c"}, Names{"\"a\"", "x\"y"}, Names{"it's, so"}, Names{",", "\",\""}}) {
+    const std::string word = names_word(names);
+    std::string text;  // without the shell's quotes
+    for (std::size_t i = 0; i < word.size(); ++i) {
+      if (word.compare(i, 4, "'\\''") == 0)
+        text += '\'', i += 3;
+      else if (word[i] != '\'')
+        text += word[i];
+    }
+    EXPECT_EQ(split(text), names) << word;
+  }
+  const Names known = {"a", "b", "a,b", "a,b,c"};
+  EXPECT_EQ(join_known(Names{"a", "b"}, known), Names({"a,b"}));
+  EXPECT_EQ(join_known(Names{"b", "a"}, known), Names({"b", "a"}));
+  EXPECT_EQ(join_known(Names{"a", "b", "d"}, known), Names({"a,b", "d"}));
+  EXPECT_EQ(join_known(Names{"b", "a", "b", "c"}, known), Names({"b", "a,b,c"}));
 }
 
 TEST(Csv, NothingToRead) {

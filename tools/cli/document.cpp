@@ -53,22 +53,6 @@ void print(const Json& document, std::ostream& out) { out << text_of(document); 
 
 void write_json(const std::filesystem::path& path, const Json& document) { write_atomic(path, text_of(document)); }
 
-std::string shell_quoted(const std::string& word) {
-  if (shown(word) != word) {  // the quotes of bash, zsh and ksh that name bytes
-    std::string result = "$'";
-    for (const char c : word) {
-      const bool plain = c >= ' ' && c < 0x7f && c != '\'' && c != '\\';
-      result += plain ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    }
-    return result + "'";
-  }
-  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./,:+=@%-";
-  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
-  std::string result = "'";
-  for (const char c : word) result += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return result + "'";
-}
-
 std::string csv_field(const std::string& text) {
   if (shown(text) == text && text.find_first_of(",;\"") == std::string::npos) return text;
   std::string quoted = "\"";

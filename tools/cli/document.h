@@ -23,8 +23,6 @@ void print(const Json& document, std::ostream& out);
 // The same as a file, written atomically.
 void write_json(const std::filesystem::path& path, const Json& document);
 
-// A word as a shell reads it back, of printed characters alone.
-std::string shell_quoted(const std::string& word);
 // Text of a cell, quoted where it holds more than plain characters.
 std::string csv_field(const std::string& text);
 

@@ -35,27 +35,10 @@ struct Assignment {
 
 Error usage(const std::string& message) { return Error(Exit::usage, message); }
 
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
-}
-
 std::string environment_name(std::string_view option) {
   std::string result(prefix);
   for (const char c : option) result += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return result;
-}
-
-std::vector<std::string> split_list(std::string_view text) {
-  std::vector<std::string> result;
-  if (text.empty()) return result;
-  for (;;) {
-    const std::size_t comma = text.find(',');
-    result.emplace_back(text.substr(0, comma));
-    if (comma == std::string_view::npos) return result;
-    text.remove_prefix(comma + 1);
-  }
 }
 
 // Whole text as a number; false where it is none or does not fit.
@@ -121,7 +104,7 @@ Value parse_text(const Option& option, std::string_view subject, std::string_vie
                    if (text == "false" || text == "0") return false;
                    throw unexpected(option, subject, text);
                  },
-                 [&](const std::vector<std::string>&) -> Value { return split_list(text); },
+                 [&](const std::vector<std::string>&) -> Value { return split_names(text); },
                  [&](const std::vector<std::uint64_t>&) -> Value { return parse_seeds(text); }},
       option.default_value());
 }
@@ -155,7 +138,7 @@ Value parse_toml(const Option& option, std::string_view subject, const toml::nod
                                  throw found();
                                },
                                [&](const std::vector<std::string>&) -> Value {
-                                 if (node.is_string()) return split_list(node.ref<std::string>());
+                                 if (node.is_string()) return split_names(node.ref<std::string>());
                                  if (!node.is_array()) throw found();
                                  std::vector<std::string> names;
                                  for (const toml::node& element : *node.as_array()) {
@@ -385,8 +368,8 @@ void check_together(Resolved& resolved) {
     throw usage(fmt::format("--data-sha256: expected 64 hexadecimal digits, found '{}' ({})", s.data_sha256,
                             from("data-sha256")));
   }
-  for (const auto& [name, text] :
-       {std::pair("date-column", &s.date_column), std::pair("date-format", &s.date_format)}) {
+  for (const auto& [name, text] : {std::pair("date-column", &s.date_column), std::pair("date-format", &s.date_format),
+                                   std::pair("timezone", &s.timezone)}) {
     if (s.no_date && !text->empty()) {
       throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)));
     }
@@ -723,7 +706,7 @@ std::vector<std::uint64_t> parse_seeds(std::string_view text) {
   };
   std::vector<std::uint64_t> result;
   std::set<std::uint64_t> seen;
-  for (const std::string& part : split_list(text)) {
+  for (const std::string& part : split_names(text)) {
     const std::size_t dots = part.find("..");
     std::uint64_t first = 0, last = 0;
     const bool ok = parse_whole(std::string_view(part).substr(0, dots), first) &&

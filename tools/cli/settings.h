@@ -41,6 +41,7 @@ struct DataSettings {
   std::string date_column;
   std::string date_format;
   std::string freq;
+  std::string timezone;
   bool no_date = false;
   std::string delimiter = "auto";  // auto, comma, semicolon, tab
   std::string split = "auto";

@@ -142,7 +142,7 @@ std::string train_command(const Invocation& invocation, const std::string& file)
     } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
       command += fmt::format(" {}", *number);
     } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
-      command += fmt::format(" {}", shell_quoted(join(*list, ",")));
+      command += fmt::format(" {}", names_word(*list));
     }
   }
   if (!settings.config.empty()) command += fmt::format(" --config {}", shell_quoted(settings.config));
@@ -282,8 +282,8 @@ int data_synth(const Invocation& invocation) {
 Command data_check_command() {
   return {.name = "data check",
           .handler = data_check,
-          .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "no-date",
-                    "delimiter", "holes", "split", "lookback", "horizon", "config", "print-config"},
+          .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone",
+                    "no-date", "delimiter", "holes", "split", "lookback", "horizon", "config", "print-config"},
           .arguments = {"FILE"},
           .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
           .example = "samformer data check sales.csv --horizon 30 --lookback 90"};

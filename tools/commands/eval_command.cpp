@@ -68,18 +68,16 @@ model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t l
 // by row on the run's own file.
 std::int64_t overlapping(std::span<const std::int32_t> starts, const Checkpoint& run, const Experiment& e,
                          std::int64_t length, bool final_weights) {
-  model::Stamp from, until;
-  model::DateFormat format = e.series.date_format, again = format;
-  const bool dated = !e.series.dates.empty() && model::parse_stamp(run.trained_from, format, from) &&
-                     model::parse_stamp(run.trained_until, again, until);
+  const auto from = model::read_date(e.series, run.trained_from), until = model::read_date(e.series, run.trained_until);
+  const bool dated = !e.series.dates.empty() && from && until;
   const bool own = e.series.sha256 == run.data_sha256;
   if (!dated && !own) return 0;
   const model::Span trained = final_weights ? model::Span{0, e.series.rows} : run.splits.train;
   std::int64_t count = 0;
   for (const std::int32_t start : starts) {
     const std::int64_t first = start, last = start + length - 1;
-    const bool touches = dated ? model::compare(e.series.dates[static_cast<std::size_t>(first)], until) <= 0 &&
-                                     model::compare(e.series.dates[static_cast<std::size_t>(last)], from) >= 0
+    const bool touches = dated ? model::compare(e.series.dates[static_cast<std::size_t>(first)], *until) <= 0 &&
+                                     model::compare(e.series.dates[static_cast<std::size_t>(last)], *from) >= 0
                                : first < trained.last && last >= trained.first;
     count += touches;
   }
@@ -215,8 +213,8 @@ int eval(const Invocation& invocation) {
 Command eval_command() {
   return {.name = "eval",
           .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "holes", "device", "threads",
-                    "weights", "out"},
+          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "holes", "device",
+                    "threads", "weights", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

@@ -89,11 +89,14 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
     for (std::int64_t t = 0; t < L; ++t) {
       const double x = channel[static_cast<std::size_t>(origin + 1 - L + t)];
       if (!std::isfinite(x)) {
+        const std::int64_t complete = model::last_complete_row(series, L);
         throw Error(Exit::data,
                     fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
                                 series.channels[static_cast<std::size_t>(d)], series.date(origin + 1 - L + t), L))
             .at(series.path)
-            .hint("fill the gap, or choose an --origin whose look-back is complete");
+            .hint(complete < 0 ? "fill the value in"
+                               : fmt::format("fill the value in, or forecast from another row: --origin {}",
+                                             model::origin_word(series, complete)));
       }
       const auto k = static_cast<std::size_t>(d);
       window[static_cast<std::size_t>(d * L + t)] = static_cast<float>((x - run.scaler.mean[k]) / run.scaler.std[k]);
@@ -134,8 +137,12 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
   // The file's own step; a file too short to show one continues at the step the model was trained on.
   model::Step step = series.step;
   if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
+  const auto finding = std::ranges::find(series.findings, "step", &model::Finding::kind);
+  if (!step.known() && finding != series.findings.end()) {
+    throw Error(Exit::data, finding->message).at(finding->file, finding->line, finding->column).hint(finding->hint);
+  }
   for (const model::Stamp& stamp :
-       model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon)) {
+       model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon, series.zone.get())) {
     dates.push_back(model::format_stamp(stamp, series.date_format));
   }
   return dates;
@@ -194,13 +201,12 @@ void say_age(const Checkpoint& run, const model::Series& series, std::int64_t or
   const bool refitted = run.path.filename() == "final.safetensors";
   bool seen = false;
   std::string age = "trained on part of the rows; train with --refit to use them all";
-  model::Stamp until;
-  model::DateFormat format = series.date_format;
-  if (!series.dates.empty() && model::parse_stamp(run.trained_until, format, until)) {
+  const auto until = model::read_date(series, run.trained_until);
+  if (!series.dates.empty() && !run.trained_until.empty() && until) {
     const model::Stamp& at = series.dates[static_cast<std::size_t>(origin)];
-    seen = model::compare(at, until) < 0;
+    seen = model::compare(at, *until) < 0;
     age = fmt::format("trained on rows up to {}", run.trained_until);
-    if (const auto steps = model::steps_between(until, at, series.step)) {
+    if (const auto steps = model::steps_between(*until, at, series.step)) {
       age += fmt::format(", {} steps before this forecast", *steps);
     }
   } else if (series.dates.empty() && series.sha256 == run.data_sha256) {
@@ -234,7 +240,8 @@ int predict(const Invocation& invocation) {
   Settings settings = settings_on_run(first.settings, invocation.resolved);
   settings.data_sha256.clear();  // the file may have grown
   model::SeriesOptions options = series_options(first, settings);
-  options.missing_allowed_before_last = first.settings.lookback;
+  // The rows before another origin are looked at when it is known.
+  options.missing_allowed_before_last = asked.origin.empty() ? first.settings.lookback : 0;
   const model::Series series = series_of(first, settings, options, invocation.console);
   const std::int64_t origin = asked.origin.empty() ? series.rows - 1 : model::find_row(series, asked.origin);
   const std::int64_t L = first.settings.lookback;
@@ -303,8 +310,8 @@ Command predict_command() {
   return {
       .name = "predict",
       .handler = predict,
-      .takes = {"data", "date-column", "date-format", "freq", "no-date", "delimiter", "horizon", "device", "threads",
-                "weights", "origin", "out"},
+      .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "holes", "horizon",
+                "device", "threads", "weights", "origin", "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",

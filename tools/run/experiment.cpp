@@ -78,6 +78,7 @@ model::SeriesOptions series_options(const DataSettings& settings) {
           .date_column = settings.date_column,
           .date_format = settings.date_format,
           .freq = settings.freq,
+          .timezone = settings.timezone,
           .no_date = settings.no_date,
           .delimiter = delimiter_character(settings)};
 }

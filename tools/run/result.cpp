@@ -6,6 +6,7 @@
 #include <deque>
 #include <fstream>
 
+#include "core/text.h"
 #include "optim/baselines.h"
 #include "optim/least_squares.h"
 

@@ -5,7 +5,8 @@
 set -eu
 
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libcli11-dev nlohmann-json3-dev
-libtomlplusplus-dev libeigen3-dev libfmt-dev libssl-dev libcurl4-openssl-dev libgtest-dev $*"
+libtomlplusplus-dev libeigen3-dev libfmt-dev libssl-dev libcurl4-openssl-dev
+libhowardhinnant-date-dev tzdata libgtest-dev $*"
 
 fail() {
   echo "setup: $1" >&2
@@ -14,7 +15,7 @@ fail() {
 
 if ! command -v dpkg-query >/dev/null; then
   fail "expected Debian or Ubuntu (no dpkg-query here). Install a C++20 compiler, CMake 3.25 or newer, Ninja, oneDNN, \
-CLI11, Eigen, nlohmann-json, toml++, fmt, OpenSSL, libcurl and GoogleTest, then: cmake --preset release && cmake --build --preset release"
+CLI11, Eigen, nlohmann-json, toml++, fmt, OpenSSL, libcurl, Howard Hinnant's date library and GoogleTest, then: cmake --preset release && cmake --build --preset release"
 fi
 
 missing=
