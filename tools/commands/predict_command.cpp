@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "core/text.h"
 #include "tools/cli/command.h"
 #include "tools/run/result.h"
 
