@@ -37,10 +37,12 @@ OriginalUnits::OriginalUnits(const model::Series& series, const model::Scaler& s
       const auto first = static_cast<std::size_t>(start + lookback);
       size.take((before[first + static_cast<std::size_t>(H)] - before[first]) / static_cast<double>(H));
     }
-    for (std::int64_t t = train.first + season; t < train.last; ++t) {
-      const double e = y[static_cast<std::size_t>(t)] - y[static_cast<std::size_t>(t - season)];
-      absolute.take(std::fabs(e));
-      squared.take(e * e);
+    for (const model::Span run : model::unbroken(series, train)) {
+      for (std::int64_t t = run.first + season; t < run.last; ++t) {
+        const double e = y[static_cast<std::size_t>(t)] - y[static_cast<std::size_t>(t - season)];
+        absolute.take(std::fabs(e));
+        squared.take(e * e);
+      }
     }
     channels_.push_back({scaler.std[static_cast<std::size_t>(d)], size.value(), absolute.value(), squared.value()});
   }
@@ -57,6 +59,7 @@ OriginalErrors OriginalUnits::all(const ErrorSums& sums) const {
   Mean mase, rmsse, bias;
   double errors = 0, sizes = 0;
   for (std::int64_t t = 0; t < sums.targets; ++t) {
+    if (!sums.left_out.empty() && sums.left_out[static_cast<std::size_t>(t)] != 0) continue;
     const OriginalErrors of = channel(sums, t);
     mase.take(of.mase);
     rmsse.take(of.rmsse);

@@ -6,7 +6,7 @@
 //   RMSSE  root of mean (f - y)^2 / mean over the training rows of (y_t - y_{t - season})^2
 //   bias   mean (f - y): above 0 where the forecast is too high
 //
-// Over all channels: WAPE is the ratio of the sums, the others are means of the channels'. What divides by zero is NaN
+// The training rows are taken between their holes. Over all channels but those that ErrorSums leaves out: WAPE is the ratio of the sums, the others are means of the channels'. What divides by zero is NaN
 // and left out of the means: a channel without truth above 0, one that repeats each season in the training rows or has
 // no more rows than a season there.
 #pragma once

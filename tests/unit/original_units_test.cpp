@@ -84,5 +84,20 @@ TEST(OriginalUnits, WhatDividesByZeroIsLeftOut) {
   EXPECT_TRUE(std::isfinite(x.units(6).all(x.sums).wape));
 }
 
+TEST(OriginalUnits, ChannelsThatAreLeftOutAndHoles) {
+  Example x;
+  const OriginalUnits units = x.units(6);
+  x.sums.left_out = {0, 1, 0};
+  EXPECT_EQ(units.all(x.sums).mase, units.channel(x.sums, 0).mase);
+  EXPECT_TRUE(near(units.all(x.sums).bias, (units.channel(x.sums, 0).bias + units.channel(x.sums, 2).bias) / 2));
+  // No difference is taken across a hole: rows 6 to 9 and 16 to 23 have one a season before.
+  x.series.holes = {{.row = 10}};
+  double absolute = 0;
+  for (std::int64_t t = 6; t < 24; ++t) {
+    if (t < 10 || t >= 16) absolute += std::fabs(truth(0, t) - truth(0, t - 6)) / 12;
+  }
+  EXPECT_TRUE(near(x.units(6).channel(x.sums, 0).mase, x.sums.channel_mae(0) * 3.5 / absolute));
+}
+
 }  // namespace
 }  // namespace samformer::optim

@@ -226,8 +226,12 @@ struct Plot {
   double px(double x) const { return left + (x - xs.low) / (xs.high - xs.low) * inner_width; }
   double py(double y) const { return above + (ys.high - y) / (ys.high - ys.low) * inner_height; }
   std::vector<double> levels() const {
-    if (!log_y || ys.high - ys.low <= 1) return ticks(ys, 4);
+    if (!log_y) return ticks(ys, 4);
     std::vector<double> powers;
+    if (ys.high - ys.low <= 1) {
+      for (const double v : ticks({std::pow(10, ys.low), std::pow(10, ys.high)}, 4)) powers.push_back(std::log10(v));
+      return powers;
+    }
     const double step = std::ceil((ys.high - ys.low) / 6);
     for (double k = std::ceil(ys.low); k <= ys.high; k += step) powers.push_back(k);
     return powers;

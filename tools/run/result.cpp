@@ -509,8 +509,11 @@ void print_result_table(std::ostream& out, const Json& document) {
       std::string text =
           fmt::format("wape {}  mase {}  rmsse {}  bias {}", number(original("wape"), "{:.2f} %", 100),
                       fixed(original("mase"), 4), fixed(original("rmsse"), 4), number(original("bias"), "{:+.4g}", 1));
-      const std::size_t counted = d.value("scaled_channels", std::size_t{0}), all = d.value("targets", Json()).size();
-      if (counted < all) text += fmt::format("; mase and rmsse of {} of {} channels", counted, all);
+      const Json counted = d.value("scaled_channels", Json());
+      const std::size_t all = d.value("targets", Json()).size();
+      if (counted.is_number() && counted < all) {
+        text += fmt::format("; mase and rmsse of {} of {} channels", counted.dump(), all);
+      }
       table.row({"  in original units", text});
     }
     const Json& seasonal = d["baselines"]["seasonal_naive"];
