@@ -20,9 +20,9 @@ struct ErrorSums {
   std::int64_t windows = 0;
   std::int64_t targets = 0;
   std::int64_t H = 0;
-  std::vector<double> squared;     // [targets][H]
-  std::vector<double> absolute;    // [targets][H]
-  std::vector<double> difference;  // [targets][H], forecast minus truth
+  std::vector<double> squared;         // [targets][H]
+  std::vector<double> absolute;        // [targets][H]
+  std::vector<double> difference;      // [targets][H], forecast minus truth
   std::vector<std::uint8_t> left_out;  // [targets] of the means over all; empty: none (Problem::left_out)
 
   ErrorSums(std::int64_t targets, std::int64_t H)

@@ -1147,10 +1147,10 @@ class CsvReader {
     if (gap.count > 0) {
       report(Severity::warn, "gap", gap,
              fmt::format("gap: {} at a step of {}, {} rows are absent in all", gap.found, series_.step.name(), absent),
-             gap_change.hint(gap.count,
-                             series_.holes.empty() ? "rows are taken as if they were evenly spaced"
-                                                   : "windows across it are left out; fill it in, or take rows as "
-                                                     "evenly spaced: --holes close"));
+             gap_change.hint(gap.count, series_.holes.empty()
+                                            ? "rows are taken as if they were evenly spaced"
+                                            : "windows across it are left out; fill it in, or take rows as "
+                                              "evenly spaced: --holes close"));
     }
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,

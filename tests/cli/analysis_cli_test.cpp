@@ -221,7 +221,8 @@ TEST_F(AnalysisTest, TheReportShowsTheForecastAhead) {
 }
 
 TEST_F(AnalysisTest, APageOfManyChannelsIsSmall) {
-  const Outcome made = run({"data", "synth", "seasonal", "--channels", "862", "--rows", "1000", "--out", path("w.csv")});
+  const Outcome made =
+      run({"data", "synth", "seasonal", "--channels", "862", "--rows", "1000", "--out", path("w.csv")});
   ASSERT_EQ(made.code, 0) << made.err;
   const Outcome trained = run({"train", "--data", path("w.csv"), "--model", "linear", "--lookback", "96", "--horizon",
                                "96", "--epochs", "1", "--out", path("run")});
