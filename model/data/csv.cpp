@@ -900,6 +900,8 @@ class CsvReader {
   void refuse_long_form(Cells& cells, Cells::Mark body) const {
     const std::vector<Stamp>& dates = series_.dates;
     if (bad_dates_ || dates.size() < 4) return;
+    const auto stays = [](const Stamp& a, const Stamp& b) { return compare(a, b) >= 0; };
+    if (std::ranges::adjacent_find(dates, stays) == dates.end()) return;
     std::vector<std::pair<std::int64_t, std::int32_t>> distinct;
     for (const Stamp& stamp : dates) distinct.emplace_back(stamp.utc_seconds(), stamp.nanoseconds);
     std::ranges::sort(distinct);
