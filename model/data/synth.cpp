@@ -124,7 +124,8 @@ Series make_seasonal(const SeasonalOptions& options) {
   series.path = series.name = "seasonal";
   series.rows = options.rows;
   series.step = {StepUnit::second, 3600};
-  series.date_format.learned = series.date_format.day = series.date_format.time = series.date_format.seconds = true;
+  series.date_format.learned = series.date_format.day = series.date_format.time = series.date_format.minutes =
+      series.date_format.seconds = true;
   for (std::int64_t t = 0; t < options.rows; ++t) series.dates.push_back({kStart + 3600 * t});
   const std::array<std::vector<double>, 2> leaders = {
       simulate(0, options), options.channels > 1 ? simulate(1, options) : std::vector<double>()};
@@ -403,7 +404,7 @@ Synthetic make_synthetic(std::string_view name, const SynthOptions& options) {
   s.series.step = row->step;
   DateFormat& format = s.series.date_format;
   format.learned = format.day = true;
-  format.time = format.seconds = row->step.unit == StepUnit::second;
+  format.time = format.minutes = format.seconds = row->step.unit == StepUnit::second;
   s.series.dates = continue_dates(row->before, row->step, o.rows);
   row->make(o, s);
   s.standardised = standardised_floor(s);
