@@ -940,6 +940,8 @@ class CsvReader {
   void refuse_long_form(Cells& cells, Cells::Mark body) const {
     const std::vector<Stamp>& dates = series_.dates;
     if (bad_dates_ || dates.size() < 4) return;
+    const auto stays = [](const Stamp& a, const Stamp& b) { return compare(a, b) >= 0; };
+    if (std::ranges::adjacent_find(dates, stays) == dates.end()) return;
     std::vector<std::pair<std::int64_t, std::int32_t>> distinct;
     for (const Stamp& stamp : dates) distinct.emplace_back(stamp.utc_seconds(), stamp.nanoseconds);
     std::ranges::sort(distinct);
@@ -1194,10 +1196,10 @@ class CsvReader {
     if (gap.count > 0) {
       report(Severity::warn, "gap", gap,
              fmt::format("gap: {} at a step of {}, {} rows are absent in all", gap.found, series_.step.name(), absent),
-             gap_change.hint(gap.count,
-                             series_.holes.empty() ? "rows are taken as if they were evenly spaced"
-                                                   : "windows across it are left out; fill it in, or take rows as "
-                                                     "evenly spaced: --holes close"));
+             gap_change.hint(gap.count, series_.holes.empty()
+                                            ? "rows are taken as if they were evenly spaced"
+                                            : "windows across it are left out; fill it in, or take rows as "
+                                              "evenly spaced: --holes close"));
     }
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,

@@ -15,6 +15,12 @@ class Predict : public ProgramTest {
     ASSERT_EQ(o.code, 0) << o.err;
   }
 
+  // A run whose dates have no step forecasts files of any step.
+  void train_without_step() {
+    const auto ever_rarer = [](int t) { return iso(day(2024, t * t)); };
+    train("run", {"--data", series("ever_rarer.csv", 400, 3, ever_rarer)});
+  }
+
   using Cells = std::vector<Words>;
   static Cells cells(const std::string& csv) {
     Cells result;
@@ -163,7 +169,7 @@ TEST_F(Predict, DigitsOfALargeLevel) {
 }
 
 TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
-  train();
+  train_without_step();
   const auto continued = [&](const std::function<std::string(int)>& date, const Words& more = {}) {
     return dates(Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "4"} + more);
   };
@@ -193,7 +199,7 @@ TEST_F(Predict, DatesGoOnInTheFilesOwnFormat) {
 }
 
 TEST_F(Predict, NotationsGoOnAndAHintIsPasted) {
-  train();
+  train_without_step();
   const auto continued = [&](const std::function<std::string(int)>& date) {
     return dates(Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "2"});
   };
@@ -210,7 +216,7 @@ TEST_F(Predict, NotationsGoOnAndAHintIsPasted) {
 }
 
 TEST_F(Predict, RegularCalendarsGoOn) {
-  train();
+  train_without_step();
   const auto data = [&](const std::function<std::string(int)>& date) {
     return Words{path("run"), "--data", series("other.csv", 60, 3, date), "--horizon", "3"};
   };
@@ -219,10 +225,12 @@ TEST_F(Predict, RegularCalendarsGoOn) {
     return fmt::format("{} {:02}:00", iso(day(2024, t / 8 * 7 + t / 2 % 4 + 2)), t % 2 * 12 + 6);
   };
   EXPECT_EQ(dates(data(shifts)), (Words{"2024-02-23 06:00", "2024-02-23 18:00", "2024-02-24 06:00"}));
-  EXPECT_EQ(dates(data(shifts) + Words{"--freq", "12h"}).at(2), "2024-02-24 06:00");
-  EXPECT_EQ(
-      dates(data([](int t) { return fmt::format("2024-01-01 {:02}:{:02}:{:02}", t / 30, t % 30 * 2, t * 7 % 5); })),
-      (Words{"2024-01-01 02:00:03", "2024-01-01 02:02:03", "2024-01-01 02:04:03"}));
+  const Outcome other = run(Words{"predict"} + data(shifts) + Words{"--freq", "12h"});
+  EXPECT_EQ(cells(other.out).at(3).at(0), "2024-02-24 06:00");
+  EXPECT_NE(other.err.find("--freq 12h: the rows' step is 8 rows a week"), std::string::npos) << other.err;
+  const auto jitter = [](int t) { return fmt::format("2024-01-01 {:02}:{:02}:{:02}", t / 30, t % 30 * 2, t * 7 % 5); };
+  EXPECT_EQ(dates(data(jitter)), (Words{"2024-01-01 02:00:03", "2024-01-01 02:02:03", "2024-01-01 02:04:03"}));
+  EXPECT_EQ(run(Words{"predict"} + data(jitter)).err.find("irregular"), std::string::npos);
   const auto twice_a_month = [](int t) {
     return fmt::format("{}-{:02}-{:02}", 2020 + t / 24, t / 2 % 12 + 1, t % 2 * 14 + 1);
   };

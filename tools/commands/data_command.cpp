@@ -280,13 +280,14 @@ int data_synth(const Invocation& invocation) {
 }  // namespace
 
 Command data_check_command() {
-  return {.name = "data check",
-          .handler = data_check,
-          .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone", "no-date",
-                    "delimiter", "decimal", "holes", "split", "lookback", "horizon", "config", "print-config"},
-          .arguments = {"FILE"},
-          .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
-          .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
+  return {
+      .name = "data check",
+      .handler = data_check,
+      .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone", "no-date",
+                "delimiter", "decimal", "holes", "split", "lookback", "horizon", "config", "print-config"},
+      .arguments = {"FILE"},
+      .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
+      .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
 }
 
 Command data_synth_command() {

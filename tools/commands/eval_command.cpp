@@ -220,8 +220,8 @@ int eval(const Invocation& invocation) {
 Command eval_command() {
   return {.name = "eval",
           .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "holes",
-                    "device", "threads", "weights", "member", "out"},
+          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal",
+                    "holes", "device", "threads", "weights", "member", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

@@ -186,12 +186,16 @@ void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Con
             earlier ? fmt::format(", forecast from before them: --origin {}", model::origin_word(series, hole.row - 1))
                     : ""));
   }
+  const auto freq = std::ranges::find(series.findings, "freq", &model::Finding::kind);
+  if (freq != series.findings.end()) console.warning(fmt::format("{}; {}", freq->message, freq->hint));
+  const bool jitter = model::jitters(series.dates, series.step);
   std::int64_t repeated = 0, irregular = 0, first_repeated = 0, first_irregular = 0;
   for (std::int64_t t = first + 1; !series.dates.empty() && t <= origin; ++t) {
     const auto now = static_cast<std::size_t>(t);
     if (model::compare(series.dates[now - 1], series.dates[now]) == 0) {
       if (repeated++ == 0) first_repeated = t;
-    } else if (series.step.known() && !model::steps_between(series.dates[now - 1], series.dates[now], series.step)) {
+    } else if (series.step.known() && !jitter &&
+               !model::steps_between(series.dates[now - 1], series.dates[now], series.step)) {
       if (irregular++ == 0) first_irregular = t;
     }
   }
