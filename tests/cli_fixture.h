@@ -199,23 +199,8 @@ class ProgramTest : public testing::Test {
   // A training of a few milliseconds: 400 rows, 3 channels, 251 training windows, 8 steps an epoch.
   Words small(const std::string& out, const Words& more = {}) {
     if (!exists("small.csv")) series("small.csv", 400, 3);
-    return Words{"train",
-                 "--data",
-                 path("small.csv"),
-                 "--lookback",
-                 "24",
-                 "--horizon",
-                 "6",
-                 "--epochs",
-                 "4",
-                 "--patience",
-                 "0",
-                 "--threads",
-                 "1",
-                 "--out",
-                 path(out),
-                 "--epoch-steps=1"} +
-           more;
+    return Words{"train", "--epoch-steps=1", "--data", path("small.csv"), "--lookback", "24", "--horizon", "6"} +
+           Words{"--epochs", "4", "--patience", "0", "--threads", "1", "--out", path(out)} + more;
   }
 
   static std::vector<Json> lines(const std::string& text) {

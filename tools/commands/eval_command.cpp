@@ -132,8 +132,8 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
 }
 
 // `least_squares`: the fit's weights, for write_forecasts().
-Json evaluate(std::span<const Checkpoint> models, const Part& part, const Invocation& invocation, const ChosenDevice& device,
-              std::vector<float>& least_squares) {
+Json evaluate(std::span<const Checkpoint> models, const Part& part, const Invocation& invocation,
+              const ChosenDevice& device, std::vector<float>& least_squares) {
   const auto& [settings, e, starts] = part;
   const Checkpoint& run = models[0];
   Json document = describe("eval", settings, e, run.model, device);

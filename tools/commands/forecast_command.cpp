@@ -61,7 +61,8 @@ int forecast(const Invocation& invocation) {
   const std::string text = read_file(csv);
   std::size_t end = 0;
   for (std::size_t line = 0; line <= shown_rows && end != text.npos; ++line) end = text.find('\n', end + 1);
-  invocation.out << '\n' << shown_lines(text.substr(0, end)) << (end == text.npos || end + 1 >= text.size() ? "" : "\n...");
+  invocation.out << '\n'
+                 << shown_lines(text.substr(0, end)) << (end == text.npos || end + 1 >= text.size() ? "" : "\n...");
   invocation.out << fmt::format("\nforecast  {}\n", shown(csv));
   if (trained.contains("test_mse")) invocation.out << fmt::format("page      {}/report.html\n", shown(folder));
   return 0;
@@ -72,10 +73,10 @@ int forecast(const Invocation& invocation) {
 Command forecast_command() {
   return {.name = "forecast",
           .handler = forecast,
-          .takes = {"features", "target",  "columns", "drop",   "date-column", "date-format", "freq",      "timezone",
-                    "no-date",  "delimiter", "decimal", "holes", "split",  "lookback",    "horizon",     "season",    "late",
-                    "Training", "Machine", "out",     "origin", "overwrite",   "config",      "min",       "max",
-                    "decimals", "integers", "print-config"},
+          .takes = {"features",  "target",  "columns",   "drop",     "date-column", "date-format", "freq",
+                    "timezone",  "no-date", "delimiter", "decimal",  "holes",       "split",       "lookback",
+                    "horizon",   "season",  "late",      "Training", "Machine",     "out",         "origin",
+                    "overwrite", "config",  "min",       "max",      "decimals",    "integers",    "print-config"},
           .arguments = {"FILE"},
           .summary = "forecasts a file's next steps: checks it, chooses among models and naive forecasts, refits",
           .example = "samformer forecast sales.csv --horizon 28 --out runs/sales"};

@@ -7,8 +7,8 @@
 #include "tools/cli/command.h"
 #include "tools/cli/signals.h"
 #include "tools/report/page.h"
-#include "tools/run/result.h"
 #include "tools/run/automatic.h"
+#include "tools/run/result.h"
 #include "tools/run/runner.h"
 #include "tools/run/training.h"
 
@@ -85,7 +85,7 @@ int train(const Invocation& invocation) {
   const auto run = [&](const fs::path& part, const Settings& one) {
     return one.automatic ? train_automatic(part, one, experiment, device, console, resume)
            : one.tune    ? tune(part, one, experiment, device, console, resume)
-                    : train_one(part, one, experiment, device, console, resume);
+                         : train_one(part, one, experiment, device, console, resume);
   };
   if (settings.seeds.empty()) return report(run(folder, settings));
 

@@ -40,10 +40,9 @@ std::int64_t period_of(std::string_view name, const Experiment& e, std::int64_t 
 
 // What a member is trained with: no choice, no refit yet, no test.
 Settings member_settings(const Settings& settings, std::string_view name, kernels::Center center) {
-  Settings s = is_closed(name) ? with_model(settings, "linear")
-               : std::ranges::find(centred, name) != std::end(centred)
-                   ? with_model(settings, "samformer")
-                   : with_model(settings, name);
+  Settings s = is_closed(name)                                         ? with_model(settings, "linear")
+               : std::ranges::find(centred, name) != std::end(centred) ? with_model(settings, "samformer")
+                                                                       : with_model(settings, name);
   if (name == centred[1] || (is_closed(name) && center == kernels::Center::last)) s.center = "last";
   if (name == centred[0] || (is_closed(name) && center == kernels::Center::mean)) s.center = "mean";
   s.automatic = s.refit = s.tune = false;
@@ -54,7 +53,7 @@ Settings member_settings(const Settings& settings, std::string_view name, kernel
 
 // The rows up to `last` in closed form; nothing where they hold no window.
 std::optional<ModelMember> closed_form(std::string_view name, const Settings& settings, const Experiment& e,
-                                  const optim::Ridge& ridge, std::int64_t last) {
+                                       const optim::Ridge& ridge, std::int64_t last) {
   const std::int64_t L = settings.lookback, H = settings.horizon;
   const model::Linear net({e.D(), L, H});
   if (name == "ridge") {
@@ -70,8 +69,8 @@ std::optional<ModelMember> closed_form(std::string_view name, const Settings& se
   float* weight = slab.data() + net.parameters().find("linear_forecaster.weight").offset;
   for (std::int64_t h = 0; h < H && period > 1; ++h) weight[h * L + L - period + h % period] = 1;
   return ModelMember{std::string(name),
-                member_settings(settings, name, period == 1 ? kernels::Center::last : kernels::Center::mean), net,
-                std::move(slab)};
+                     member_settings(settings, name, period == 1 ? kernels::Center::last : kernels::Center::mean), net,
+                     std::move(slab)};
 }
 
 Checkpoint as_checkpoint(const ModelMember& member) {
@@ -131,18 +130,20 @@ class Choice {
     std::vector<Candidate> candidates;
     if (e_.too_few) {
       const char* name = settings_.lookback > 1 ? "seasonal-naive" : "naive";
-      console_.warning(fmt::format("{} rows are too few to train and test a model at horizon {}: the forecast is the {} "
-                                   "one",
-                                   e_.series.rows, settings_.horizon, name));
+      console_.warning(
+          fmt::format("{} rows are too few to train and test a model at horizon {}: the forecast is the {} "
+                      "one",
+                      e_.series.rows, settings_.horizon, name));
       candidates.push_back({name, closed_form(name, settings_, e_, {}, 0)});
       candidates.back().chosen = true;
       return candidates;
     }
     const std::vector<Fold> folds = folds_of(e_, settings_);
     if (folds.size() > 1) {
-      console_.info(fmt::format("--auto: {} validation windows are few: members are compared over {} earlier blocks "
-                                "too",
-                                folds[0].starts.size(), folds.size() - 1));
+      console_.info(
+          fmt::format("--auto: {} validation windows are few: members are compared over {} earlier blocks "
+                      "too",
+                      folds[0].starts.size(), folds.size() - 1));
     }
     double lowest = std::numeric_limits<double>::infinity();
     for (const std::string& name : members_of(settings_)) {
@@ -173,7 +174,7 @@ class Choice {
   // A chosen member fitted to all rows, of which `all` has the scale.
   ModelMember refit(const Candidate& candidate, const Experiment& all) {
     if (is_closed(candidate.name)) return *closed_form(candidate.name, settings_, all, ridge_, all.series.rows);
-    const fs::path part = part_of(candidate.name, 0);
+    const fs::path part = folder_ / part_of(candidate.name, 0);
     Settings s = member_settings(settings_, candidate.name, kernels::Center::mean);
     s.refit = true;
     fs::remove(part / "result.json");

@@ -454,14 +454,14 @@ void print_result_table(std::ostream& out, const Json& document) {
   const std::string mix =
       share > 0 && share < 1 && step > 0 ? fmt::format("{} at step {}", share, step) : fmt::format("{}", share);
   for (const Json& member : d.value("selection", Json::array())) {
-    table.row({"  " + plain(member["member"]),
-               member["val_mse"].is_number()
-                   ? fmt::format("validation mse {}{}", fixed(member["val_mse"], 4),
-                                 member["chosen"].get<bool>() ? ", in the mean" : "")
-                   : std::string("too few rows to compare")});
+    table.row({"  " + plain(member["member"]), member["val_mse"].is_number()
+                                                   ? fmt::format("validation mse {}{}", fixed(member["val_mse"], 4),
+                                                                 member["chosen"].get<bool>() ? ", in the mean" : "")
+                                                   : std::string("too few rows to compare")});
   }
-  if (!d.contains("selection")) table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
-                                      plain(d["center"]), d["ema"].dump())});
+  if (!d.contains("selection"))
+    table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
+                                        plain(d["center"]), d["ema"].dump())});
   for (const Json& run : several ? document["runs"] : Json::array({document})) {
     const Json tuned = run.value("tune", Json());
     if (!tuned.is_object()) continue;

@@ -262,7 +262,8 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
   for (const StoredJson& name : parse_metadata(file, "columns", retrain).list()) names.push_back(name.text());
   const auto D = static_cast<std::int64_t>(names.size());
   // The file's own shapes bound the sizes before anything is allocated for the settings'.
-  if (D == 0 || file.tensor(prefix + "linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
+  if (D == 0 ||
+      file.tensor(prefix + "linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
     throw damaged(
         path,
         fmt::format("tensors do not fit {} columns, look-back {}, horizon {}", D, settings.lookback, settings.horizon),
