@@ -132,8 +132,8 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
 }
 
 // `least_squares`: the fit's weights, for write_forecasts().
-Json evaluate(std::span<const Checkpoint> models, const Part& part, const Invocation& invocation, const ChosenDevice& device,
-              std::vector<float>& least_squares) {
+Json evaluate(std::span<const Checkpoint> models, const Part& part, const Invocation& invocation,
+              const ChosenDevice& device, std::vector<float>& least_squares) {
   const auto& [settings, e, starts] = part;
   const Checkpoint& run = models[0];
   Json document = describe("eval", settings, e, run.model, device);
@@ -233,7 +233,9 @@ Command eval_command() {
                        .default_text = "none"}},
           .arguments = {"RUN"},
           .summary = "runs the test protocol on a trained run, or on other data with it",
-          .example = "samformer eval runs/etth1 --data ETTh2.csv --part all"};
+          .example = "samformer eval runs/etth1 --data ETTh2.csv --part all",
+          .texts = {{"weights", "best: the tested ones; final: refitted on all rows", "best"},
+                    {"out", "folder of the results", "RUN/eval"}}};
 }
 
 }  // namespace samformer::tools
