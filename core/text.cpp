@@ -6,7 +6,6 @@
 #include <array>
 #include <cctype>
 #include <cstdint>
-#include <limits>
 #include <unordered_set>
 #include <vector>
 
@@ -190,13 +189,29 @@ std::vector<std::string> join_known(std::span<const std::string> names, std::spa
 std::string nearest_name(std::string_view name, std::span<const std::string> known) {
   const std::string word = folded(name);
   std::string nearest;
-  std::size_t least = std::numeric_limits<std::size_t>::max();
+  std::size_t least = 3;
   for (const std::string& candidate : known) {
     const std::string other = folded(candidate);
     const std::size_t distance = word.size() > 2 && other.starts_with(word) ? 0 : edit_distance(word, other);
-    if (distance < least) nearest = candidate, least = distance;
+    if (distance < std::min(least, word.size())) nearest = candidate, least = distance;
   }
   return nearest;
+}
+
+std::string guess(std::string_view name, std::span<const std::string> known, std::string_view otherwise,
+                  std::string_view before) {
+  const std::string nearest = nearest_name(name, known);
+  if (!nearest.empty()) return fmt::format("did you mean '{}{}'?", before, nearest);
+  return otherwise.empty() ? "there are: " + listed(known) : std::string(otherwise);
+}
+
+std::string listed(std::span<const std::string> names) {
+  constexpr std::size_t most = 12, longest = 64;
+  std::string list;
+  for (const std::string& name : names.first(std::min(names.size(), most))) {
+    list += (list.empty() ? "" : ", ") + shown(name, longest);
+  }
+  return list + (names.size() > most ? ", ..." : "");
 }
 
 }  // namespace samformer

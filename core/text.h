@@ -35,7 +35,14 @@ std::string names_word(std::span<const std::string> names);
 std::vector<std::string> join_known(std::span<const std::string> names, std::span<const std::string> known);
 
 // The known name with the smallest edit distance (Damerau: insertions, deletions, replacements, swaps of neighbours),
-// capitals ignored; one that begins with `name` comes first. Empty where there is none to name.
+// capitals ignored; one that begins with `name` comes first. Empty where none is within two edits, or all of `name`
+// would have to change: such a guess only misleads.
 std::string nearest_name(std::string_view name, std::span<const std::string> known);
+// A hint: "did you mean 'OT'?", or without a near name `otherwise`, by default "there are: HUFL, HULL, OT". `before`
+// is what all names begin with ("--"), left out in `name` and `known`.
+std::string guess(std::string_view name, std::span<const std::string> known, std::string_view otherwise = {},
+                  std::string_view before = {});
+// The first twelve names with commas between them, and "..." for the rest.
+std::string listed(std::span<const std::string> names);
 
 }  // namespace samformer

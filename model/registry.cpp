@@ -25,8 +25,7 @@ const ModelRow& model_row(std::string_view name) {
     if (row.name == name) return row;
     known.emplace_back(row.name);
   }
-  throw Error(Exit::usage, fmt::format("there is no model '{}'", name))
-      .hint(fmt::format("did you mean '{}'?", nearest_name(name, known)));
+  throw Error(Exit::usage, fmt::format("there is no model '{}'", name)).hint(guess(name, known));
 }
 
 OptionValue option_value(std::string_view model, const OptionValues& values, std::string_view option) {

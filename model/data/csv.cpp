@@ -253,7 +253,7 @@ class CsvReader {
     const auto found = std::find_if(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
     if (found != columns_.end()) return *found;
     fail(Exit::usage, fmt::format("{}: no column is named '{}'", flag, name),
-         fmt::format("the nearest of its names is '{}'", nearest_name(name, names())), header_line_);
+         guess(name, names(), "its columns are: " + listed(names())), header_line_);
   }
 
   // All that the run needs and the file lacks, and what the file has in its place.

@@ -281,7 +281,7 @@ std::vector<int> select_targets(Series& series, Features features, const std::ve
     const auto found = std::find(series.channels.begin(), series.channels.end(), target);
     if (found == series.channels.end()) {
       throw Error(Exit::usage, fmt::format("--target '{}' is not a channel of {}", target, series.path))
-          .hint(fmt::format("the nearest is '{}'", nearest_name(target, series.channels)));
+          .hint(guess(target, series.channels));
     }
     const int index = static_cast<int>(found - series.channels.begin());
     if (std::find(indices.begin(), indices.end(), index) != indices.end()) {
@@ -322,8 +322,7 @@ Splits split_rows(const std::string& rule, const Series& series) {
   }
   if (resolved.starts_with("dates:")) return by_dates(resolved, series);
   const std::vector<std::string> known = {"auto", "ett-hour", "ett-minute", "ratio", "rows", "dates"};
-  refuse_rule(rule,
-              fmt::format("unknown rule; the nearest is '{}'", nearest_name(rule.substr(0, rule.find(':')), known)));
+  refuse_rule(rule, "unknown rule; " + guess(rule.substr(0, rule.find(':')), known));
 }
 
 std::int64_t default_horizon(const Step& step) {

@@ -58,7 +58,8 @@ TimeZone::TimeZone(const std::string& name) : rules_(std::make_unique<Rules>()) 
   const auto by_city =
       std::find_if(names.begin(), names.end(), [&](const auto& n) { return lower(n).ends_with(city); });
   throw Error(Exit::usage, fmt::format("--timezone: no zone is named '{}'", name))
-      .hint(fmt::format("the nearest is '{}'", by_city != names.end() ? *by_city : nearest_name(name, names)));
+      .hint(guess(by_city != names.end() ? *by_city : name, names,
+                  "the names are those of the IANA time zone database: UTC, Europe/Berlin, America/New_York"));
 }
 
 TimeZone::~TimeZone() = default;

@@ -15,21 +15,66 @@ TEST_F(Cli, HelpAndVersion) {
                                  "data list", "data fetch NAME", "doctor", "Exit codes"}) {
     EXPECT_NE(none.out.find(name), std::string::npos) << name;
   }
-  for (const Words& words : {Words{"--help"}, {"-h"}, {"data", "--help"}, {"data", "-h"}}) {
+  for (const Words& words : {Words{"--help"},
+                             {"-h"},
+                             {"data", "--help"},
+                             {"data", "-h"},
+                             {"help"},
+                             {"help", "help"},
+                             {"help", "--help"},
+                             {"help", "data"}}) {
     EXPECT_EQ(run(words).out, none.out);
   }
+  const std::size_t first = none.out.find("\nCommands\n  forecast FILE"),
+                    start = none.out.find("samformer forecast FILE");
+  EXPECT_NE(first, std::string::npos);
+  EXPECT_LT(start, first) << "where a newcomer starts";
   EXPECT_EQ(run({"--version"}).out, "samformer " SAMFORMER_VERSION "\n");
   EXPECT_EQ(run({"--version", "--json"}).json().at("version"), SAMFORMER_VERSION);
+}
+
+Words words_of(const Command& command) {
+  const std::size_t space = command.name.find(' ');
+  Words words{std::string(command.name.substr(0, space))};
+  if (space != command.name.npos) words.emplace_back(command.name.substr(space + 1));
+  return words;
+}
+
+TEST_F(Cli, TheWordHelpBeforeACommand) {
+  for (const Command& command : commands()) {
+    const Words words = words_of(command);
+    const Outcome flag = run(words + Words{"--help"}), word = run(Words{"help"} + words);
+    EXPECT_EQ(word.code, 0) << word.err;
+    EXPECT_EQ(word.out, flag.out) << command.name;
+  }
+  fails(2, {"help", "trian"}, {"unknown command 'trian'", "did you mean 'train'?"});
+}
+
+// What the table says of an option holds in every command that takes it: what differs is the command's own text.
+TEST_F(Cli, HelpOfACommandSpeaksOfNoOther) {
+  for (const Command& command : commands()) {
+    const std::string help = run(words_of(command) + Words{"--help"}).out;
+    for (const Command& other : commands()) {
+      if (other.name == command.name) continue;
+      const std::string name(other.name);
+      for (const std::string& said : {name + ": ", "[" + name + " ", "; " + name + " "}) {
+        EXPECT_EQ(help.find(said), std::string::npos) << command.name << " says '" << said << "'";
+      }
+    }
+    for (const OptionText& text : command.texts) {
+      const Option* option = find_option(text.option);
+      ASSERT_NE(option, nullptr) << text.option;
+      EXPECT_TRUE(takes(command.takes, *option)) << command.name << " has no --" << text.option;
+    }
+  }
+  EXPECT_NE(run({"predict", "--help"}).out.find("the CSV file [stdout]"), std::string::npos);
+  EXPECT_NE(run({"toy", "--help"}).out.find("targets of a sample [96]"), std::string::npos);
 }
 
 // Help of a command names each of its flags, and no line is too wide.
 TEST_F(Cli, HelpOfACommandIsMadeFromTheTable) {
   for (const Command& command : commands()) {
-    const std::size_t space = command.name.find(' ');
-    std::vector<std::string> words{std::string(command.name.substr(0, space))};
-    if (space != command.name.npos) words.emplace_back(command.name.substr(space + 1));
-    words.push_back("--help");
-    const Outcome help = run(words);
+    const Outcome help = run(words_of(command) + Words{"--help"});
     EXPECT_EQ(help.code, 0);
     for (const Option& option : options()) {
       const std::string flag = "\n  --" + std::string(option.name);
@@ -58,15 +103,22 @@ TEST_P(CliRefuses, SayingWhy) {
 }
 const std::vector<Refusal> unknown_names = {
     {{"trian"}, {"unknown command 'trian'", "train"}},
-    {{"data", "chekc", "x"}, {"'data chekc'", "data check"}},
+    {{"backtest"}, {"unknown command 'backtest'", "there are: forecast, train, eval", "bench, profile\n"}},
+    {{"data", "chekc", "x"}, {"'data chekc'", "did you mean 'data check'?"}},
+    {{"data", "download", "x"}, {"'data download'", "there are: data check, data synth, data list, data fetch\n"}},
     {{"data"}, {"'data' alone", "data check, data synth, data list, data fetch"}},
     {{"--lr", "3"}, {"expected a command"}},
     {{"train", "--stat-mix", "0"}, {"unknown flag '--stat-mix'", "--stats-mix"}},
+    {{"train", "--xy", "0"}, {"unknown flag '--xy'", "hint: samformer train --help lists its flags"}},
+    {{"train", "--model", "prophet"}, {"--model: expected one of samformer", "hint: give one of them"}},
+    {{"reproduce", "everything", "--out", "r"},
+     {"'everything'", "there are: main, temporal, rho, mix, toy, parameters"}},
     {{"train", "--sq_len=3"}, {"unknown flag '--sq_len'", "--seq_len"}},
     {{"train", "-lr", "3"}, {"unknown flag '-lr'", "--lr"}},
     {{"train", "--origin", "x"}, {"--origin is no flag of train"}},
     {{"eval", "run", "--lr", "1"}, {"--lr is no flag of eval"}},
     {{"train"}, {"SAMFORMER_HORIZN", "SAMFORMER_HORIZON"}, {.environment = {{"SAMFORMER_HORIZN", "3"}}}},
+    {{"train"}, {"SAMFORMER_WORKSPACE", "samformer train --help"}, {.environment = {{"SAMFORMER_WORKSPACE", "3"}}}},
 };
 const std::vector<Refusal> counts = {
     {{"eval"}, {"eval needs RUN"}},

@@ -470,6 +470,7 @@ TEST(Csv, ColumnsAndDrop) {
   const Error unknown = error_of(text, {.columns = {"a", "B2"}});
   EXPECT_EQ(unknown.code, Exit::usage);
   EXPECT_TRUE(says(unknown, "'b'"));
+  EXPECT_TRUE(says(error_of(text, {.columns = {"sales"}}), "its columns are: date, "));
   EXPECT_EQ(error_of(text, {.columns = {"a", "z"}, .columns_of_model = true}).code, Exit::data);
   EXPECT_EQ(error_of(text, {.drop = {"z"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.columns = {"a", "a"}}).code, Exit::usage);

@@ -155,6 +155,7 @@ TEST(Series, Targets) {
   const Error unknown = error_of([&] { select_targets(series, Features::s, {"B"}); });
   EXPECT_EQ(unknown.code, Exit::usage);
   EXPECT_TRUE(says(unknown, "'b'"));
+  EXPECT_EQ(error_of([&] { select_targets(series, Features::s, {"sales"}); }).advice, "there are: a, b, c");
   EXPECT_EQ(select_targets(series, Features::s, {"c", "a"}), (std::vector<int>{0, 1}));
   EXPECT_EQ(series.channels, (std::vector<std::string>{"c", "a"}));
   EXPECT_EQ(series.values, (std::vector<double>{8, 9, 10, 11, 0, 1, 2, 3}));
@@ -209,7 +210,8 @@ TEST(Series, NearestName) {
   EXPECT_EQ(nearest_name("hulx", known), "HULL");
   EXPECT_EQ(nearest_name("ot", known), "OT");
   EXPECT_EQ(nearest_name("HUFLL", known), "HUFL");
-  EXPECT_EQ(nearest_name("", known), "OT");
+  EXPECT_EQ(nearest_name("", known), "");
+  EXPECT_EQ(nearest_name("load", known), "");
   EXPECT_EQ(nearest_name("a", {}), "");
 }
 

@@ -32,5 +32,17 @@ TEST(Text, LongTextIsCutBetweenCharacters) {
   EXPECT_EQ(shown("ab\xc3\xa9", 3), "ab...");
 }
 
+TEST(Text, GuessesAreNearOrAList) {
+  const std::vector<std::string> known = {"HUFL", "OT"};
+  EXPECT_EQ(guess("to", known), "did you mean 'OT'?");
+  EXPECT_EQ(guess("sales", known), "there are: HUFL, OT");
+  EXPECT_EQ(guess("sales", known, "none"), "none");
+  EXPECT_EQ(guess("hufll", known, "none", "--"), "did you mean '--HUFL'?");
+  std::vector<std::string> many(13, "a");
+  EXPECT_EQ(listed(many), "a, a, a, a, a, a, a, a, a, a, a, a, ...");
+  many.pop_back();
+  EXPECT_EQ(listed(many), "a, a, a, a, a, a, a, a, a, a, a, a");
+}
+
 }  // namespace
 }  // namespace samformer

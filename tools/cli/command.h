@@ -23,6 +23,12 @@ struct Invocation {
   const Flags& flags;  // as given
 };
 
+// A command's own words for an option that it shares with others.
+struct OptionText {
+  std::string_view option, help;
+  std::string_view default_text = {};  // empty: as for the others
+};
+
 struct Command {
   std::string_view name;  // "train", "data check"
   int (*handler)(const Invocation&);
@@ -31,6 +37,7 @@ struct Command {
   std::vector<std::string_view> arguments = {};  // positional, all required
   std::string_view summary = {};
   std::string_view example = {};
+  std::vector<OptionText> texts = {};
 
   bool on_run() const { return !arguments.empty() && arguments[0] == "RUN"; }
 };

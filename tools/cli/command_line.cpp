@@ -15,11 +15,6 @@ constexpr std::size_t help_column = 30;
 
 std::string_view first_word(std::string_view name) { return name.substr(0, name.find(' ')); }
 
-Error unknown(std::string_view what, const std::string& found, const std::vector<std::string>& known) {
-  return Error(Exit::usage, fmt::format("unknown {} '{}'", what, found))
-      .hint(fmt::format("did you mean {}?", nearest_name(found, known)));
-}
-
 const Command& find_command(std::span<const Command> commands, const std::vector<std::string>& words) {
   const std::string& word = words[0];
   const std::string two_words = words.size() > 1 ? word + ' ' + words[1] : word;
@@ -37,7 +32,10 @@ const Command& find_command(std::span<const Command> commands, const std::vector
     throw Error(Exit::usage, fmt::format("'{}' alone is no command", word))
         .hint(fmt::format("it is one of: {}", join(members, ", ")));
   }
-  throw unknown("command", members.empty() ? word : two_words, members.empty() ? known : members);
+  const std::string& asked = members.empty() ? word : two_words;
+  throw Error(Exit::usage, fmt::format("unknown command '{}'", asked))
+      .hint(guess(asked, members.empty() ? known : members,
+                  fmt::format("there are: {}", join(members.empty() ? known : members, ", "))));
 }
 
 std::string spelled(const Option& option) {
@@ -56,13 +54,15 @@ std::vector<std::string> check_rest(const Command& command, std::vector<std::str
           .hint(fmt::format("samformer {} --help lists its flags ({} belongs to another command)", command.name,
                             option->name));
     }
-    std::vector<std::string> known{"--help"};
+    std::vector<std::string> known{"help"};
     for (const Option& option : options()) {
       if (!takes(command.takes, option)) continue;
-      known.push_back(fmt::format("--{}", option.name));
-      for (const std::string_view alias : option.aliases) known.push_back(fmt::format("--{}", alias));
+      known.emplace_back(option.name);
+      known.insert(known.end(), option.aliases.begin(), option.aliases.end());
     }
-    throw unknown("flag", flag, known);
+    throw Error(Exit::usage, fmt::format("unknown flag '{}'", flag))
+        .hint(guess(flag.substr(std::min(flag.find_first_not_of('-'), flag.size())), known,
+                    fmt::format("samformer {} --help lists its flags", command.name), "--"));
   }
   const std::size_t wanted = command.arguments.size();
   if (rest.size() < wanted) {
@@ -103,7 +103,14 @@ std::string entry(const std::string& left, std::string_view text) {
          wrap(text, help_column);
 }
 
-std::string option_help(const Option& option, bool on_run) {
+// The option in the words of the command.
+std::string option_help(Option option, const Command& command) {
+  bool on_run = command.on_run();
+  for (const OptionText& own : command.texts) {
+    if (own.option != option.name) continue;
+    option.help = own.help;
+    if (!own.default_text.empty()) option.default_text = own.default_text, on_run = false;
+  }
   std::string left = fmt::format("--{}", option.name);
   if (!option.value_name.empty()) {
     left += fmt::format(" {}", option.value_name);
@@ -126,12 +133,13 @@ std::string flags_text(const model::ModelRow::Settings& settings) {
 std::string program_help(std::span<const Command> commands) {
   std::string result =
       "samformer trains SAMformer, a transformer for long time series, and forecasts with it.\n\n"
-      "usage: samformer COMMAND [flags]\n\nCommands\n";
+      "usage: samformer COMMAND [flags]\n"
+      "start: samformer forecast FILE   forecasts the next rows of a CSV file; nothing needs to be set\n\nCommands\n";
   for (const Command& command : commands) {
     result += entry(fmt::format("{} {}", command.name, join(command.arguments, " ")), command.summary);
   }
   return result +
-         "\n  samformer COMMAND --help      the command's flags\n  samformer --version\n\n"
+         "\n  samformer help COMMAND        the command's flags, as samformer COMMAND --help\n  samformer --version\n\n"
          "Results go to stdout, everything else to stderr; --json makes stdout one JSON document.\n"
          "Exit codes: 0 ok, 1 internal, 2 usage, 3 data, 4 device or memory, 5 diverged, 6 a check failed, 7 cannot "
          "write\nor reach, 130 interrupted.\n";
@@ -141,6 +149,12 @@ std::string program_help(std::span<const Command> commands) {
 
 CommandLine parse_command_line(std::span<const Command> commands, const std::vector<std::string>& words) {
   CommandLine line;
+  if (!words.empty() && words[0] == "help") {
+    std::vector<std::string> asked(words.begin() + 1, words.end());
+    std::erase_if(asked, [](const std::string& word) { return word == "help" || word == "--help" || word == "-h"; });
+    asked.emplace_back("--help");
+    return parse_command_line(commands, asked);
+  }
   const auto is_help = [&](std::size_t i) {
     return words.size() == i + 1 && (words[i] == "--help" || words[i] == "-h");
   };
@@ -203,7 +217,7 @@ std::string help_text(std::span<const Command> commands, const Command* command)
     if (!takes(command->takes, option)) continue;
     if (option.group != group) result += fmt::format("\n{}\n", option.group);
     group = option.group;
-    result += option_help(option, command->on_run());
+    result += option_help(option, *command);
   }
   if (takes(command->takes, *find_option("model"))) {
     result += "\nModels\n";

@@ -84,7 +84,7 @@ Error unexpected(const Option& option, std::string_view subject, std::string_vie
   Error error = usage(fmt::format("{}: expected {}, found '{}'", subject, expectation(option), found));
   if (option.choices.empty()) return error;
   const std::vector<std::string> choices(option.choices.begin(), option.choices.end());
-  return std::move(error).hint(fmt::format("did you mean '{}'?", nearest_name(found, choices)));
+  return std::move(error).hint(guess(found, choices, fmt::format("give one of them, such as '{}'", choices[0])));
 }
 
 // Value of the option's kind from the text of a flag, a variable or a preset. `subject` is the name as the user wrote
@@ -284,7 +284,7 @@ std::vector<Assignment> assignments_of_file(std::string_view text, const std::st
     if (!option || std::ranges::find(known, option->name) == known.end()) {
       throw usage(fmt::format("unknown key '{}'", name))
           .at(source, key_at.line, key_at.column)
-          .hint(fmt::format("did you mean '{}'?", nearest_name(name, known)));
+          .hint(guess(name, known, "the keys are the flags' names: samformer train --help lists them"));
     }
     if (!seen.insert(option).second) {
       throw usage(fmt::format("'{}' is given twice, as '{}' too", option->name, name))
@@ -307,18 +307,21 @@ std::vector<Assignment> assignments_of_environment(const Environment& environmen
   for (const auto& [name, text] : environment) {
     if (!name.starts_with(prefix) || std::ranges::find(no_settings, name) != no_settings.end()) continue;
     const Option* found = nullptr;
-    std::vector<std::string> known(no_settings.begin(), no_settings.end());
+    std::vector<std::string> known;  // without the prefix
+    for (const std::string_view other : no_settings) known.emplace_back(other.substr(prefix.size()));
     for (const Option& option : options()) {
       std::vector<std::string_view> spellings = option.aliases;
       spellings.push_back(option.name);
       for (const std::string_view spelling : spellings) {
-        known.push_back(environment_name(spelling));
-        if (known.back() == name) found = &option;
+        const std::string variable = environment_name(spelling);
+        known.push_back(variable.substr(prefix.size()));
+        if (variable == name) found = &option;
       }
     }
     if (!found) {
       throw usage(fmt::format("unknown environment variable {}", name))
-          .hint(fmt::format("did you mean {}?", nearest_name(name, known)));
+          .hint(guess(name.substr(prefix.size()), known,
+                      "--stats-mix is SAMFORMER_STATS_MIX: samformer train --help lists the flags", prefix));
     }
     if (text.empty() || !takes(taken, *found)) continue;
     result.push_back(assign_text(*found, name, text, {Layer::environment, "environment " + name}));

@@ -134,7 +134,9 @@ Command attention_command() {
           .takes = {"data", "device", "threads", "out", "origin"},
           .arguments = {"RUN"},
           .summary = "which channel looks at which: the mean map of the test split, or of one window",
-          .example = "samformer attention runs/etth1 --origin \"2018-02-20 23:00:00\""};
+          .example = "samformer attention runs/etth1 --origin \"2018-02-20 23:00:00\"",
+          .texts = {{"origin", "the map of the one window that ends here", "the mean of the test split"},
+                    {"out", "folder of the results", "RUN/attention"}}};
 }
 
 }  // namespace samformer::tools

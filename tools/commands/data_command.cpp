@@ -313,7 +313,8 @@ Command data_synth_command() {
                        .help = "load: 22 cells of the training rows empty, one -9999"}},
           .arguments = {"seasonal|load|sales|monthly"},
           .summary = "writes a built-in series, whose noise floor is known",
-          .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv"};
+          .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv",
+          .texts = {{"seed", "of the noise"}, {"out", "the CSV file", "stdout"}}};
 }
 
 }  // namespace samformer::tools

@@ -139,7 +139,8 @@ Command data_fetch_command() {
                        .default_text = "the publisher's"}},
           .arguments = {"NAME"},
           .summary = "downloads a known series into the user's cache folder and checks its hash",
-          .example = "samformer data fetch ETTh1"};
+          .example = "samformer data fetch ETTh1",
+          .texts = {{"overwrite", "replace the file that is there"}}};
 }
 
 }  // namespace samformer::tools

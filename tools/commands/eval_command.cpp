@@ -233,7 +233,9 @@ Command eval_command() {
                        .default_text = "none"}},
           .arguments = {"RUN"},
           .summary = "runs the test protocol on a trained run, or on other data with it",
-          .example = "samformer eval runs/etth1 --data ETTh2.csv --part all"};
+          .example = "samformer eval runs/etth1 --data ETTh2.csv --part all",
+          .texts = {{"weights", "best: the tested ones; final: refitted on all rows", "best"},
+                    {"out", "folder of the results", "RUN/eval"}}};
 }
 
 }  // namespace samformer::tools

@@ -151,7 +151,8 @@ Command landscape_command() {
                        .default_text = "none"}},
           .arguments = {"RUN"},
           .summary = "slices of the training loss around a run's weights, filter-normalised",
-          .example = "samformer landscape runs/transformer --against runs/samformer"};
+          .example = "samformer landscape runs/transformer --against runs/samformer",
+          .texts = {{"seed", "of the directions"}, {"out", "folder of the results", "RUN/landscape"}}};
 }
 
 }  // namespace samformer::tools

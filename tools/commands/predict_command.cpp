@@ -351,7 +351,11 @@ Command predict_command() {
                   {.name = "integers", .member = at(&PredictSettings::integers), .help = "the same as --decimals 0"}},
       .arguments = {"RUN"},
       .summary = "forecasts the steps after the end of a CSV, in original units, with dates",
-      .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv"};
+      .example = "samformer predict runs/etth1 --data latest.csv --out forecast.csv",
+      .texts = {{"data", "CSV file or name of a series to forecast after; - is stdin"},
+                {"horizon", "steps to forecast, up to the run's"},
+                {"weights", "best: the tested ones; final: refitted on all rows", "final if there"},
+                {"out", "the CSV file", "stdout"}}};
 }
 
 }  // namespace samformer::tools

@@ -221,7 +221,8 @@ Command profile_command() {
                        .help = "the steps as a Chrome trace, for ui.perfetto.dev",
                        .default_text = "none"}},
           .summary = "times the operations of training steps on the CPU or a GPU, beside the machine's limits",
-          .example = "samformer profile --data ETTh1.csv --device cuda --steps 20 --trace steps.json"};
+          .example = "samformer profile --data ETTh1.csv --device cuda --steps 20 --trace steps.json",
+          .texts = {{"out", "of a trained run; a profile writes --trace alone", "none"}}};
 }
 
 }  // namespace samformer::tools

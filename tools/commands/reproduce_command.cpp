@@ -104,8 +104,7 @@ std::vector<Column> columns_of(const std::string& table) {
     }
   } else if (table != "parameters") {
     const Words tables{"main", "temporal", "rho", "mix", "toy", "parameters"};
-    throw Error(Exit::usage, fmt::format("there is no table '{}'", table))
-        .hint(fmt::format("one of {}; did you mean '{}'?", join(tables, ", "), nearest_name(table, tables)));
+    throw Error(Exit::usage, fmt::format("there is no table '{}'", table)).hint(guess(table, tables));
   }
   return columns;
 }
@@ -873,7 +872,11 @@ Command reproduce_command() {
                        .default_text = "all"}},
           .arguments = {"TABLE"},
           .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
-          .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction"};
+          .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
+          .texts = {{"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
+                    {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
+                    {"threads", "CPU threads of each run", "1"},
+                    {"out", "folder of the tables and their runs, needed; the same one goes on later", "none"}}};
 }
 
 }  // namespace samformer::tools

@@ -170,7 +170,8 @@ Command sharpness_command() {
                    .help = "the Hessian's spectral density too"}},
       .arguments = {"RUN"},
       .summary = "curvature of the training loss at a run's weights, in double on the CPU: eigenvalues, m-sharpness",
-      .example = "samformer sharpness runs/etth1 --density"};
+      .example = "samformer sharpness runs/etth1 --density",
+      .texts = {{"seed", "of the probes"}, {"out", "folder of the results", "RUN/sharpness"}}};
 }
 
 }  // namespace samformer::tools

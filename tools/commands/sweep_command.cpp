@@ -397,7 +397,9 @@ Command sweep_command() {
                        .help = "what trials are ranked by",
                        .choices = {"val_mse", "train_loss"}}},
           .summary = "trains every combination of settings, ranks them by validation error, tests the winner once",
-          .example = "samformer sweep --data ETTh1.csv --grid rho=0..1..0.25 --seeds 1..3 --jobs 2 --out sweeps/rho"};
+          .example = "samformer sweep --data ETTh1.csv --grid rho=0..1..0.25 --seeds 1..3 --jobs 2 --out sweeps/rho",
+          .texts = {{"threads", "CPU threads of each run", "the cores over --jobs"},
+                    {"out", "folder of the ledger and the runs, needed; the same one goes on later", "none"}}};
 }
 
 }  // namespace samformer::tools

@@ -325,7 +325,12 @@ Command toy_command() {
                        .default_text = "none",
                        .choices = {"optimizers"}}},
           .summary = "the paper's toy regression: a transformer with and without SAM beside least squares",
-          .example = "samformer toy --epochs 100 --out toy"};
+          .example = "samformer toy --epochs 100 --out toy",
+          .texts = {{"lookback", "features of a sample", "512"},
+                    {"horizon", "targets of a sample", "96"},
+                    {"init", "limits of the initial weights", "keras"},
+                    {"seed", "of samples, initialisation and order"},
+                    {"out", "folder of the results", "toy"}}};
 }
 
 }  // namespace samformer::tools
