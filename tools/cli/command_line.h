@@ -1,5 +1,5 @@
 // From argv to a command and its flags (CLI11), and the help texts. Both are made from the table of commands and
-// options(); there is no second list. Errors: Exit::usage, naming a near command or flag, or where none is near, what there is.
+// options(); there is no second list. Errors: Exit::usage, naming a near command or flag, or else what there is.
 #pragma once
 
 #include <span>

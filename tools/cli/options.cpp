@@ -161,7 +161,8 @@ std::vector<Option> machine() {
   return {
       {.name = "device", .member = at(&MachineSettings::device), .value_name = "auto|cpu|cuda[:N]",
        .help = "where to compute", .on_resume = true, .overrides = Overrides::always},
-      {.name = "threads", .member = at(&MachineSettings::threads), .value_name = "N", .help = "CPU threads", .default_text = "all cores", .range = {.low = 0, .high = 4096}, .on_resume = true,
+      {.name = "threads", .member = at(&MachineSettings::threads), .value_name = "N", .help = "CPU threads",
+       .default_text = "all cores", .range = {.low = 0, .high = 4096}, .on_resume = true,
        .overrides = Overrides::always},
       {.name = "precision", .member = at(&MachineSettings::precision),
        .help = "of a step's large products; bf16: CPUs with AVX512-BF16", .choices = {"float32", "tf32", "bf16"},
