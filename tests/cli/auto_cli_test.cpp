@@ -26,8 +26,10 @@ class Auto : public ProgramTest {
     return write(name, text);
   }
   std::vector<std::vector<double>> values(const Words& words) {
+    const Json predicted = document(words);
     std::vector<std::vector<double>> all;
-    for (const Json& row : document(words)["forecast"]) all.push_back(row["values"]);
+    for (const Json& row : predicted["forecast"]) all.push_back(row["values"]);
+    EXPECT_EQ(all.size(), predicted["horizon"].get<std::size_t>());
     return all;
   }
   static Words chosen(const Json& result) {
