@@ -71,6 +71,10 @@ TEST_F(Auto, TheMeanOfTheMembersNearTheBest) {
   const Json evaluated = document({"eval", "run"});
   EXPECT_EQ(evaluated["test_mse"], result["test_mse"]);
   EXPECT_EQ(evaluated["weights_sha256"], result["weights_sha256"]);
+  const std::string table = run({"eval", "run"}).out;
+  EXPECT_NE(table.find("auto (mean of " + names[0]), std::string::npos) << table;
+  EXPECT_EQ(table.find("objective"), std::string::npos) << table;
+  EXPECT_EQ(run({"train", "--resume", "run"}).out.find("objective"), std::string::npos);  // the stored result
   EXPECT_EQ(document({"eval", "run", "--member", "ridge"})["test_mse"], result["baselines"]["ridge"]["test_mse"]);
   // The same bits again, and from what an interruption left.
   EXPECT_EQ(document(automatic("again", {"--within", "100"}))["weights_sha256"], result["weights_sha256"]);

@@ -99,8 +99,9 @@ struct ProfileSettings {
 int profile(const Invocation& invocation) {
   Settings settings = invocation.settings;
   const ProfileSettings own = settings.of<ProfileSettings>();
-  if (!settings.resume.empty() || !settings.seeds.empty()) {
-    throw Error(Exit::usage, "profile: --resume and --seeds belong to train").hint("give --seed");
+  if (!settings.resume.empty() || !settings.seeds.empty() || settings.automatic || settings.tune) {
+    throw Error(Exit::usage, "profile: --resume, --seeds, --auto and --tune belong to train")
+        .hint("it runs the steps of one model: --model, --seed");
   }
   const ChosenDevice device = select_device(settings);
   const Experiment experiment = load_experiment(settings, invocation.console);

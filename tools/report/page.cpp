@@ -191,6 +191,12 @@ std::string caption(const Json& c) {
                      short_number(number_of(c, "mse")));
 }
 
+// Of the means over all channels: it hardly varies in the training rows.
+bool is_left_out(const Json& document, const Json& channel) {
+  const Json names = document.value("left_out", Json::array());
+  return std::ranges::find(names, channel["name"]) != names.end();
+}
+
 // Forecasts [windows][targets][H] of one model, or the mean of several's.
 std::vector<float> mean_forecast(std::span<const Checkpoint> models, const optim::Problem& problem,
                                  std::span<const std::int32_t> starts) {
@@ -235,7 +241,9 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   }
   const std::size_t constant = channels.size() - order.size();
   if (order.empty()) return;
-  std::ranges::stable_sort(order, std::greater(), [&](std::size_t t) { return number_of(channels[t], "mse"); });
+  std::ranges::stable_sort(order, std::greater(), [&](std::size_t t) {
+    return std::pair(!is_left_out(document, channels[t]), number_of(channels[t], "mse"));
+  });
   const auto listed = static_cast<std::int64_t>(order.size());
   const std::int64_t step = std::max((2 * listed * pictures.points() + budget - 1) / budget,
                                      std::max(settings.horizon, std::int64_t{1}) / 360 + 1);
@@ -300,10 +308,15 @@ void add_errors(Report& page, const Json& document) {
   row("naive (last value)", baselines["naive"]);
   row("seasonal naive", baselines["seasonal_naive"]);
   row("linear least squares", baselines["least_squares"]);
+  row("ridge regression", baselines.value("ridge", Json()));
   page.table({part + " part", "MSE", "MAE", "WAPE", "MASE", "RMSSE", "bias"}, rows);
   const std::size_t counted = document["scaled_channels"], all_channels = document["per_channel"].size();
   page.paragraph(fmt::format(
-      "MSE and MAE standardised, the others in original units{}.",
+      "MSE and MAE standardised, the others in original units{}{}.",
+      document.contains("left_out") ? fmt::format("; means over {} channels, without {} that hardly vary in the "
+                                                  "training rows",
+                                                  document["pooled_channels"].dump(), document["left_out"].size())
+                                    : "",
       counted < all_channels ? fmt::format("; MASE and RMSSE of {} of {} channels", counted, all_channels) : ""));
   std::vector<Curve> steps;
   for (const auto& [name, field] : {std::pair("model", "mse"),
@@ -320,8 +333,9 @@ void add_errors(Report& page, const Json& document) {
   }
   // The ten largest of many channels.
   std::vector<Json> channels = document["per_channel"];
+  std::erase_if(channels, [&](const Json& c) { return is_left_out(document, c); });
   const std::size_t all = channels.size();
-  if (all > 10) {
+  if (channels.size() > 10) {
     std::ranges::stable_sort(channels, std::greater(), [](const Json& c) { return number_of(c, "mse"); });
     channels.resize(10);
   }
@@ -416,13 +430,15 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
       fmt::format("{} steps from {}, {} channels, {} rows, step {}; {} parameters, seed {}", text("horizon"),
                   text("lookback"), text("channels"), text("rows"), text("step"), text("parameters"), text("seed")));
   const double skill = number_of(document, "skill");
-  page.figures({{document.value("part", "test") + " MSE", short_number(number_of(document, "test_mse"))},
-                {document.value("part", "test") + " MAE", short_number(number_of(document, "test_mae"))},
-                {skill >= 0 ? "lower error than the best baseline" : "higher error than the best baseline",
-                 fmt::format("{:.1f} %", 100 * std::fabs(skill))},
-                {"WAPE", percent(number_of(document, "wape"))},
-                {"MASE", short_number(number_of(document, "mase"))},
-                {"tested epoch", text("best_epoch")}});
+  std::vector<std::pair<std::string, std::string>> figures = {
+      {document.value("part", "test") + " MSE", short_number(number_of(document, "test_mse"))},
+      {document.value("part", "test") + " MAE", short_number(number_of(document, "test_mae"))},
+      {skill >= 0 ? "lower error than the best baseline" : "higher error than the best baseline",
+       fmt::format("{:.1f} %", 100 * std::fabs(skill))},
+      {"WAPE", percent(number_of(document, "wape"))},
+      {"MASE", short_number(number_of(document, "mase"))}};
+  if (!document.contains("members")) figures.emplace_back("tested epoch", text("best_epoch"));
+  page.figures(figures);
   // Into the run's own folder only by `train`, which has just written all of it.
   const fs::path refitted = metrics.parent_path() / "final.safetensors";
   const bool use = folder == metrics.parent_path() && fs::exists(refitted);
@@ -430,7 +446,7 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   add_errors(page, document);
   if (const Json tuned = document.value("tune", Json()); tuned.is_object()) add_choice(page, tuned);
   if (const Json members = document.value("selection", Json()); members.is_array()) add_members(page, members);
-  if (!document.contains("selection")) add_course(page, epochs_of(metrics), document);
+  if (!document.contains("members")) add_course(page, epochs_of(metrics), document);
   if (models.size() == 1 && models[0].model.has_attention()) {
     add_attention(page, settings, e, models[0].model, models[0].slab, starts);
   }

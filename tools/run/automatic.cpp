@@ -310,7 +310,9 @@ Json train_automatic(const fs::path& folder, const Settings& settings, const Exp
 void describe_members(Json& document, std::span<const Checkpoint> members) {
   std::int64_t parameters = 0;
   Sha256 hash;
+  document["members"] = Json::array();
   for (const Checkpoint& m : members) {
+    document["members"].push_back(m.member);
     parameters += m.model.parameters().count();
     hash.update(bytes_of(m.member + m.sha256));
   }

@@ -29,7 +29,7 @@ void check_automatic(const Settings& settings);
 Json train_automatic(const std::filesystem::path& folder, const Settings& settings, const Experiment& experiment,
                      const ChosenDevice& device, Console& console, bool resume);
 
-// Sets model, value, parameters and weights_sha256 of a document whose forecast is the mean of members.
+// Sets model, members, value, parameters and weights_sha256 of a document whose forecast is the mean of members.
 void describe_members(Json& document, std::span<const Checkpoint> members);
 // Cuts a run's checkpoints down to the member that --member names; empty: all. Exit::usage where there is none such.
 void choose_member(std::vector<Checkpoint>& runs, const std::string& name);

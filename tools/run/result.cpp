@@ -39,14 +39,13 @@ std::string field_of(const model::ModelOption& option) {
   return name;
 }
 
+// Of train --auto: the mean of several models.
+bool of_members(const Json& d) { return d.contains("members"); }
+
 // " (value low-rank, d-model 16)": what tells two models of one name apart.
 std::string variant(const Json& d) {
-  if (d.contains("selection")) {
-    std::string chosen;
-    for (const Json& member : d["selection"]) {
-      if (member["chosen"].get<bool>()) chosen += (chosen.empty() ? "" : ", ") + plain(member["member"]);
-    }
-    return fmt::format(" (mean of {})", chosen);
+  if (of_members(d)) {
+    return fmt::format(" (mean of {})", join(d["members"].get<std::vector<std::string>>(), ", "));
   }
   std::string text;
   for (const model::ModelOption& option : model::model_row(plain(d["model"])).options) {
@@ -122,6 +121,9 @@ void check_tune(const StoredJson& value) {
     candidate.at("val_mse").number_or_nan();
   }
 }
+void check_members(const StoredJson& value) {
+  for (const StoredJson& member : value.list()) member.text();
+}
 void check_selection(const StoredJson& value) {
   for (const StoredJson& member : value.list()) {
     member.at("member").text();
@@ -188,6 +190,7 @@ constexpr Field fields[] = {
     {"baselines", check_baselines, In::tested_run},
     {"tune", check_tune},
     {"selection", check_selection},
+    {"members", check_members},
     {"models", check_toy},
     {"seconds_training", check_number_or_null, In::every_run},
     {"seconds_per_epoch", check_number_or_null, In::every_run},
@@ -200,6 +203,7 @@ void check_run(const StoredJson& document, bool tested) {
   for (const Field& field : fields) {
     if (field.in == In::every_run || (tested && field.in == In::tested_run)) needed.push_back(field.name);
   }
+  if (const auto model = document.find("model"); model && model->text() == "auto") needed.push_back("members");
   check_fields(document, needed);
 }
 
@@ -459,7 +463,7 @@ void print_result_table(std::ostream& out, const Json& document) {
                                                                  member["chosen"].get<bool>() ? ", in the mean" : "")
                                                    : std::string("too few rows to compare")});
   }
-  if (!d.contains("selection"))
+  if (!of_members(d))
     table.row({"objective", fmt::format("mse, {}{}, stats-mix {}, center {}, ema {}", sam, plain(d["optimizer"]), mix,
                                         plain(d["center"]), d["ema"].dump())});
   for (const Json& run : several ? document["runs"] : Json::array({document})) {
@@ -477,9 +481,12 @@ void print_result_table(std::ostream& out, const Json& document) {
   table.row(
       {"device", fmt::format("{}, {} threads, {}", plain(d["device"]), d["threads"].dump(), plain(d["precision"]))});
   if (!several && d.contains("epochs_run") && d["epochs_run"].is_number()) {
-    table.row({"trained", fmt::format("{} epochs (best {}, stopped by {}), {} s, {} s an epoch", d["epochs_run"].dump(),
-                                      d["best_epoch"].dump(), plain(d["stopped_by"]), fixed(d["seconds_training"], 1),
-                                      fixed(d["seconds_per_epoch"], 3))});
+    const std::string seconds = fixed(d["seconds_training"], 1);
+    table.row({"trained", of_members(d)
+                              ? fmt::format("{} epochs of all members, {} s", d["epochs_run"].dump(), seconds)
+                              : fmt::format("{} epochs (best {}, stopped by {}), {} s, {} s an epoch",
+                                            d["epochs_run"].dump(), d["best_epoch"].dump(), plain(d["stopped_by"]),
+                                            seconds, fixed(d["seconds_per_epoch"], 3))});
   }
   if (d.contains("test_mse")) {
     const auto errors = [&](const std::string& name, const Json& of) {
