@@ -945,7 +945,7 @@ class CsvReader {
     std::vector<std::pair<std::int64_t, std::int32_t>> distinct;
     for (const Stamp& stamp : dates) distinct.emplace_back(stamp.utc_seconds(), stamp.nanoseconds);
     std::ranges::sort(distinct);
-    const auto repeated = static_cast<std::size_t>(std::ranges::unique(distinct).size());
+    const auto repeated = static_cast<std::size_t>(distinct.end() - std::unique(distinct.begin(), distinct.end()));
     if (4 * repeated < dates.size()) return;
 
     struct Key {
