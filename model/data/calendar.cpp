@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::int64_t kWeek = 7 * kDay;
 constexpr std::size_t most_slots = 10'080;  // minutes
-constexpr std::array<std::string_view, 7> kDays = {"Monday", "Tuesday",  "Wednesday", "Thursday",
-                                                   "Friday", "Saturday", "Sunday"};
 
 // Anchors of months beyond their days: the first and the last of Monday to Friday; 40 + 7 n + w the n-th weekday w (n 4:
 // the last one).
@@ -161,7 +159,7 @@ std::string clock_text(std::int32_t second) {
 std::string days_text(std::span<const int> days, bool in_full) {
   std::string text;
   const auto name = [&](int day) {
-    const std::string_view whole = kDays[static_cast<std::size_t>(day)];
+    const std::string_view whole = kWeekdays[static_cast<std::size_t>(day)];
     return in_full ? std::string(whole) : std::string{static_cast<char>(std::tolower(whole[0])), whole[1], whole[2]};
   };
   for (std::size_t i = 0; i < days.size(); ++i) {
@@ -218,14 +216,14 @@ std::optional<Step> parse_slots(std::string_view text, std::span<const Stamp> da
     return part;
   };
   const auto day_named = [](std::string_view name) {
-    return static_cast<int>(std::find_if(kDays.begin(), kDays.end(),
+    return static_cast<int>(std::find_if(kWeekdays.begin(), kWeekdays.end(),
                                          [&](std::string_view day) {
                                            return name.size() >= 3 && name.size() <= day.size() &&
                                                   std::equal(name.begin(), name.end(), day.begin(), [](char a, char b) {
                                                     return a == std::tolower(static_cast<unsigned char>(b));
                                                   });
                                          }) -
-                            kDays.begin());
+                            kWeekdays.begin());
   };
   const auto clock = [](std::string_view clock_time) {
     DateFormat format;
@@ -371,7 +369,7 @@ std::string Step::name() const {
     if (anchor_day < nth_weekday) return anchor_day == first_business_day ? "first business day" : "last business day";
     static constexpr std::array<const char*, 5> ordinals = {"1st", "2nd", "3rd", "4th", "last"};
     const auto n = static_cast<std::size_t>(anchor_day - nth_weekday);
-    return fmt::format("{} {}", ordinals[n / 7], kDays[n % 7]);
+    return fmt::format("{} {}", ordinals[n / 7], kWeekdays[n % 7]);
   };
   switch (unit) {
     case StepUnit::none:
@@ -561,6 +559,13 @@ std::optional<std::int64_t> nearest_steps(const Stamp& a, const Stamp& b, const 
   const auto difference = elapsed(a, b, step.unit == StepUnit::day);
   if (length == 0 || !difference) return std::nullopt;
   return floor_div(*difference + length / 2, length);
+}
+
+std::optional<std::int64_t> RowSteps::to(std::size_t t) {
+  const auto steps = steps_between(dates_[t - 1], dates_[t], step_);
+  if (steps == 1) return steps;
+  if (!jitter_) jitter_ = jitters(dates_, step_);
+  return *jitter_ ? nearest_steps(dates_[t - 1], dates_[t], step_) : steps;
 }
 
 std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count, const TimeZone* zone) {

@@ -56,6 +56,19 @@ bool jitters(std::span<const Stamp> dates, const Step& step);
 std::optional<std::int64_t> steps_between(const Stamp& a, const Stamp& b, const Step& step);
 // The same to the nearest step, of dates that jitter.
 std::optional<std::int64_t> nearest_steps(const Stamp& a, const Stamp& b, const Step& step);
+// Steps between neighbouring rows: steps_between(), or nearest_steps() where the dates jitter. Both arguments outlive it.
+class RowSteps {
+ public:
+  RowSteps(std::span<const Stamp> dates, const Step& step) : dates_(dates), step_(step) {}
+  // From row t - 1 to row t; nothing off the grid.
+  std::optional<std::int64_t> to(std::size_t t);
+
+ private:
+  std::span<const Stamp> dates_;
+  const Step& step_;
+  std::optional<bool> jitter_;  // asked for where a row is off the grid
+};
+
 // The `count` stamps after `last`. Offsets are kept, or those of the zone; a wall clock that the zone does not have moves
 // on. An unknown step throws Exit::data naming --freq.
 std::vector<Stamp> continue_dates(const Stamp& last, const Step& step, std::int64_t count,

@@ -2,7 +2,9 @@
 // Any year; nothing is checked.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
 
 #include "model/data/date_format.h"
 
@@ -10,6 +12,9 @@ namespace samformer::model {
 
 constexpr std::int64_t kDay = 86400;
 constexpr std::int64_t kNano = 1'000'000'000;
+
+constexpr std::array<std::string_view, 7> kWeekdays = {"Monday", "Tuesday",  "Wednesday", "Thursday",
+                                                       "Friday", "Saturday", "Sunday"};
 
 struct Civil {
   std::int64_t year = 1970;
@@ -48,6 +53,19 @@ constexpr int days_in_month(std::int64_t year, int month) {
 
 // Monday 0 .. Sunday 6 (1970-01-01 was a Thursday).
 constexpr int weekday(std::int64_t day) { return static_cast<int>(floor_mod(day + 3, 7)); }
+
+// From 1.
+constexpr std::int64_t day_of_year(std::int64_t day) {
+  return day - days_from_civil({civil_from_days(day).year, 1, 1}) + 1;
+}
+// ISO 8601: the week of the year that has its Thursday.
+struct IsoWeek {
+  std::int64_t year, week;
+};
+constexpr IsoWeek iso_week(std::int64_t day) {
+  const std::int64_t thursday = day - weekday(day) + 3;
+  return {civil_from_days(thursday).year, (day_of_year(thursday) - 1) / 7 + 1};
+}
 
 inline std::int64_t day_of(const Stamp& stamp) { return floor_div(stamp.seconds, kDay); }
 inline std::int64_t second_of_day(const Stamp& stamp) { return floor_mod(stamp.seconds, kDay); }

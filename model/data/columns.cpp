@@ -2,36 +2,19 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <unordered_set>
 
 #include "core/text.h"
+#include "model/data/civil.h"
 
 namespace samformer::model {
 namespace {
 
-namespace chrono = std::chrono;
-
 constexpr std::size_t fewest_rows = 16;  // fewer agree with anything
 
-chrono::sys_days day_of(const Stamp& stamp) {
-  return chrono::floor<chrono::days>(chrono::sys_seconds(chrono::seconds(stamp.seconds)));
-}
-chrono::year_month_day date_of(const Stamp& stamp) { return day_of(stamp); }
-double second_of_day(const Stamp& stamp) {
-  return static_cast<double>(stamp.seconds - chrono::seconds(day_of(stamp).time_since_epoch()).count());
-}
-int weekday(const Stamp& stamp) { return static_cast<int>(chrono::weekday(day_of(stamp)).iso_encoding()); }  // Monday 1
-int day_of_year(const Stamp& stamp) {
-  return static_cast<int>((day_of(stamp) - chrono::sys_days(date_of(stamp).year() / 1 / 1)).count()) + 1;
-}
-// ISO 8601: the week of a year that has its Thursday.
-int week(const Stamp& stamp) {
-  Stamp thursday = stamp;
-  thursday.seconds += std::int64_t{86400} * (4 - weekday(stamp));
-  return (day_of_year(thursday) - 1) / 7 + 1;
-}
+int weekday_of(const Stamp& stamp) { return weekday(day_of(stamp)) + 1; }  // Monday 1
+double clock(const Stamp& stamp) { return static_cast<double>(second_of_day(stamp)); }
 double utc(const Stamp& stamp) { return static_cast<double>(stamp.utc_seconds()) + 1e-9 * stamp.nanoseconds; }
 
 struct DatePart {
@@ -39,27 +22,27 @@ struct DatePart {
   double (*of)(const Stamp& stamp);
   bool cycles = true;  // small numbers, which a counter has too
 };
-double month(const Stamp& s) { return static_cast<unsigned>(date_of(s).month()); }
-double day(const Stamp& s) { return static_cast<unsigned>(date_of(s).day()); }
-double year(const Stamp& s) { return static_cast<int>(date_of(s).year()); }
+double month(const Stamp& s) { return date_of(s).month; }
+double day(const Stamp& s) { return date_of(s).day; }
+double year(const Stamp& s) { return static_cast<double>(date_of(s).year); }
 constexpr std::array<DatePart, 25> parts = {{
-    {"the date's minute", [](const Stamp& s) { return std::fmod(std::floor(second_of_day(s) / 60), 60); }},
-    {"the date's hour", [](const Stamp& s) { return std::floor(second_of_day(s) / 3600); }},
-    {"the date's hour", [](const Stamp& s) { return std::floor(second_of_day(s) / 3600) + 1; }},
-    {"the date's quarter of an hour", [](const Stamp& s) { return std::floor(second_of_day(s) / 900); }},
-    {"the date's minute of the day", [](const Stamp& s) { return std::floor(second_of_day(s) / 60); }},
-    {"the date's weekday", [](const Stamp& s) { return weekday(s) - 1.0; }},
-    {"the date's weekday", [](const Stamp& s) { return weekday(s) + 0.0; }},
-    {"the date's weekday", [](const Stamp& s) { return weekday(s) % 7 + 0.0; }},
-    {"the date's weekday", [](const Stamp& s) { return weekday(s) % 7 + 1.0; }},
-    {"the date's weekend", [](const Stamp& s) { return weekday(s) > 5 ? 1.0 : 0.0; }},
-    {"the date's working day", [](const Stamp& s) { return weekday(s) > 5 ? 0.0 : 1.0; }},
+    {"the date's minute", [](const Stamp& s) { return std::fmod(std::floor(clock(s) / 60), 60); }},
+    {"the date's hour", [](const Stamp& s) { return std::floor(clock(s) / 3600); }},
+    {"the date's hour", [](const Stamp& s) { return std::floor(clock(s) / 3600) + 1; }},
+    {"the date's quarter of an hour", [](const Stamp& s) { return std::floor(clock(s) / 900); }},
+    {"the date's minute of the day", [](const Stamp& s) { return std::floor(clock(s) / 60); }},
+    {"the date's weekday", [](const Stamp& s) { return weekday_of(s) - 1.0; }},
+    {"the date's weekday", [](const Stamp& s) { return weekday_of(s) + 0.0; }},
+    {"the date's weekday", [](const Stamp& s) { return weekday_of(s) % 7 + 0.0; }},
+    {"the date's weekday", [](const Stamp& s) { return weekday_of(s) % 7 + 1.0; }},
+    {"the date's weekend", [](const Stamp& s) { return weekday_of(s) > 5 ? 1.0 : 0.0; }},
+    {"the date's working day", [](const Stamp& s) { return weekday_of(s) > 5 ? 0.0 : 1.0; }},
     {"the date's day", day},
     {"the date's month", month},
     {"the date's month", [](const Stamp& s) { return month(s) - 1; }},
     {"the date's quarter", [](const Stamp& s) { return std::floor((month(s) + 2) / 3); }},
-    {"the date's week", [](const Stamp& s) { return week(s) + 0.0; }},
-    {"the date's day of the year", [](const Stamp& s) { return day_of_year(s) + 0.0; }},
+    {"the date's week", [](const Stamp& s) { return static_cast<double>(iso_week(day_of(s)).week); }},
+    {"the date's day of the year", [](const Stamp& s) { return static_cast<double>(day_of_year(day_of(s))); }},
     {"the date's year", year, false},
     {"the date in digits", [](const Stamp& s) { return year(s) * 10000 + month(s) * 100 + day(s); }, false},
     {"the date in digits", [](const Stamp& s) { return year(s) * 100 + month(s); }, false},

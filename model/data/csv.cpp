@@ -1137,7 +1137,7 @@ class CsvReader {
 
   std::string missing_remedy(const Column& column) const {
     if (options_.missing_allowed_before_last < 0) return or_drop("fill the value in", column);
-    const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last);
+    const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last, series_.rows);
     if (row < 0 || bad_dates_) return "fill the value in";
     return fmt::format("fill the value in, or forecast from a row before it: --origin {}", origin_word(series_, row));
   }
@@ -1157,7 +1157,7 @@ class CsvReader {
     series_.step = asked ? parse_freq(options_.freq, dates) : found;
     const bool contradicts = asked && found.known() && found != series_.step && !agrees(dates, series_.step) &&
                              !jitters(dates, series_.step);
-    std::optional<bool> jitter;  // asked for where a row is off the grid
+    RowSteps rows(dates, series_.step);
     const auto at = [&](std::size_t row) { return series_.date(static_cast<std::int64_t>(row)); };
     if (!contradicts) series_.holes = find_holes(dates, series_.step);
     Tally backwards, repeated, gap, irregular;
@@ -1174,10 +1174,7 @@ class CsvReader {
       if (order == 0) repeated.add(series_.lines[t], column, at(t));
       if (order >= 0) see_change(order > 0 ? backwards_change : repeated_change, t);
       if (order >= 0 || !series_.step.known() || contradicts) continue;
-      auto steps = steps_between(dates[t - 1], dates[t], series_.step);
-      if (steps == 1) continue;
-      if (!jitter) jitter = jitters(dates, series_.step);
-      if (*jitter) steps = nearest_steps(dates[t - 1], dates[t], series_.step);
+      const auto steps = rows.to(t);
       if (!steps || *steps < 1) irregular.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));
       if (steps && *steps > 1) {
         gap.add(series_.lines[t], column, fmt::format("{} after {}", at(t), at(t - 1)));

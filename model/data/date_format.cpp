@@ -18,8 +18,6 @@ namespace {
 constexpr std::array<std::string_view, 12> kMonths = {"January",   "February", "March",    "April",
                                                       "May",       "June",     "July",     "August",
                                                       "September", "October",  "November", "December"};
-constexpr std::array<std::string_view, 7> kWeekdays = {"Monday", "Tuesday",  "Wednesday", "Thursday",
-                                                       "Friday", "Saturday", "Sunday"};
 constexpr std::array<std::string_view, 6> kIntervals = {" - ", "/", " \u2013 ", " to ", "--", " / "};
 
 // The days of dates that have one reading; what follows the day (a clock, a zone) is scan_clock's.
@@ -543,8 +541,7 @@ std::string format_pattern(std::string_view pattern, bool found, const Stamp& st
                            const DateFormat& format) {
   const Civil date = date_of(stamp);
   const std::int64_t day = day_of(stamp);
-  const std::int64_t thursday = day - weekday(day) + 3;  // its year is the week's
-  const std::int64_t week_year = civil_from_days(thursday).year;
+  const IsoWeek iso = iso_week(day);
   const int second = static_cast<int>(second_of_day(stamp));
   const auto name = [&](std::string_view whole, bool in_full) {
     return in_letters(in_full || format.long_names ? whole : whole.substr(0, 3), format.letters);
@@ -563,7 +560,7 @@ std::string format_pattern(std::string_view pattern, bool found, const Stamp& st
         text += fmt::format("{:04}", date.year);
         break;
       case 'G':
-        text += fmt::format("{:04}", week_year);
+        text += fmt::format("{:04}", iso.year);
         break;
       case 'y':
         text += fmt::format("{:02}", floor_mod(date.year, 100));
@@ -582,7 +579,7 @@ std::string format_pattern(std::string_view pattern, bool found, const Stamp& st
         text += fmt::format("{}", (date.month + 5) / 6);
         break;
       case 'V':
-        text += two_digits((thursday - days_from_civil({week_year, 1, 1})) / 7 + 1, format.pad_date);
+        text += two_digits(iso.week, format.pad_date);
         break;
       case 'u':
         text += fmt::format("{}", weekday(day) + 1);
@@ -595,7 +592,7 @@ std::string format_pattern(std::string_view pattern, bool found, const Stamp& st
         text += two_digits(date.day, format.pad_date);
         break;
       case 'j':
-        text += fmt::format("{:03}", day - days_from_civil({date.year, 1, 1}) + 1);
+        text += fmt::format("{:03}", day_of_year(day));
         break;
       case 'H':
         text += two_digits(hour, format.pad_hour);

@@ -174,12 +174,9 @@ std::string Series::date(std::int64_t row) const {
 
 std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step) {
   std::vector<Hole> holes;
-  std::optional<bool> jitter;  // asked for where a row is off the grid
+  RowSteps rows(dates, step);
   for (std::size_t t = 1; step.known() && t < dates.size(); ++t) {
-    auto steps = steps_between(dates[t - 1], dates[t], step);
-    if (steps == 1) continue;
-    if (!jitter) jitter = jitters(dates, step);
-    if (*jitter) steps = nearest_steps(dates[t - 1], dates[t], step);
+    const auto steps = rows.to(t);
     if (steps && *steps > 1 && is_hole(step, *steps - 1)) holes.push_back({static_cast<std::int64_t>(t), *steps - 1});
   }
   return holes;
@@ -216,10 +213,15 @@ std::vector<std::string> Series::date_cells(const std::string& date) const {
   return cells;
 }
 
-std::int64_t last_complete_row(const Series& series, std::int64_t length) {
+std::int64_t last_complete_row(const Series& series, std::int64_t length, std::int64_t end) {
   std::int64_t complete = 0, last = -1;
-  for (std::int64_t t = 0; t < series.rows; ++t) {
+  auto hole = series.holes.begin();
+  for (std::int64_t t = 0; t < end; ++t) {
     bool whole = true;
+    if (hole != series.holes.end() && hole->row == t) {
+      complete = 0;
+      ++hole;
+    }
     for (std::int64_t d = 0; d < series.width() && whole; ++d)
       whole = !std::isnan(series.channel(d)[static_cast<std::size_t>(t)]);
     complete = whole ? complete + 1 : 0;
@@ -230,6 +232,16 @@ std::int64_t last_complete_row(const Series& series, std::int64_t length) {
 
 std::string origin_word(const Series& series, std::int64_t row) {
   return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
+}
+
+void require_step(const Series& series, const Step& step) {
+  if (step.known()) return;
+  const auto found = std::ranges::find(series.findings, "step", &Finding::kind);
+  if (found != series.findings.end())
+    throw Error(Exit::data, found->message).at(found->file, found->line, found->column).hint(found->hint);
+  throw Error(Exit::data, "one row does not show the step of the dates")
+      .at(series.path)
+      .hint("say it with --freq, for example --freq 15min, h, d, b, w or m");
 }
 
 void require_clean(const Series& series) {

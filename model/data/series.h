@@ -21,7 +21,7 @@ enum class Severity : std::uint8_t { warn, refuse };
 
 // One finding stands for all cells of one kind in one column; the place is the first one's (from 1; 0: none).
 // Kinds: missing, infinite, unparsable, text-column, ragged, date, date-order, repeated, gap, irregular, step,
-// constant, sentinel, skipped, notation, counter, freq.
+// constant, sentinel, skipped, notation, counter, freq, formula.
 struct Finding {
   Severity severity = Severity::refuse;
   std::string kind;
@@ -96,8 +96,10 @@ struct Series {
 std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step);
 // Reads the dates as of another step, if (nearly) all agree with it; else false.
 bool take_step(Series& series, const Step& step);
-// The last row that ends `length` rows without a missing value; -1 where there is none.
-std::int64_t last_complete_row(const Series& series, std::int64_t length);
+// The last row before `end` that ends `length` rows without a missing value or a hole; -1 where there is none.
+std::int64_t last_complete_row(const Series& series, std::int64_t length, std::int64_t end);
+// Throws Exit::data, with what the reader found, where the dates of a forecast have no step.
+void require_step(const Series& series, const Step& step);
 // A row as --origin names it, quoted for a shell.
 std::string origin_word(const Series& series, std::int64_t row);
 

@@ -328,16 +328,16 @@ double standardised_floor(const Synthetic& s) {
   return sum / count;
 }
 
-struct Hole {
+struct Cut {
   double at;  // share of the rows
   std::int64_t rows;
 };
-constexpr std::array<Hole, 3> holes = {{{0.2, 30}, {0.4, 4}, {0.55, 3}}};
+constexpr std::array<Cut, 3> cuts = {{{0.2, 30}, {0.4, 4}, {0.55, 3}}};
 
 // Rows of the holes.
 std::vector<bool> absent_rows(std::int64_t rows) {
   std::vector<bool> absent(static_cast<std::size_t>(rows));
-  for (const auto& [at, length] : holes) {
+  for (const auto& [at, length] : cuts) {
     const auto first = static_cast<std::int64_t>(at * static_cast<double>(rows));
     for (std::int64_t t = first; t < first + length; ++t) absent[static_cast<std::size_t>(t)] = true;
   }

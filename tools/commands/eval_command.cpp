@@ -13,45 +13,6 @@
 namespace samformer::tools {
 namespace fs = std::filesystem;
 
-model::Series series_of(const Checkpoint& run, const DataSettings& settings, const model::SeriesOptions& options,
-                        Console& console) {
-  model::Series series = load_series(settings, options);
-  model::require_clean(series);
-  if (run.step.empty() || series.dates.size() < 2 || series.step.freq() == run.step) return series;
-  const model::Step step = model::parse_freq(run.step, series.dates);
-  const bool asked = settings.freq != run.settings.freq;
-  const std::string differ =
-      fmt::format("the model was trained on steps of {}, this file has {}", step.name(), series.step.name());
-  if (asked) {
-    console.warning(differ);
-  } else if (!model::take_step(series, step)) {
-    throw Error(Exit::data, differ)
-        .at(series.path)
-        .hint("give a file with the model's step, or say with --freq that this one's is meant");
-  }
-  if (settings.holes == "close") series.holes.clear();
-  return series;
-}
-
-Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows) {
-  std::future<void> prepared = prepare_products();
-  Experiment e;
-  e.series = series_of(run, settings, series_options(run, settings), console);
-  say_findings(e.series, console);
-  e.targets = run.targets;
-  e.left_out = run.left_out;
-  try {
-    e.splits = model::split_rows(settings.split, e.series);
-  } catch (const Error&) {
-    if (!all_rows) throw;
-  }
-  e.scaler = run.scaler;
-  e.values = model::standardise(e.series, e.scaler);
-  e.season = settings.season > 0 ? settings.season : e.series.step.season();
-  prepared.get();
-  return e;
-}
-
 namespace {
 
 struct EvalSettings {

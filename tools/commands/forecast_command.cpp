@@ -38,10 +38,7 @@ int forecast(const Invocation& invocation) {
   {  // What would end the forecast is said before anything is trained.
     const model::Series series = load_series(train.settings, series_options(train.settings));
     model::require_clean(series);
-    for (const model::Finding& f : series.findings) {
-      if (f.kind == "step") throw Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint);
-    }
-    if (!series.dates.empty()) model::continue_dates(series.dates.back(), series.step, 1, series.zone.get());
+    if (!series.dates.empty()) model::require_step(series, series.step);
   }
   train.origins["data"] = {Layer::flag, "argument"};
   train.settings.automatic = train.settings.refit = true;

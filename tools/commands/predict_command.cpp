@@ -93,7 +93,7 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
     for (std::int64_t t = 0; t < L; ++t) {
       const double x = channel[static_cast<std::size_t>(origin + 1 - L + t)];
       if (!std::isfinite(x)) {
-        const std::int64_t complete = model::last_complete_row(series, L);
+        const std::int64_t complete = model::last_complete_row(series, L, series.rows);
         throw Error(Exit::data,
                     fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
                                 series.channels[static_cast<std::size_t>(d)], series.date(origin + 1 - L + t), L))
@@ -141,10 +141,7 @@ std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& s
   // The file's own step; a file too short to show one continues at the step the model was trained on.
   model::Step step = series.step;
   if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
-  const auto finding = std::ranges::find(series.findings, "step", &model::Finding::kind);
-  if (!step.known() && finding != series.findings.end()) {
-    throw Error(Exit::data, finding->message).at(finding->file, finding->line, finding->column).hint(finding->hint);
-  }
+  model::require_step(series, step);
   for (const model::Stamp& stamp :
        model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon, series.zone.get())) {
     dates.push_back(model::format_stamp(stamp, series.date_format));
@@ -176,26 +173,25 @@ void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Con
   };
   for (const model::Hole& hole : series.holes) {
     if (hole.row <= first || hole.row > origin) continue;
-    const bool earlier = hole.row >= L;
+    const std::int64_t before = model::last_complete_row(series, L, hole.row);
     throw Error(Exit::data, fmt::format("{} rows are absent between {} and {}, inside the {} rows that the forecast "
                                         "looks back on",
                                         hole.absent, series.date(hole.row - 1), series.date(hole.row), L))
         .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
         .hint(fmt::format(
             "fill them in{}, or take rows as evenly spaced: --holes close",
-            earlier ? fmt::format(", forecast from before them: --origin {}", model::origin_word(series, hole.row - 1))
-                    : ""));
+            before >= 0 ? fmt::format(", forecast from before them: --origin {}", model::origin_word(series, before))
+                        : ""));
   }
   const auto freq = std::ranges::find(series.findings, "freq", &model::Finding::kind);
   if (freq != series.findings.end()) console.warning(fmt::format("{}; {}", freq->message, freq->hint));
-  const bool jitter = model::jitters(series.dates, series.step);
+  model::RowSteps rows(series.dates, series.step);
   std::int64_t repeated = 0, irregular = 0, first_repeated = 0, first_irregular = 0;
   for (std::int64_t t = first + 1; !series.dates.empty() && t <= origin; ++t) {
     const auto now = static_cast<std::size_t>(t);
     if (model::compare(series.dates[now - 1], series.dates[now]) == 0) {
       if (repeated++ == 0) first_repeated = t;
-    } else if (series.step.known() && !jitter &&
-               !model::steps_between(series.dates[now - 1], series.dates[now], series.step)) {
+    } else if (series.step.known() && !rows.to(now)) {
       if (irregular++ == 0) first_irregular = t;
     }
   }

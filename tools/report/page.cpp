@@ -7,6 +7,7 @@
 #include "optim/analysis/attention_map.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
+#include "tools/run/ensemble.h"
 #include "tools/run/result.h"
 #include "tools/run/tracking.h"
 
@@ -89,7 +90,8 @@ void add_course(Report& page, const std::vector<Json>& epochs, const Json& docum
 
 // The forecasts of one window, standardised, [targets][H].
 struct Forecasts {
-  std::vector<float> model, fit;  // `fit`: of the linear least squares; empty without
+  std::vector<double> model;
+  std::vector<float> fit;  // of the linear least squares; empty without
 };
 
 // `count` of the values, evenly spaced, as a curve that begins at `x`.
@@ -113,14 +115,15 @@ class Pictures {
     if (e.series.dates.empty() || !e.series.step.known()) {
       for (std::int64_t h = 1; h <= s_.horizon; ++h) ahead_dates_.push_back(fmt::format("step {}", h));
     } else {
-      for (const model::Stamp& date : model::continue_dates(e.series.dates.back(), e.series.step, s_.horizon)) {
+      for (const model::Stamp& date :
+           model::continue_dates(e.series.dates.back(), e.series.step, s_.horizon, e.series.zone.get())) {
         ahead_dates_.push_back(model::format_stamp(date, e.series.date_format));
       }
     }
   }
 
   // In original units, [targets][H].
-  std::vector<float> ahead;
+  std::vector<double> ahead;
   model::Scaler ahead_scaler;
   Forecasts last;
 
@@ -134,7 +137,7 @@ class Pictures {
       return std::vector<double>(channel.begin() + first, channel.begin() + last);
     };
     // A forecast's curve begins at the last known value.
-    const auto forecast = [&](const std::vector<float>& from, const model::Scaler& scaler, double known) {
+    const auto forecast = [&](const auto& from, const model::Scaler& scaler, double known) {
       std::vector<double> values{known};
       for (std::int64_t h = 0; h < H; ++h) {
         values.push_back(scaler.restore(
@@ -197,18 +200,6 @@ bool is_left_out(const Json& document, const Json& channel) {
   return std::ranges::find(names, channel["name"]) != names.end();
 }
 
-// Forecasts [windows][targets][H] of one model, or the mean of several's.
-std::vector<float> mean_forecast(std::span<const Checkpoint> models, const optim::Problem& problem,
-                                 std::span<const std::int32_t> starts) {
-  std::vector<float> mean;
-  for (const Checkpoint& m : models) {
-    const std::vector<float> one = optim::Evaluator(m.model, center_of(m.settings)).forecast(m.slab, problem, starts);
-    mean.resize(one.size());
-    for (std::size_t i = 0; i < one.size(); ++i) mean[i] += one[i] / static_cast<float>(models.size());
-  }
-  return mean;
-}
-
 // `final`: of refitted weights, whose forecast `predict` gives; empty without.
 void add_forecasts(Report& page, const Json& document, const Settings& settings, const Experiment& e,
                    std::span<const Checkpoint> models, std::span<const std::int32_t> starts, const fs::path& final) {
@@ -216,7 +207,8 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const std::int32_t last[] = {starts.back()};
   Pictures pictures(e, settings, last[0]);
   const optim::Problem problem = e.problem();
-  pictures.last.model = mean_forecast(models, problem, last);
+  const ChosenDevice cpu{"cpu", nullptr};
+  pictures.last.model = Ensemble(models, problem, cpu).forecast(last);
   if (const std::vector<float> fit = fit_least_squares(e, settings); !fit.empty()) {
     const model::Linear linear({e.D(), settings.lookback, settings.horizon});
     pictures.last.fit = optim::Evaluator(linear, kernels::Center::mean).forecast(fit, problem, last);
@@ -224,12 +216,13 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const std::int32_t end[] = {static_cast<std::int32_t>(e.series.rows - settings.lookback)};
   pictures.ahead_scaler = e.scaler;
   if (final.empty()) {
-    pictures.ahead = mean_forecast(models, problem, end);
+    pictures.ahead = Ensemble(models, problem, cpu).forecast(end);
   } else {
     const std::vector<Checkpoint> refitted = read_checkpoints(final);
     pictures.ahead_scaler = refitted[0].scaler;
     const std::vector<float> values = model::standardise(e.series, refitted[0].scaler);
-    pictures.ahead = mean_forecast(refitted, {values, e.series.rows, e.D(), e.targets}, end);
+    const optim::Problem all{values, e.series.rows, e.D(), e.targets};
+    pictures.ahead = Ensemble(refitted, all, cpu).forecast(end);
   }
 
   // The worst first.

@@ -9,6 +9,7 @@
 #include "core/text.h"
 #include "optim/ridge.h"
 #include "tools/report/page.h"
+#include "tools/run/ensemble.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
 #include "tools/run/training.h"
@@ -63,18 +64,17 @@ std::optional<ModelMember> closed_form(std::string_view name, const Settings& se
   }
   const std::int64_t period = period_of(name, e, L);
   if (period == 0) return std::nullopt;
-  std::vector<float> slab(static_cast<std::size_t>(net.parameters().slab_size()));
-  net.initialise(slab.data(), 0, model::Init::glorot, model::HeadInit::zero);
-  // Weights that add up to 1 do not feel the centre; the last value itself is it.
-  float* weight = slab.data() + net.parameters().find("linear_forecaster.weight").offset;
-  for (std::int64_t h = 0; h < H && period > 1; ++h) weight[h * L + L - period + h % period] = 1;
-  return ModelMember{std::string(name),
-                     member_settings(settings, name, period == 1 ? kernels::Center::last : kernels::Center::mean), net,
-                     std::move(slab)};
+  const kernels::Center center = period == 1 ? kernels::Center::last : kernels::Center::mean;
+  return ModelMember{std::string(name), member_settings(settings, name, center), net,
+                     optim::repeating_slab(net, period)};
 }
 
-Checkpoint as_checkpoint(const ModelMember& member) {
-  return {member.name, {}, member.settings, member.model, member.slab, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}};
+optim::ErrorSums errors_of(const ModelMember& member, const Experiment& e, std::span<const std::int32_t> starts,
+                           const ChosenDevice& device) {
+  const optim::Problem problem = e.problem();
+  Ensemble one(problem, device);
+  one.add(member.settings, member.model, member.slab);
+  return one.errors(starts);
 }
 
 // Training rows and the validation rows after them.
@@ -153,8 +153,7 @@ class Choice {
       for (std::size_t k = 0; k < folds.size(); ++k) {
         std::optional<ModelMember> member = fit(name, folds[k].experiment, k);
         if (!member) continue;
-        const Checkpoint model = as_checkpoint(*member);
-        const double mse = mean_errors({&model, 1}, folds[k].experiment, folds[k].starts, device_).mse();
+        const double mse = errors_of(*member, folds[k].experiment, folds[k].starts, device_).mse();
         sum += mse * static_cast<double>(folds[k].starts.size());
         windows += std::ssize(folds[k].starts);
         if (k == 0) c.member = std::move(member);
@@ -276,16 +275,16 @@ Json train_automatic(const fs::path& folder, const Settings& settings, const Exp
   const auto starts = [&](model::Span part) {
     return all_starts(e, model::with_lookback(part, settings.lookback), settings);
   };
+  const optim::Problem problem = e.problem();
   result["val_mse"] =
-      e.too_few ? Json(nullptr) : number_or_null(mean_errors(best, e, starts(e.splits.val), device).mse());
+      e.too_few ? Json(nullptr) : number_or_null(Ensemble(best, problem, device).errors(starts(e.splits.val)).mse());
   std::optional<Scores> scores;
   const std::vector<std::int32_t> test = e.too_few ? std::vector<std::int32_t>{} : starts(e.splits.test);
   if (!settings.no_test && !e.too_few) {
     scores = score(best, e, test, settings, device);
     const auto ridge = std::ranges::find(candidates, "ridge", &Candidate::name);
     if (ridge != candidates.end()) {
-      const Checkpoint one = as_checkpoint(*ridge->member);
-      scores->ridge = mean_errors({&one, 1}, e, test, device);
+      scores->ridge = errors_of(*ridge->member, e, test, device);
     }
     add_scores(result, *scores, e);
   }

@@ -130,26 +130,17 @@ model::Splits choose_shape(DataSettings& settings, const model::Series& series) 
   return splits;
 }
 
-std::vector<LostWindows> lost_windows(const model::Series& series, const model::Splits& splits,
-                                      const DataSettings& settings) {
+std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings) {
   const std::int64_t L = settings.lookback, H = settings.horizon;
-  std::vector<LostWindows> lost;
+  std::string text;
   for (const auto& [part, rows] :
        {std::pair{"training", splits.train}, std::pair{"validation", model::with_lookback(splits.val, L)},
         std::pair{"test", model::with_lookback(splits.test, L)}}) {
-    const std::int64_t all = model::window_count(rows, L, H);
-    lost.push_back({part, all - model::window_count(series, rows, L, H), all});
-  }
-  return lost;
-}
-
-std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings) {
-  std::string text;
-  for (const auto& [part, lost, all] : lost_windows(series, splits, settings)) {
+    const std::int64_t all = model::window_count(rows, L, H), lost = all - model::window_count(series, rows, L, H);
     if (lost == 0) continue;
     if (lost == all) {
-      throw Error(Exit::data, fmt::format("every window of look-back {} and horizon {} for {} crosses absent rows",
-                                          settings.lookback, settings.horizon, part))
+      throw Error(Exit::data,
+                  fmt::format("every window of look-back {} and horizon {} for {} crosses absent rows", L, H, part))
           .at(series.path)
           .hint("fill the holes in, take a shorter --lookback, or take rows as evenly spaced: --holes close");
     }

@@ -45,13 +45,6 @@ Experiment load_experiment(Settings& settings, Console& console);
 void say_findings(const model::Series& series, Console& console);
 // The splits, and in `settings` look-back and horizon where they are `auto`. Throws what split_rows() throws.
 model::Splits choose_shape(DataSettings& settings, const model::Series& series);
-// Windows of a part that a hole costs.
-struct LostWindows {
-  const char* part;
-  std::int64_t lost, all;
-};
-std::vector<LostWindows> lost_windows(const model::Series& series, const model::Splits& splits,
-                                      const DataSettings& settings);
 // "windows across absent rows are left out: 12 of 80 for training, ..."; empty where none is. Throws Exit::data where
 // a part has no other.
 std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings);

@@ -1,10 +1,9 @@
 #include "tools/run/forecast_file.h"
 
-#include <deque>
-
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
 #include "tools/run/analysis.h"
+#include "tools/run/ensemble.h"
 #include "tools/run/result.h"
 
 namespace samformer::tools {
@@ -31,12 +30,7 @@ std::int64_t write_forecasts(const std::filesystem::path& path, std::span<const 
   const std::int64_t L = settings.lookback, H = settings.horizon, T = static_cast<std::int64_t>(e.targets.size());
   const std::int64_t season = has_season(e, L) ? e.season : 0;
   const optim::Problem problem = e.problem();
-  std::vector<std::unique_ptr<optim::DeviceModel>> loaded;
-  std::deque<optim::Evaluator> evaluators;
-  for (const Checkpoint& run : runs) {
-    loaded.push_back(device.load(run.model, problem, center_of(run.settings)));
-    evaluators.emplace_back(run.model, center_of(run.settings), loaded.back().get());
-  }
+  const Ensemble together(runs, problem, device);
   const model::Linear linear({e.D(), L, H});
   optim::Evaluator fitted(linear, kernels::Center::mean);
 
@@ -53,11 +47,7 @@ std::int64_t write_forecasts(const std::filesystem::path& path, std::span<const 
   for (std::size_t first = 0; first < starts.size(); first += most) {
     stop_when_interrupted();
     const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
-    std::vector<double> mean(batch.size() * static_cast<std::size_t>(T * H));
-    for (std::size_t m = 0; m < runs.size(); ++m) {
-      const std::vector<float> one = evaluators[m].forecast(runs[m].slab, problem, batch);
-      for (std::size_t i = 0; i < mean.size(); ++i) mean[i] += one[i] / static_cast<double>(runs.size());
-    }
+    const std::vector<double> mean = together.forecast(batch);
     std::vector<float> fit;
     if (!least_squares.empty()) fit = fitted.forecast(least_squares, problem, batch);
     std::size_t at = 0;

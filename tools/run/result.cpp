@@ -3,12 +3,12 @@
 #include <sys/resource.h>
 
 #include <cmath>
-#include <deque>
 #include <fstream>
 
 #include "core/text.h"
 #include "optim/baselines.h"
 #include "optim/least_squares.h"
+#include "tools/run/ensemble.h"
 
 namespace samformer::tools {
 namespace {
@@ -254,8 +254,9 @@ Scores score(std::span<const Checkpoint> models, const Experiment& experiment, s
              const Settings& settings, const ChosenDevice& device) {
   const optim::Problem problem = experiment.problem();
   const std::int64_t L = settings.lookback, H = settings.horizon;
+  const Ensemble together(models, problem, device);
   const double begin = monotonic_seconds();
-  optim::ErrorSums errors = mean_errors(models, experiment, starts, device);
+  optim::ErrorSums errors = together.errors(starts);
   const double seconds = monotonic_seconds() - begin;
   std::optional<optim::ErrorSums> seasonal;
   if (has_season(experiment, L)) {
@@ -382,25 +383,10 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   document["seconds_evaluating"] = scores.seconds;
 }
 
-optim::ErrorSums mean_errors(std::span<const Checkpoint> runs, const Experiment& experiment,
-                             std::span<const std::int32_t> starts, const ChosenDevice& device) {
-  const optim::Problem problem = experiment.problem();
-  std::vector<std::unique_ptr<optim::DeviceModel>> loaded;
-  std::deque<optim::Evaluator> evaluators;
-  std::vector<optim::Member> members;
-  for (const Checkpoint& run : runs) {
-    const kernels::Center center = center_of(run.settings);
-    loaded.push_back(device.load(run.model, problem, center));
-    members.push_back({&evaluators.emplace_back(run.model, center, loaded.back().get()), run.slab});
-  }
-  const Settings& s = runs.front().settings;
-  if (members.size() == 1) return evaluators.front().errors(runs.front().slab, problem, starts);
-  return optim::mean_forecast_errors(members, problem, starts, s.lookback, s.horizon);
-}
-
 Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
               const ChosenDevice& device) {
-  const optim::ErrorSums errors = mean_errors(runs, experiment, starts, device);
+  const optim::Problem problem = experiment.problem();
+  const optim::ErrorSums errors = Ensemble(runs, problem, device).errors(starts);
   return {
       {"models", runs.size()}, {"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};
 }

@@ -40,9 +40,6 @@ inline bool has_season(const Experiment& e, std::int64_t lookback) { return e.se
 // Adds test_mse ... skill. (`train` adds the course of the training, `eval` what the run's own result says of it.)
 void add_scores(Json& document, const Scores& scores, const Experiment& experiment);
 
-// Errors of the mean of the runs' forecasts; of one, its own.
-optim::ErrorSums mean_errors(std::span<const Checkpoint> runs, const Experiment& experiment,
-                             std::span<const std::int32_t> starts, const ChosenDevice& device);
 // {models, test_mse, test_mae} of the mean of the runs' forecasts, which is what `predict` gives for a folder of seeds.
 // The runs have the experiment's columns and targets.
 Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
