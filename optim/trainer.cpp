@@ -38,6 +38,20 @@ void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t or
   }
 }
 
+void fill_epoch(std::span<std::int32_t> order, std::span<const std::int32_t> starts, bool shuffled, std::uint64_t seed,
+                std::int64_t epoch) {
+  const std::size_t windows = starts.size(), orders = windows == 0 ? 0 : (order.size() + windows - 1) / windows;
+  std::vector<std::int32_t> whole;
+  for (std::size_t p = 0; p < orders; ++p) {
+    whole.assign(starts.begin(), starts.end());
+    if (shuffled) {
+      shuffle(whole, seed, epoch * static_cast<std::int64_t>(orders) + static_cast<std::int64_t>(p));
+    }
+    const std::size_t first = p * windows, count = std::min(windows, order.size() - first);
+    std::copy_n(whole.begin(), count, order.begin() + static_cast<std::ptrdiff_t>(first));
+  }
+}
+
 bool stops_early(const State& state, const TrainerSettings& settings) {
   return settings.patience > 0 && state.stale_epochs >= settings.patience;
 }
@@ -66,20 +80,6 @@ std::int64_t Trainer::steps_per_epoch() const {
   return kernels::blocks_of(static_cast<std::int64_t>(order_.size()), settings_.batch);
 }
 
-void Trainer::order_windows() {
-  const std::size_t windows = train_starts_.size();
-  const std::size_t orders = windows == 0 ? 0 : (order_.size() + windows - 1) / windows;
-  std::vector<std::int32_t> order;
-  for (std::size_t p = 0; p < orders; ++p) {
-    order.assign(train_starts_.begin(), train_starts_.end());
-    if (settings_.shuffle) {
-      shuffle(order, settings_.seed, state_.epoch * static_cast<std::int64_t>(orders) + static_cast<std::int64_t>(p));
-    }
-    order.resize(std::min(windows, order_.size() - p * windows));
-    std::copy(order.begin(), order.end(), order_.begin() + static_cast<std::ptrdiff_t>(p * windows));
-  }
-}
-
 void Trainer::run(Observer& observer) {
   while (!done()) {
     run_epoch(observer);
@@ -94,7 +94,7 @@ void Trainer::run(Observer& observer) {
 }
 
 void Trainer::run_epoch(Observer& observer) {
-  order_windows();
+  fill_epoch(order_, train_starts_, settings_.shuffle, settings_.seed, state_.epoch);
   const std::int64_t steps = steps_per_epoch();
   const double lr = learning_rate(settings_.schedule, settings_.lr, state_.epoch);
   observer.epoch_begins(state_.epoch + 1, steps);

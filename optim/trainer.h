@@ -21,6 +21,10 @@ enum class Schedule { cosine_restart, constant };
 double learning_rate(Schedule schedule, double lr, std::int64_t epoch);
 // Order number `order` (from 0) of `starts`.
 void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t order);
+// The windows of epoch `epoch` (from 0): the next orders of `starts`, the last one cut, until `order` is full. Without
+// `shuffled` as they are.
+void fill_epoch(std::span<std::int32_t> order, std::span<const std::int32_t> starts, bool shuffled, std::uint64_t seed,
+                std::int64_t epoch);
 
 struct TrainerSettings {
   StepSettings step;
@@ -95,7 +99,6 @@ class Trainer {
 
  private:
   void run_epoch(Observer& observer);
-  void order_windows();
   Action run_steps(Observer& observer, double lr);
   Action run_steps_on_device(Observer& observer, double lr);
   EpochReport validate();

@@ -2,9 +2,12 @@
 // not trained, running averages, dropout, spectral norms, models without RevIN, the toy data.
 #include <gtest/gtest.h>
 
+#include <Eigen/Dense>
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <numeric>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,7 +18,9 @@
 #include "model/registry.h"
 #include "model/safetensors.h"
 #include "optim/least_squares.h"
+#include "optim/ridge.h"
 #include "optim/step.h"
+#include "optim/trainer.h"
 #include "tests/numeric.h"
 #include "tests/shared_data.h"
 
@@ -479,6 +484,130 @@ TEST(LeastSquares, FindsTheRecurrenceOfASeries) {
   EXPECT_TRUE(optim::least_squares_slab(net, problem, few).empty());
   std::vector<float> constant(values.size(), 1.0f);
   EXPECT_TRUE(optim::least_squares_slab(net, {constant, rows, D, targets}, all).empty());
+}
+
+// Series without structure that least squares would find by chance: a strength above the smallest helps.
+optim::Problem noisy(std::vector<float>& values, const std::vector<std::int32_t>& targets, std::int64_t rows) {
+  const auto D = static_cast<std::int64_t>(targets.size());
+  const std::vector<double> noise = numeric::normals(D * rows, seed, 50);
+  values.resize(static_cast<std::size_t>(D * rows));
+  for (std::int64_t d = 0; d < D; ++d) {
+    double level = 0;
+    for (std::int64_t t = 0; t < rows; ++t) {
+      level = 0.9 * level + noise[d * rows + t];
+      values[d * rows + t] = static_cast<float>(level + std::sin(2 * 3.14159265 * double(t) / 12));
+    }
+  }
+  return {values, rows, D, targets};
+}
+
+// From the windows themselves: (sum z z^T + a m I) W = sum z y^T, z and y without their centre.
+TEST(Ridge, SolvesItsNormalEquations) {
+  const std::int64_t L = 12, H = 5, rows = 200;
+  std::vector<float> values;
+  const auto targets = range(2, 1);
+  const optim::Problem problem = noisy(values, targets, rows);
+  const model::Linear net({2, L, H});
+  const model::Span runs[] = {{0, 90}, {100, 180}};
+  for (const Center center : {Center::mean, Center::last}) {
+    for (const double strength : {1e-3, 1.0}) {
+      Eigen::MatrixXd G = Eigen::MatrixXd::Zero(L, L), C = Eigen::MatrixXd::Zero(L, H);
+      for (const model::Span run : runs) {
+        for (std::int64_t d = 0; d < 2; ++d) {
+          for (std::int64_t start = run.first; start + L + H <= run.last; ++start) {
+            Eigen::VectorXd x(L + H);
+            for (std::int64_t i = 0; i < L + H; ++i) x(i) = double(values[d * rows + start + i]);
+            x.array() -= center == Center::mean ? x.head(L).mean() : x(L - 1);
+            G += x.head(L) * x.head(L).transpose();
+            C += x.head(L) * x.tail(H).transpose();
+          }
+        }
+      }
+      G.diagonal().array() += strength * G.diagonal().mean();
+      const Eigen::MatrixXd W = G.ldlt().solve(C);
+      const std::vector<float> slab = optim::ridge_slab(net, problem, runs, {center, strength});
+      const float* weight = slab.data() + net.parameters().find("linear_forecaster.weight").offset;
+      for (std::int64_t h = 0; h < H; ++h) {
+        for (std::int64_t i = 0; i < L; ++i) EXPECT_NEAR(double(weight[h * L + i]), W(i, h), 1e-6) << h << ' ' << i;
+      }
+    }
+  }
+  EXPECT_TRUE(optim::ridge_slab(net, problem, std::vector<model::Span>{{0, 10}}, {}).empty());
+}
+
+// The choice is that of forecasting each block with weights fitted to what lies before it, and sees nothing behind
+// `known`.
+TEST(Ridge, ChoosesByRollingFolds) {
+  const std::int64_t L = 12, H = 5, rows = 400, known = 320, block = known / 8;
+  std::vector<float> values;
+  const auto targets = range(2, 1);
+  const optim::Problem problem = noisy(values, targets, rows);
+  const model::Linear net({2, L, H});
+  model::Series series;
+  series.rows = rows;
+  series.holes = {{100, 3}};
+  double lowest = 1e9;
+  optim::Ridge best;
+  for (const Center center : {Center::mean, Center::last}) {
+    for (const double strength : {1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0}) {
+      double sum = 0;
+      for (std::int64_t f = 4; f > 0; --f) {
+        const model::Span inside{known - f * block, known - (f - 1) * block};
+        const auto slab =
+            optim::ridge_slab(net, problem, model::unbroken(series, {0, inside.first}), {center, strength});
+        const auto starts = model::window_starts(series, model::with_lookback(inside, L), L, H);
+        sum += optim::Evaluator(net, center).errors(slab, problem, starts).mse() / 4;
+      }
+      if (sum < lowest) lowest = sum, best = {center, strength};
+    }
+  }
+  const optim::Ridge chosen = optim::choose_ridge(net, problem, series, known);
+  EXPECT_EQ(chosen.center, best.center);
+  EXPECT_EQ(chosen.strength, best.strength);
+  EXPECT_GT(chosen.strength, 1e-7);
+  std::vector<float> other = values;
+  for (std::int64_t d = 0; d < 2; ++d) std::fill_n(other.begin() + d * rows + known, rows - known, 1e4f);
+  const optim::Ridge same = optim::choose_ridge(net, {other, rows, 2, targets}, series, known);
+  EXPECT_EQ(same.strength, chosen.strength);
+  EXPECT_EQ(same.center, chosen.center);
+  // A target that is left out of errors over all has no say.
+  for (std::int64_t t = 0; t < rows; ++t) other[rows + t] = t % 2 ? 1e3f : -1e3f;
+  const std::uint8_t left_out[] = {0, 1};
+  const optim::Ridge alone = optim::choose_ridge(net, {other, rows, 2, targets, left_out}, series, known);
+  const auto first = range(1, 1);
+  const optim::Ridge one = optim::choose_ridge(model::Linear({1, L, H}), {values, rows, 1, first}, series, known);
+  EXPECT_EQ(alone.strength, one.strength);
+  // Too few rows for a fold.
+  EXPECT_EQ(optim::choose_ridge(net, problem, series, 16).strength, optim::Ridge{}.strength);
+}
+
+// An epoch longer than the windows: order after order, each another, none used twice.
+TEST(Epoch, GoesThroughTheWindowsAgain) {
+  const auto starts = range(10, 3);
+  std::vector<std::int32_t> first(25), second(25), shuffled = starts;
+  optim::fill_epoch(first, starts, true, seed, 0);
+  optim::fill_epoch(second, starts, true, seed, 1);
+  optim::shuffle(shuffled, seed, 0);
+  EXPECT_TRUE(std::equal(shuffled.begin(), shuffled.end(), first.begin()));
+  std::set<std::vector<std::int32_t>> orders;
+  for (const auto* epoch : {&first, &second}) {
+    for (const std::size_t at : {0, 10}) {
+      std::vector<std::int32_t> order(epoch->begin() + std::ptrdiff_t(at), epoch->begin() + std::ptrdiff_t(at) + 10);
+      orders.insert(order);
+      std::sort(order.begin(), order.end());
+      EXPECT_EQ(order, starts);
+    }
+  }
+  EXPECT_EQ(orders.size(), 4u);
+  std::vector<std::int32_t> once(10);
+  optim::fill_epoch(once, starts, true, seed, 2);
+  shuffled = starts;
+  optim::shuffle(shuffled, seed, 2);
+  EXPECT_EQ(once, shuffled);
+  std::vector<std::int32_t> plain(15);
+  optim::fill_epoch(plain, starts, false, seed, 0);
+  EXPECT_TRUE(std::equal(starts.begin(), starts.end(), plain.begin()));
+  EXPECT_EQ(plain[10], starts[0]);
 }
 
 TEST(Toy, IsTheSameForTheSameSeedAlone) {
