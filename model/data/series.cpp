@@ -466,7 +466,7 @@ Scaler fit_scaler(const Series& series, Span rows) {
   return scaler;
 }
 
-std::vector<LateChannel> late_channels(const Series& series, Span train) {
+std::vector<LateChannel> late_channels(const Series& series, Span train, std::int64_t end) {
   constexpr double many = 30;
   const Scaler scaler = fit_scaler(series, train);
   std::vector<LateChannel> late;
@@ -480,7 +480,7 @@ std::vector<LateChannel> late_channels(const Series& series, Span train) {
       }
       return rows.size() > 0 ? std::sqrt(squares / static_cast<double>(rows.size())) : 0;
     };
-    const double before = deviation(train), after = deviation({train.last, series.rows});
+    const double before = deviation(train), after = deviation({train.last, end});
     if (before == 0 || after >= many * before) late.push_back({d, before, after});
   }
   return late;

@@ -166,15 +166,16 @@ struct Scaler {
 
 Scaler fit_scaler(const Series& series, Span rows);
 
-// A channel whose training rows say next to nothing of its later ones: deviations of the rows of `train` and of those
-// after it, around the training rows' mean.
+// A channel whose training rows say next to nothing of its later ones: deviations of the rows of `train` and of later
+// ones, around the training rows' mean.
 struct LateChannel {
   std::int64_t channel = 0;
   double before = 0;
   double after = 0;
 };
-// Those that vary at least 30 times as much after the training rows, and those that are constant in them.
-std::vector<LateChannel> late_channels(const Series& series, Span train);
+// Those that vary at least 30 times as much in the rows from the training part to `end`, and those that are constant in
+// it.
+std::vector<LateChannel> late_channels(const Series& series, Span train, std::int64_t end);
 std::vector<float> standardise(const Series& series, const Scaler& scaler);  // [D][T]
 
 }  // namespace samformer::model

@@ -45,6 +45,19 @@ TEST_F(Audit, NoWindowCrossesAHole) {
   expect(warnings(small("quiet", {"--data", path("holed.csv"), "--holes", "close"})), "gap", false);
   // The weights are those of a training on exactly these windows: the second run's, not the third's.
   EXPECT_NE(result["weights_sha256"], closed["weights_sha256"]);
+  // So are those of the linear fit, which forecasts a wave exactly but for windows where it leaps.
+  std::string wave = "date,x,y\n";
+  for (int t = 0; t < 400; ++t) {
+    if (t >= 100 && t < 109) continue;
+    wave += fmt::format("{},{:.3f},{:.3f}\n", hourly(t), std::sin(0.7 * t), std::sin(0.3 * t) + std::cos(0.9 * t));
+  }
+  const Words waves = {"--data", write("wave.csv", wave)};
+  const auto fit = [&](const Words& more) {
+    return document(small("wave", waves + Words{"--overwrite"} + more))["baselines"]["least_squares"]["test_mse"]
+        .get<double>();
+  };
+  EXPECT_LT(fit({}), 1e-4);  // of the rounding
+  EXPECT_GT(fit({"--holes", "close"}), 1e-3);
   // In the test part, in data check and in eval.
   without("late.csv", 350, 352);
   expect(warnings(small("late", {"--data", path("late.csv")})), "left out: 29 of 74 for test");
@@ -97,6 +110,15 @@ TEST_F(Audit, PredictLooksAtTheRowsItUses) {
          "trained on the rows");
   EXPECT_EQ(run({"predict", "run", "--data", "inside.csv", "--holes", "close"}).code, 0);
   EXPECT_EQ(warnings({"predict", "run", "--data", without("before.csv", 300, 303)}), "");
+  // Two holes less than a look-back apart: the last origin that works lies before both.
+  std::istringstream lines_of(read("inside.csv"));
+  std::string twice_cut, row;
+  for (int t = -1; std::getline(lines_of, row); ++t) {
+    if (t < 370 || t > 371) twice_cut += row + '\n';
+  }
+  write("two.csv", twice_cut);
+  expect(fails(3, {"predict", "run", "--data", "two.csv"}, {"4 rows are absent"}), "--origin '2020-01-16 09:00:00'");
+  EXPECT_EQ(run({"predict", "run", "--data", "two.csv", "--origin", "2020-01-16 09:00:00"}).code, 0);
   // A row twice.
   std::string text = read("small.csv");
   const std::string last = text.substr(text.rfind('\n', text.size() - 2) + 1);

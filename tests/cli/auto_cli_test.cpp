@@ -113,6 +113,21 @@ TEST_F(Auto, ClosedFormsAreWhatTheySay) {
   }
 }
 
+// Neither the choice nor the weights see a row of the test part.
+TEST_F(Auto, TheTestRowsAreNotSeen) {
+  const Json before = document(automatic("before"));
+  std::istringstream text(read("small.csv"));
+  std::string changed, line;
+  for (int t = -1; std::getline(text, line); ++t) {
+    changed += t < 320 ? line + '\n' : fmt::format("{},{},{},{}\n", hourly(t), 900 * (t % 3), -50 * t, t % 7);
+  }
+  const Json after = document(automatic("after", {"--data", write("changed.csv", changed)}));
+  EXPECT_EQ(after["selection"], before["selection"]);
+  EXPECT_EQ(after["val_mse"], before["val_mse"]);
+  EXPECT_EQ(after["weights_sha256"], before["weights_sha256"]);
+  EXPECT_NE(after["test_mse"], before["test_mse"]);
+}
+
 TEST_F(Auto, ARandomWalkChoosesANaiveForecast) {
   const Json result = document(automatic("run", {"--data", walk("walk.csv", 600), "--epochs", "20"}));
   EXPECT_EQ(chosen(result).front(), "naive");

@@ -256,6 +256,14 @@ TEST_F(Predict, LocalTimesOfAZone) {
   // A run keeps its zone.
   train("local", {"--timezone", "Europe/Madrid"});
   EXPECT_EQ(dates(Words{path("local")} + Words(words.begin() + 1, words.end())).at(1), "2024-10-27 02:00");
+  // Its page has the dates that predict gives: six hours on it is 06:00.
+  const auto autumn = [](int t) {
+    return fmt::format("{} {:02}:00", iso(day(2024, 283 + (t + 10) / 24)), (t + 10) % 24);
+  };
+  ASSERT_EQ(run(small("paged", {"--data", series("autumn.csv", 400, 3, autumn), "--timezone", "Europe/Madrid"})).code,
+            0);
+  EXPECT_EQ(dates({path("paged")}).back(), "2024-10-27 06:00");
+  EXPECT_NE(read("paged/report.html").find(">2024-10-27 06:00<"), std::string::npos);
   const std::string other = write("spring.csv", "date,a\n2024-03-31 01:30,1\n2024-03-31 02:30,1\n");
   EXPECT_EQ(run({"data", "check", other, "--timezone", "Europe/Madrid", "--horizon", "1", "--lookback", "1"}).code, 3);
 }

@@ -69,9 +69,8 @@ std::optional<ModelMember> closed_form(std::string_view name, const Settings& se
                      optim::repeating_slab(net, period)};
 }
 
-optim::ErrorSums errors_of(const ModelMember& member, const Experiment& e, std::span<const std::int32_t> starts,
-                           const ChosenDevice& device) {
-  const optim::Problem problem = e.problem();
+optim::ErrorSums errors_of(const ModelMember& member, const optim::Problem& problem,
+                           std::span<const std::int32_t> starts, const ChosenDevice& device) {
   Ensemble one(problem, device);
   one.add(member.settings, member.model, member.slab);
   return one.errors(starts);
@@ -153,7 +152,7 @@ class Choice {
       for (std::size_t k = 0; k < folds.size(); ++k) {
         std::optional<ModelMember> member = fit(name, folds[k].experiment, k);
         if (!member) continue;
-        const double mse = errors_of(*member, folds[k].experiment, folds[k].starts, device_).mse();
+        const double mse = errors_of(*member, folds[k].experiment.problem(), folds[k].starts, device_).mse();
         sum += mse * static_cast<double>(folds[k].starts.size());
         windows += std::ssize(folds[k].starts);
         if (k == 0) c.member = std::move(member);
@@ -284,7 +283,7 @@ Json train_automatic(const fs::path& folder, const Settings& settings, const Exp
     scores = score(best, e, test, settings, device);
     const auto ridge = std::ranges::find(candidates, "ridge", &Candidate::name);
     if (ridge != candidates.end()) {
-      scores->ridge = errors_of(*ridge->member, e, test, device);
+      scores->ridge = errors_of(*ridge->member, e.tested_problem(), test, device);
     }
     add_scores(result, *scores, e);
   }

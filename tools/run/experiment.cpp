@@ -33,27 +33,32 @@ model::Series read_hashed(const std::string& bytes, const std::string& path, con
   return series;
 }
 
-// Names the targets whose training rows say next to nothing of the later ones and leaves them out of pooled errors,
-// unless there are no others.
-void leave_out_late(Experiment& e, Console& console) {
-  const std::vector<model::LateChannel> late = model::late_channels(e.series, e.splits.train);
-  std::vector<std::uint8_t> left_out(e.targets.size());
-  for (const model::LateChannel& l : late) {
-    const auto target = std::ranges::find(e.targets, static_cast<std::int32_t>(l.channel));
-    if (target != e.targets.end()) left_out[static_cast<std::size_t>(target - e.targets.begin())] = 1;
-    const std::string name = e.series.channels[static_cast<std::size_t>(l.channel)];
-    const std::string end = target == e.targets.end() ? ""
-                            : late.size() < e.targets.size()
-                                ? "; it is left out of mean errors, which --late mean takes back"
-                                : "";
-    if (l.after == 0) continue;  // the reader has named it
-    console.warning(l.before == 0
-                        ? fmt::format("channel '{}' is constant in the training rows and not after them{}", name, end)
-                        : fmt::format("channel '{}' varies {:.0f} times as much after the training rows as in them{}",
-                                      name, l.after / l.before, end));
-  }
+// The targets among `late`, as Experiment::left_out; empty where there would be no others.
+std::vector<std::uint8_t> without(const Experiment& e, const std::vector<model::LateChannel>& late) {
+  std::vector<std::uint8_t> left_out;
+  for (const std::int32_t t : e.targets)
+    left_out.push_back(std::ranges::count(late, t, &model::LateChannel::channel) > 0);
   const auto out = std::ranges::count(left_out, 1);
-  if (out > 0 && out < std::ssize(left_out)) e.left_out = std::move(left_out);
+  return out > 0 && out < std::ssize(left_out) ? left_out : std::vector<std::uint8_t>();
+}
+
+// Names the channels whose training rows say next to nothing of the later ones and leaves them out of pooled errors.
+void leave_out_late(Experiment& e, Console& console) {
+  const model::Splits& s = e.splits;
+  const std::vector<model::LateChannel> late = model::late_channels(e.series, s.train, e.series.rows);
+  e.left_out = without(e, model::late_channels(e.series, s.train, s.val.last));
+  e.left_out_of_test = without(e, late);
+  for (const auto& [channel, before, after] : late) {
+    if (after == 0) continue;  // the reader has named it
+    const bool out = !e.left_out_of_test.empty() &&
+                     std::ranges::find(e.targets, static_cast<std::int32_t>(channel)) != e.targets.end();
+    const std::string name = e.series.channels[static_cast<std::size_t>(channel)];
+    console.warning((before == 0 ? fmt::format("channel '{}' is constant in the training rows and not after them", name)
+                                 : fmt::format("channel '{}' varies {:.0f} times as much after the training rows as in "
+                                               "them",
+                                               name, after / before)) +
+                    (out ? "; it is left out of mean errors, which --late mean takes back" : ""));
+  }
 }
 
 }  // namespace

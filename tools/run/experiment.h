@@ -21,14 +21,17 @@ struct Experiment {
   std::vector<std::int32_t> targets;
   model::Splits splits;
   model::Scaler scaler;
-  std::vector<float> values;           // standardised, [D][rows]
-  std::int64_t season = 0;             // steps of the seasonal naive forecast; 0: none
-  std::vector<std::uint8_t> left_out;  // [targets] of errors over all: they hardly vary in the training rows; or empty
+  std::vector<float> values;  // standardised, [D][rows]
+  std::int64_t season = 0;    // steps of the seasonal naive forecast; 0: none
+  // [targets] of errors over all, because they hardly vary in the training rows; empty: none. What is chosen by
+  // validation error must not see the test rows, which `left_out_of_test` goes by too.
+  std::vector<std::uint8_t> left_out, left_out_of_test;
 
   bool too_few = false;  // rows for a window in every part: nothing can be trained, or tested
 
   std::int64_t D() const { return series.width(); }
   optim::Problem problem() const { return {values, series.rows, D(), targets, left_out}; }
+  optim::Problem tested_problem() const { return {values, series.rows, D(), targets, left_out_of_test}; }
   std::vector<std::string> target_names() const;
 };
 

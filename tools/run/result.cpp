@@ -252,7 +252,7 @@ std::int64_t peak_memory_bytes() {
 
 Scores score(std::span<const Checkpoint> models, const Experiment& experiment, std::span<const std::int32_t> starts,
              const Settings& settings, const ChosenDevice& device) {
-  const optim::Problem problem = experiment.problem();
+  const optim::Problem problem = experiment.tested_problem();
   const std::int64_t L = settings.lookback, H = settings.horizon;
   const Ensemble together(models, problem, device);
   const double begin = monotonic_seconds();
@@ -372,10 +372,10 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   if (scores.ridge) baselines["ridge"] = baseline(scores, *scores.ridge, 0);
   document["baselines"] = std::move(baselines);
   document["skill"] = number_or_null(1 - m.mse() / scores.best_baseline_mse());
-  if (!e.left_out.empty()) {
+  if (!e.left_out_of_test.empty()) {
     Json names = Json::array();
-    for (std::size_t t = 0; t < e.left_out.size(); ++t) {
-      if (e.left_out[t] != 0) names.push_back(e.series.channels[static_cast<std::size_t>(e.targets[t])]);
+    for (std::size_t t = 0; t < e.left_out_of_test.size(); ++t) {
+      if (e.left_out_of_test[t] != 0) names.push_back(e.series.channels[static_cast<std::size_t>(e.targets[t])]);
     }
     document["left_out"] = names;
   }
@@ -385,7 +385,7 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
 
 Json ensemble(std::span<const Checkpoint> runs, const Experiment& experiment, std::span<const std::int32_t> starts,
               const ChosenDevice& device) {
-  const optim::Problem problem = experiment.problem();
+  const optim::Problem problem = experiment.tested_problem();
   const optim::ErrorSums errors = Ensemble(runs, problem, device).errors(starts);
   return {
       {"models", runs.size()}, {"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};

@@ -214,7 +214,7 @@ model::Metadata metadata_of(const Settings& settings, const Experiment& e, std::
           {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
           {"columns", Json(e.series.channels).dump()},
           {"targets", Json(e.targets).dump()},
-          {"left_out", Json(e.left_out).dump()},
+          {"left_out", Json(e.left_out_of_test).dump()},
           {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
           {"step", e.series.step.freq()},
           {"epoch", std::to_string(epoch)},
@@ -392,7 +392,7 @@ Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Co
   e.series = series_of(run, settings, series_options(run, settings), console);
   say_findings(e.series, console);
   e.targets = run.targets;
-  e.left_out = run.left_out;
+  e.left_out = e.left_out_of_test = run.left_out;
   try {
     e.splits = model::split_rows(settings.split, e.series);
   } catch (const Error&) {

@@ -9,7 +9,8 @@
 //   result.json         the finished run's document      report.html   the same as a page, with pictures
 //
 // Whole files are replaced atomically, `best` before `state`; the state records how long the appended files were.
-// A checkpoint's metadata: config (TOML), scaler, columns, targets, left_out (of them), splits, step, epoch, trained_until (JSON or text).
+// A checkpoint's metadata: config (TOML), scaler, columns, targets, left_out (of them), splits, step, epoch,
+// trained_from, trained_until (JSON or text); of several models in one file also members.
 #pragma once
 
 #include <filesystem>
@@ -59,7 +60,7 @@ struct Checkpoint {
   model::Scaler scaler;
   std::vector<std::string> columns;
   std::vector<std::int32_t> targets;
-  std::vector<std::uint8_t> left_out;  // Experiment::left_out
+  std::vector<std::uint8_t> left_out;  // Experiment::left_out_of_test
   std::string split_rule;
   model::Splits splits;
   std::string step;                         // as --freq reads it; empty: unknown
