@@ -304,15 +304,18 @@ std::vector<int> select_targets(Series& series, Features features, const std::ve
   if (features == Features::ms) return indices;
 
   std::vector<std::string> channels;
+  std::vector<std::size_t> columns;
   std::vector<double> values;
   values.reserve(indices.size() * static_cast<std::size_t>(series.rows));
   for (int& index : indices) {
     const auto channel = series.channel(index);
     values.insert(values.end(), channel.begin(), channel.end());
     channels.push_back(series.channels[static_cast<std::size_t>(index)]);
+    if (!series.value_columns.empty()) columns.push_back(series.value_columns[static_cast<std::size_t>(index)]);
     index = static_cast<int>(channels.size()) - 1;
   }
   series.channels = std::move(channels);
+  series.value_columns = std::move(columns);
   series.values = std::move(values);
   return indices;
 }

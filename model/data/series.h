@@ -31,6 +31,7 @@ struct Finding {
   std::int64_t count = 1;
   std::string message;
   std::string hint;
+  std::string found = {};  // of a sentinel: the number
 };
 
 enum class Decimal : std::uint8_t { found, point, comma };
@@ -75,6 +76,8 @@ struct Series {
     bool hour = false;                      // an hour alone: without the date's minutes
   };
   std::vector<DatePart> date_parts;
+  // Where a file of text has them, from 0: the parts of its dates, the channels.
+  std::vector<std::size_t> date_columns, value_columns;
   Step step;
   std::vector<Hole> holes;               // no window crosses one; days without business are none
   std::vector<std::int64_t> lines;       // [T] of the file, from 1

@@ -332,9 +332,11 @@ TEST_F(Predict, TheRemedyForAMissingValueIsAnOriginBeforeIt) {
   EXPECT_EQ(run(asked + pasted(other, "--origin")).out, early.out);
   std::vector<std::size_t> everywhere;
   for (std::size_t row = 10; row < 400; row += 20) everywhere.push_back(row);
-  EXPECT_EQ(fails(3, {"predict", path("run"), "--data", without(everywhere)}, {"fill the value in"}).find("--origin"),
+  EXPECT_EQ(fails(3, {"predict", path("run"), "--data", without(everywhere)}, {"fill it in: samformer data repair "})
+                .find("--origin"),
             std::string::npos);
-  EXPECT_EQ(fails(3, {"eval", path("run"), "--data", path("holes.csv")}, {"fill the value in"}).find("--drop"),
+  EXPECT_EQ(fails(3, {"eval", path("run"), "--data", path("holes.csv")}, {"fill it in: samformer data repair "})
+                .find("--drop"),
             std::string::npos);
   train("undated", {"--no-date", "--columns", "c0,c1,c2"});
   const Words rows = {"predict", path("undated"), "--data", without({395})};

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/text.h"
+#include "model/data/repair.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
 #include "tools/run/result.h"
@@ -98,9 +99,10 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
                     fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
                                 series.channels[static_cast<std::size_t>(d)], series.date(origin + 1 - L + t), L))
             .at(series.path)
-            .hint(complete < 0 ? "fill the value in"
-                               : fmt::format("fill the value in, or forecast from another row: --origin {}",
-                                             model::origin_word(series, complete)));
+            .hint(complete < 0
+                      ? "fill the value in: " + model::repair_command(series.path, series_options(run.settings))
+                      : fmt::format("fill the value in, or forecast from another row: --origin {}",
+                                    model::origin_word(series, complete)));
       }
       const auto k = static_cast<std::size_t>(d);
       window[static_cast<std::size_t>(d * L + t)] = static_cast<float>((x - run.scaler.mean[k]) / run.scaler.std[k]);
@@ -166,7 +168,8 @@ std::string csv(const Forecast& f) {
 }
 
 // What the model looks back on, as `train` looks at its file. A hole there puts every cycle out of step.
-void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Console& console) {
+void audit(const model::Series& series, const model::SeriesOptions& options, std::int64_t L, std::int64_t origin,
+           Console& console) {
   const std::int64_t first = origin + 1 - L;
   const auto place = [&](std::int64_t row) {
     return place_text(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(row)], 0);
@@ -179,8 +182,9 @@ void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Con
                                         hole.absent, series.date(hole.row - 1), series.date(hole.row), L))
         .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
         .hint(fmt::format(
-            "fill them in{}, or take rows as evenly spaced: --holes close",
-            before >= 0 ? fmt::format(", forecast from before them: --origin {}", model::origin_word(series, before))
+            "fill them in: {}{}; or take rows as evenly spaced: --holes close",
+            model::repair_command(series.path, options),
+            before >= 0 ? fmt::format("; or forecast from before them: --origin {}", model::origin_word(series, before))
                         : ""));
   }
   const auto freq = std::ranges::find(series.findings, "freq", &model::Finding::kind);
@@ -259,7 +263,7 @@ int predict(const Invocation& invocation) {
         .at(series.path)
         .hint("give more history, or a later --origin");
   }
-  audit(series, L, origin, invocation.console);
+  audit(series, options, L, origin, invocation.console);
 
   Forecast forecast;
   for (const std::int32_t t : first.targets) forecast.columns.push_back(first.columns[static_cast<std::size_t>(t)]);
