@@ -259,7 +259,12 @@ class CsvReader {
   void choose_columns(const Cells& body) {
     constexpr int channel_slot = 0;
     for (Column& column : columns_) column.slot = channel_slot;
-    for (const std::string& name : join_known(options_.drop, names())) named(name, "--drop").slot = skip_slot;
+    for (const std::string& name : join_known(options_.drop, names())) {
+      // Another file may lack what the model never read.
+      const bool absent =
+          options_.columns_of_model && std::ranges::find(columns_, name, &Column::name) == columns_.end();
+      if (!absent) named(name, "--drop").slot = skip_slot;
+    }
     if (!options_.no_date) find_date_column(body);
 
     if (options_.columns.empty()) {

@@ -139,14 +139,14 @@ TEST(Repair, SortsRowsAndJoinsRepeats) {
   EXPECT_EQ(r.moved, 3);
   EXPECT_EQ(r.removed, 1);
   const std::string end = "2020-01-04,4,6\n2020-01-05,5,7\n";
-  const std::string twice = "date,x,y\n2020-01-01,1,5\n2020-01-02,2,5\n# kept\n2020-01-02,5,\n2020-01-03,3,5\n" + end;
+  const std::string twice = "date,x,y\n2020-01-01,1,5\n2020-01-02,2,9\n# kept\n2020-01-02,5,\n2020-01-03,3,5\n" + end;
   expect(refusal(twice), "2020-01-02 is there twice, with different values of 'x'", "--duplicates first, last or mean");
   EXPECT_EQ(mended(twice, {.repeats = Repeats::first}).text,
-            "date,x,y\n2020-01-01,1,5\n2020-01-02,2,5\n# kept\n2020-01-03,3,5\n" + end);
+            "date,x,y\n2020-01-01,1,5\n2020-01-02,2,9\n# kept\n2020-01-03,3,5\n" + end);
   EXPECT_EQ(mended(twice, {.repeats = Repeats::last}).text,
             "date,x,y\n2020-01-01,1,5\n# kept\n2020-01-02,5,5\n2020-01-03,3,5\n" + end);
   const Repaired mean = mended(twice, {.repeats = Repeats::mean});
-  EXPECT_EQ(mean.text, "date,x,y\n2020-01-01,1,5\n2020-01-02,4,5\n# kept\n2020-01-03,3,5\n" + end);
+  EXPECT_EQ(mean.text, "date,x,y\n2020-01-01,1,5\n2020-01-02,4,9\n# kept\n2020-01-03,3,5\n" + end);
   EXPECT_EQ(mean.averaged, 1);
   EXPECT_EQ(mean.differing, 1);
 }
