@@ -116,6 +116,8 @@ struct FolderSettings {
   std::string weights;  // eval, predict: best, final, empty: the command's own choice
   std::string member;   // eval, predict: of a train --auto; empty: the mean of all
   std::string origin;
+  std::vector<std::string> intervals;  // eval, predict: percent; empty: none
+  std::int64_t calibration = 1440;
   std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
   std::int64_t jobs = 1;
 };

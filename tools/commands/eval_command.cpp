@@ -4,10 +4,12 @@
 #include <filesystem>
 
 #include "model/data/repair.h"
+#include "optim/conformal.h"
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
 #include "tools/run/automatic.h"
 #include "tools/run/forecast_file.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/stored_json.h"
 
@@ -146,13 +148,15 @@ int eval(const Invocation& invocation) {
   const bool members = !runs[0].member.empty();  // one forecast, their mean
   const ChosenDevice device = select_device(settings);
   const std::string forecasts = settings.of<EvalSettings>().forecasts;
+  const std::vector<double> levels = levels_of(settings);
   const bool alike = std::ranges::all_of(runs, [&](const Checkpoint& run) { return comparable(run, runs.back()); });
-  if (!forecasts.empty() && !alike) {
-    throw Error(Exit::usage, "--forecasts: the seeds of this run differ in columns, scale, look-back or horizon")
+  if (!(forecasts.empty() && levels.empty()) && !alike) {
+    throw Error(Exit::usage,
+                "--forecasts, --intervals: the seeds of this run differ in columns, scale, look-back or horizon")
         .hint(fmt::format("evaluate one of them: {}", runs.front().path.parent_path().string()));
   }
   std::vector<Json> documents;
-  Json together;
+  Json together, intervals;
   for (const Checkpoint& run : runs) {
     if (members && &run != &runs.back()) continue;
     const Part part = part_of(run, invocation);
@@ -161,6 +165,13 @@ int eval(const Invocation& invocation) {
                                  device, least_squares));
     if (&run != &runs.back()) continue;
     if (alike) together = ensemble(runs, part.experiment, part.starts, device);
+    if (!levels.empty()) {
+      intervals = interval_scores(runs, part.experiment, part.starts, levels, settings.calibration, device);
+      if (intervals.is_null()) {
+        invocation.console.warning(fmt::format("no window has the {} before it that an interval of {} % needs",
+                                               optim::windows_for(levels.back()), level_name(levels.back())));
+      }
+    }
     if (!forecasts.empty()) {
       const std::int64_t rows = write_forecasts(forecasts, runs, part.experiment, part.starts, least_squares, device);
       invocation.console.info(fmt::format("{} forecasts written to {}", rows, forecasts));
@@ -172,6 +183,7 @@ int eval(const Invocation& invocation) {
     document["ensemble"] = std::move(together);
   }
   if (!forecasts.empty()) document["forecasts"] = forecasts;
+  if (!levels.empty()) document["intervals"] = std::move(intervals);
   if (settings.json) {
     print(document, invocation.out);
   } else {
@@ -184,7 +196,7 @@ Command eval_command() {
   return {.name = "eval",
           .handler = eval,
           .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal",
-                    "holes", "device", "threads", "weights", "member", "out"},
+                    "holes", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

@@ -71,15 +71,16 @@ int forecast(const Invocation& invocation) {
 }  // namespace
 
 Command forecast_command() {
-  return {.name = "forecast",
-          .handler = forecast,
-          .takes = {"features",  "target",  "columns",   "drop",     "date-column", "date-format", "freq",
-                    "timezone",  "no-date", "delimiter", "decimal",  "holes",       "split",       "lookback",
-                    "horizon",   "season",  "late",      "Training", "Machine",     "out",         "origin",
-                    "overwrite", "config",  "min",       "max",      "decimals",    "integers",    "print-config"},
-          .arguments = {"FILE"},
-          .summary = "forecasts a file's next steps: checks it, chooses among models and naive forecasts, refits",
-          .example = "samformer forecast sales.csv --horizon 28 --out runs/sales"};
+  return {
+      .name = "forecast",
+      .handler = forecast,
+      .takes = {"features",    "target",    "columns", "drop",     "date-column", "date-format", "freq",    "timezone",
+                "no-date",     "delimiter", "decimal", "holes",    "split",       "lookback",    "horizon", "season",
+                "late",        "Training",  "Machine", "out",      "origin",      "overwrite",   "config",  "intervals",
+                "calibration", "min",       "max",     "decimals", "integers",    "print-config"},
+      .arguments = {"FILE"},
+      .summary = "forecasts a file's next steps: checks it, chooses among models and naive forecasts, refits",
+      .example = "samformer forecast sales.csv --horizon 28 --out runs/sales"};
 }
 
 }  // namespace samformer::tools

@@ -7,6 +7,7 @@
 #include "model/data/repair.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 
 namespace samformer::tools {
@@ -27,6 +28,11 @@ struct Forecast {
   std::vector<std::string> columns;                  // the targets
   std::vector<double> values;                        // [H][targets], original units
   std::vector<std::string> texts;                    // the same as they are written
+  struct Band {
+    std::string level;                   // "80"
+    std::vector<std::string> low, high;  // [H][targets]
+  };
+  std::vector<Band> bands;
 };
 
 // How values are written: inside the bounds, rounded, never -0.
@@ -158,10 +164,19 @@ std::string csv(const Forecast& f) {
   };
   add(f.date_columns);
   for (const std::string& name : f.columns) text += "," + csv_field(name);
+  for (const std::string& name : f.columns) {
+    for (const Forecast::Band& band : f.bands) {
+      for (const char* end : {"lo", "hi"}) text += "," + csv_field(fmt::format("{}_{}_{}", name, end, band.level));
+    }
+  }
   text += '\n';
   for (std::size_t h = 0; h < f.dates.size(); ++h) {
     add(f.date_cells[h]);
-    for (std::size_t t = 0; t < f.columns.size(); ++t) text += "," + f.texts[h * f.columns.size() + t];
+    const std::size_t first = h * f.columns.size();
+    for (std::size_t t = 0; t < f.columns.size(); ++t) text += "," + f.texts[first + t];
+    for (std::size_t t = 0; t < f.columns.size(); ++t) {
+      for (const Forecast::Band& band : f.bands) text += "," + band.low[first + t] + "," + band.high[first + t];
+    }
     text += '\n';
   }
   return text;
@@ -233,11 +248,39 @@ void say_age(const Checkpoint& run, const model::Series& series, std::int64_t or
   }
 }
 
+// The bands around the values, inside the bounds and rounded as these are.
+void add_bands(Forecast& f, std::span<const Checkpoint> runs, const model::Series& series, std::int64_t origin,
+               std::span<const double> levels, const Settings& asked, const Digits& digits, const ChosenDevice& device,
+               Console& console) {
+  if (levels.empty()) return;
+  const Checkpoint& run = runs[0];
+  const auto H = static_cast<std::size_t>(run.settings.horizon), T = run.targets.size();
+  const std::vector<Checkpoint> models = calibration_models(runs);
+  const std::vector<double> widths = calibrate(models, series, origin, levels, asked.calibration, device);
+  const auto windows = calibration_windows(models[0], series, origin, asked.calibration);
+  if (const std::int64_t rows = windows.back() - windows.front() + run.settings.horizon;
+      rows < 10 * run.settings.horizon) {
+    console.warning(fmt::format("the intervals are calibrated on {} rows alone, fewer than ten horizons", rows));
+  }
+  for (std::size_t k = 0; k < levels.size(); ++k) {
+    Forecast::Band& band = f.bands.emplace_back();
+    band.level = level_name(levels[k]);
+    for (std::size_t i = 0; i < f.values.size(); ++i) {
+      const std::size_t h = i / T, t = i % T;
+      const double deviation = run.scaler.std[static_cast<std::size_t>(run.targets[t])];
+      const double half = widths[(k * T + t) * H + h];
+      band.low.push_back(digits.text(f.values[i] - half, deviation));
+      band.high.push_back(digits.text(f.values[i] + half, deviation));
+    }
+  }
+}
+
 }  // namespace
 
 int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const Digits digits(asked.of<PredictSettings>());
+  const std::vector<double> levels = levels_of(asked);
   const std::string& argument = invocation.arguments[0];
   std::vector<Checkpoint> runs = read_run_to_keep(argument, asked.weights);
   choose_member(runs, asked.member);
@@ -287,6 +330,7 @@ int predict(const Invocation& invocation) {
     const auto d = static_cast<std::size_t>(first.targets[i % first.targets.size()]);
     forecast.texts.push_back(digits.text(forecast.values[i], first.scaler.std[d]));
   }
+  add_bands(forecast, runs, series, origin, levels, asked, digits, device, invocation.console);
   if (!invocation.resolved.given("min")) warn_of_signs(forecast, first.targets, series, invocation.console);
   say_age(first, series, origin, invocation.console);
 
@@ -299,7 +343,17 @@ int predict(const Invocation& invocation) {
       for (std::size_t t = 0; t < forecast.columns.size(); ++t) {
         values.push_back(number_of(forecast.texts[h * forecast.columns.size() + t]));
       }
-      rows.push_back({{"date", forecast.dates[h]}, {"values", std::move(values)}});
+      Json row = {{"date", forecast.dates[h]}, {"values", std::move(values)}};
+      for (const Forecast::Band& band : forecast.bands) {
+        Json low = Json::array(), high = Json::array();
+        for (std::size_t t = 0; t < forecast.columns.size(); ++t) {
+          low.push_back(number_of(band.low[h * forecast.columns.size() + t]));
+          high.push_back(number_of(band.high[h * forecast.columns.size() + t]));
+        }
+        row["intervals"].push_back(
+            {{"level", number_of(band.level)}, {"low", std::move(low)}, {"high", std::move(high)}});
+      }
+      rows.push_back(std::move(row));
     }
     Json result = document("predict");
     result.update(Json{{"run_dir", argument},
@@ -329,7 +383,7 @@ Command predict_command() {
       .name = "predict",
       .handler = predict,
       .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "holes",
-                "horizon", "device", "threads", "weights", "member", "origin", "out"},
+                "horizon", "device", "threads", "weights", "member", "origin", "intervals", "calibration", "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",

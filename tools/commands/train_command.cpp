@@ -8,6 +8,7 @@
 #include "tools/cli/signals.h"
 #include "tools/report/page.h"
 #include "tools/run/automatic.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
 #include "tools/run/training.h"
@@ -57,6 +58,7 @@ int train(const Invocation& invocation) {
     }
     return 0;
   };
+  levels_of(settings);  // throws before anything is trained
   if (settings.tune) check_tune(invocation.resolved);
   if (settings.automatic) check_automatic(settings);
   const ChosenDevice device = select_device(settings);
@@ -120,7 +122,7 @@ int train(const Invocation& invocation) {
 Command train_command() {
   return {.name = "train",
           .handler = train,
-          .takes = takes_of_training(),
+          .takes = takes_of_training({"intervals", "calibration"}),
           .summary = "trains one model on one series and tests it once",
           .example = "samformer train --data ETTh1.csv --horizon 96 --seeds 1..3 --out runs/etth1"};
 }

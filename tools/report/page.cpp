@@ -5,9 +5,11 @@
 #include <optional>
 
 #include "optim/analysis/attention_map.h"
+#include "optim/conformal.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
 #include "tools/run/ensemble.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/tracking.h"
 
@@ -125,6 +127,7 @@ class Pictures {
   // [targets][H]; empty: the last look-back has a hole, so that predict refuses.
   std::vector<double> ahead;
   model::Scaler ahead_scaler;
+  std::vector<double> levels, widths;  // of intervals, as calibrate() gives them; empty without
   Forecasts last;
 
   std::int64_t points() const { return 3 * tail_ + 6 * s_.horizon; }
@@ -151,6 +154,15 @@ class Pictures {
       LineChart next{"", "", "", {}, false, dates(rows), at, "forecast from " + ahead_dates_.front()};
       next.curves = {thinned("known", rows_of(rows - tail_, rows), 0, step),
                      thinned("forecast", forecast(ahead, ahead_scaler, known), at, step)};
+      for (std::size_t k = 0; k < levels.size(); ++k) {
+        for (const double sign : {-1.0, 1.0}) {
+          std::vector<double> edge = forecast(ahead, ahead_scaler, known);
+          const std::size_t first = (k * e_.targets.size() + target) * static_cast<std::size_t>(H);
+          for (std::size_t h = 0; h < static_cast<std::size_t>(H); ++h) edge[h + 1] += sign * widths[first + h];
+          next.curves.push_back(thinned(level_name(levels[k]) + " %", edge, at, step));
+          next.curves.back().edge = true;
+        }
+      }
       next.x_names.insert(next.x_names.end(), ahead_dates_.begin(), ahead_dates_.end());
       drawn.push_back(std::move(next));
     }
@@ -233,6 +245,14 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
     pictures.ahead = Ensemble(refitted, all, cpu).forecast(end);
   }
 
+  if (const std::vector<double> levels = levels_of(settings); ahead && !levels.empty()) {
+    const auto windows = calibration_windows(models[0], e.series, e.series.rows - 1, settings.calibration);
+    if (std::ssize(windows) >= optim::windows_for(levels.back())) {
+      pictures.widths = calibrate(models, e.series, e.series.rows - 1, levels, settings.calibration, cpu);
+      pictures.levels = levels;
+    }
+  }
+
   // The worst first.
   const Json& channels = document["per_channel"];
   std::vector<std::size_t> order;
@@ -249,12 +269,15 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const std::int64_t step = std::max((2 * listed * pictures.points() + budget - 1) / budget,
                                      std::max(settings.horizon, std::int64_t{1}) / 360 + 1);
   page.heading("Forecast");
+  std::string percents;
+  for (const double level : pictures.levels) percents += (percents.empty() ? "" : ", ") + level_name(level);
   page.paragraph(fmt::format(
-      "In original units: {}the last window of the {} part, beside the baselines. The channel with the largest error "
+      "In original units: {}{}the last window of the {} part, beside the baselines. The channel with the largest error "
       "is the first{}{}.",
       ahead ? fmt::format("the {} steps after the last row, by {}, and ", settings.horizon,
                           final.empty() ? "the tested weights" : "the weights refitted on all rows")
             : "rows are absent among the last ones, so that no forecast is drawn; ",
+      pictures.levels.empty() ? "" : fmt::format("between thin lines its intervals ({} %); ", percents),
       document.value("part", "test"), constant > 0 ? fmt::format("; {} constant ones are left out", constant) : "",
       step > 1 ? fmt::format("; one step of {} is drawn", step) : ""));
   Gallery gallery{fmt::format("Channel ({})", listed), {}, {}, {": the last window"}, [&](std::size_t i) {

@@ -160,7 +160,7 @@ const std::string_view chart_css =
 .chart{width:100%;height:auto;display:block;font:12px system-ui,sans-serif;fill:var(--soft)}
 .chart .head{fill:var(--ink);font-weight:600;font-size:13px}
 .chart .rule{stroke:var(--rule)}.chart .mark{stroke:var(--soft);stroke-dasharray:3 3}
-.chart .curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.chart .dashed{stroke-dasharray:5 3}
+.chart .curve{fill:none;stroke-width:1.8;stroke-linejoin:round}.chart .dashed{stroke-dasharray:5 3}.chart .edge{stroke-width:.7}
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}.c5{stroke:var(--c5)}
 .chart .bar{fill:var(--c0)}.chart .legend{fill:var(--ink)}
 )";
@@ -202,10 +202,11 @@ struct Plot {
 
   explicit Plot(const LineChart& chart) : log_y(chart.log_y) {
     std::size_t longest = 0;
-    for (const Curve& c : chart.curves) longest = std::max(longest, c.name.size());
+    for (const Curve& c : chart.curves) longest = c.edge ? longest : std::max(longest, c.name.size());
     // Three short names a line, two longer ones, or one.
     across = longest <= 15 ? 3 : longest <= 22 ? 2 : 1;
-    const std::size_t names = chart.curves.size() > 1 ? chart.curves.size() : 0;
+    const auto named = static_cast<std::size_t>(std::ranges::count(chart.curves, false, &Curve::edge));
+    const std::size_t names = chart.curves.size() > 1 ? named : 0;
     const double legend = 16 * static_cast<double>((names + across - 1) / across);
     const double mark = finite(chart.mark) && !chart.mark_name.empty() ? 16 : 0;  // its name is above the curves
     above = top + legend + mark + 4;
@@ -245,12 +246,14 @@ std::string draw(const LineChart& chart) {
   const Plot plot(chart);
   const double above = plot.above, height = plot.height, bottom = Plot::bottom, inner_height = plot.inner_height;
   std::string svg = open_svg(height, chart.title);
-  for (std::size_t i = 0; chart.curves.size() > 1 && i < chart.curves.size(); ++i) {
+  for (std::size_t i = 0, at = 0; chart.curves.size() > 1 && at < chart.curves.size(); ++at) {
+    if (chart.curves[at].edge) continue;
     const double x = left + static_cast<double>(i % plot.across) * 342 / static_cast<double>(plot.across);
     const double y = top + 9 + 16 * static_cast<double>(i / plot.across);
     svg +=
-        line(x - 18, y - 4, x - 4, y - 4, fmt::format("curve c{}{}", i % 6, chart.curves[i].dashed ? " dashed" : ""));
-    svg += text(x, y, "start", shortened(chart.curves[i].name, 48), " class=\"legend\"");
+        line(x - 18, y - 4, x - 4, y - 4, fmt::format("curve c{}{}", i % 6, chart.curves[at].dashed ? " dashed" : ""));
+    svg += text(x, y, "start", shortened(chart.curves[at].name, 48), " class=\"legend\"");
+    ++i;
   }
   svg += "<g class=\"levels\">\n";
   for (const double v : plot.levels()) {
@@ -277,8 +280,9 @@ std::string draw(const LineChart& chart) {
     svg += line(x, above, x, above + inner_height, "mark");
     svg += text(x, above - 5, x > width * 0.7 ? "end" : x < width * 0.3 ? "start" : "middle", chart.mark_name);
   }
-  for (std::size_t i = 0; i < chart.curves.size(); ++i) {
-    const Curve& c = chart.curves[i];
+  std::size_t colours = 0;
+  for (const Curve& c : chart.curves) {
+    colours += c.edge ? 0 : 1;
     std::string path;
     bool pen = false;
     for (std::size_t k = 0; k < c.x.size(); ++k) {
@@ -286,7 +290,8 @@ std::string draw(const LineChart& chart) {
       if (finite(y)) path += fmt::format("{}{:.1f} {:.1f}", pen ? 'L' : 'M', plot.px(c.x[k]), plot.py(y));
       pen = finite(y);
     }
-    const std::string kind = fmt::format("curve c{}{}", i % 6, c.dashed ? " dashed" : "");
+    const std::string kind =
+        fmt::format("curve c{}{}{}", (colours + 5) % 6, c.dashed ? " dashed" : "", c.edge ? " edge" : "");
     svg += fmt::format("<path class=\"{}\" d=\"{}\"><title>{}</title></path>\n", kind, path, escape_xml(c.name));
     if (c.x.size() == 1 && finite(plot.y_of(c.y[0]))) {
       svg += fmt::format("<circle class=\"{}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\"/>\n", kind, plot.px(c.x[0]),

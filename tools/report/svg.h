@@ -26,6 +26,7 @@ struct Curve {
   std::string name;
   std::vector<double> x, y;
   bool dashed = false;
+  bool edge = false;  // of a band around the curve before: thin, in its colour, without a name in the legend
 };
 struct LineChart {
   std::string title, x_label, y_label;

@@ -10,6 +10,7 @@
 #include "optim/ridge.h"
 #include "tools/report/page.h"
 #include "tools/run/ensemble.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
 #include "tools/run/training.h"
@@ -286,6 +287,7 @@ Json train_automatic(const fs::path& folder, const Settings& settings, const Exp
       scores->ridge = errors_of(*ridge->member, e.tested_problem(), test, device);
     }
     add_scores(result, *scores, e);
+    add_intervals(result, best, e, test, settings, device);
   }
   if (settings.refit) {
     Experiment all = e;

@@ -525,6 +525,23 @@ void print_result_table(std::ostream& out, const Json& document) {
     }
   }
   out << table.str();
+  if (const Json intervals = document.value("intervals", Json()); intervals.is_object()) {
+    const bool seasonal = intervals.contains("seasonal_naive");
+    const Json& naive = intervals[seasonal ? "seasonal_naive" : "naive"];
+    Table widths("lrrrrrr", {"interval", "cover", "width", "Winkler",
+                             seasonal ? "seasonal naive: cover" : "naive: cover", "width", "Winkler"});
+    for (std::size_t k = 0; k < intervals["levels"].size(); ++k) {
+      std::vector<std::string> row = {fmt::format("{:.6g} %", intervals["levels"][k]["level"].get<double>())};
+      for (const Json& of : {intervals["levels"][k], naive["levels"][k]}) {
+        row.push_back(fmt::format("{:.1f} %", 100 * of["cover"].get<double>()));
+        row.push_back(fixed(of["width"], 3));
+        row.push_back(fixed(of["winkler"], 3));
+      }
+      widths.row(row);
+    }
+    out << fmt::format("\n{}WIS {}, {} {}; of {} windows, standardised\n", widths.str(), fixed(intervals["wis"], 4),
+                       seasonal ? "seasonal naive" : "naive", fixed(naive["wis"], 4), intervals["windows"].dump());
+  }
 }
 
 void print_result(std::ostream& out, const Json& document) {

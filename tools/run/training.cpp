@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "tools/report/page.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
 
@@ -72,6 +73,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     if (settings.select_by == "mixed") result["val_mse_mixed"] = number_or_null(state.tested.val_mixed);
     if (!settings.no_test) {
       add_scores(result, score({&best, 1}, experiment, test_starts, settings, device), experiment);
+      add_intervals(result, {&best, 1}, experiment, test_starts, settings, device);
     }
     if (!tuned.is_null()) result["tune"] = tuned;
     result["seconds_training"] = run.seconds_training();

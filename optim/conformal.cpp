@@ -1,0 +1,105 @@
+#include "optim/conformal.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+
+namespace samformer::optim {
+namespace {
+
+// From 1; 99 scores at level 0.95 need the 95th, although 100 * 0.95 is a little more than 95 in binary.
+std::int64_t rank(std::int64_t n, double level) {
+  return static_cast<std::int64_t>(std::ceil(static_cast<double>(n + 1) * level - 1e-9));
+}
+
+}  // namespace
+
+std::int64_t windows_for(double level) {
+  SAMFORMER_CHECK(level > 0 && level < 1, "level {}", level);
+  return static_cast<std::int64_t>(std::ceil(level / (1 - level) - 1e-9));
+}
+
+std::vector<float> window_scales(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback) {
+  constexpr double least = 0.01;
+  std::vector<float> scales;
+  scales.reserve(starts.size() * problem.targets.size());
+  for (const std::int32_t start : starts) {
+    for (const std::int32_t d : problem.targets) {
+      const float* const x = problem.values.data() + d * problem.rows + start;
+      double sum = 0, squares = 0;
+      for (std::int64_t t = 0; t < lookback; ++t) sum += static_cast<double>(x[t]);
+      const double mean = sum / static_cast<double>(lookback);
+      for (std::int64_t t = 0; t < lookback; ++t) {
+        const double off = static_cast<double>(x[t]) - mean;
+        squares += off * off;
+      }
+      scales.push_back(static_cast<float>(std::sqrt(squares / static_cast<double>(lookback) + least * least)));
+    }
+  }
+  return scales;
+}
+
+void ConformalScores::add(std::vector<float> scores) {
+  SAMFORMER_CHECK(scores.size() == outputs_, "{} scores, expected {}", scores.size(), outputs_);
+  for (std::size_t i = 0; i < outputs_; ++i) {
+    std::vector<float>& sorted = sorted_[i];
+    if (windows_.size() == most_) sorted.erase(std::ranges::lower_bound(sorted, windows_.front()[i]));
+    sorted.insert(std::ranges::upper_bound(sorted, scores[i]), scores[i]);
+  }
+  if (windows_.size() == most_) windows_.pop_front();
+  windows_.push_back(std::move(scores));
+}
+
+double ConformalScores::quantile(std::size_t output, double level) const {
+  const std::int64_t at = rank(count(), level);
+  if (at > count()) return std::numeric_limits<double>::infinity();
+  return static_cast<double>(sorted_[output][static_cast<std::size_t>(at - 1)]);
+}
+
+RollingIntervals::RollingIntervals(const Problem& problem, std::int64_t lookback, std::int64_t H,
+                                   std::span<const double> levels, std::int64_t most)
+    : problem_(problem),
+      lookback_(lookback),
+      H_(H),
+      scores_(problem.targets.size() * static_cast<std::size_t>(H), static_cast<std::size_t>(most)) {
+  const std::vector<double> zeros(problem.targets.size() * static_cast<std::size_t>(H));
+  for (const double level : levels) sums_.levels.push_back({level, zeros, zeros, zeros});
+  sums_.wis = zeros;
+}
+
+void RollingIntervals::add(std::int32_t start, std::span<const double> forecast, std::span<const float> scales,
+                           bool scored) {
+  // Ended: its last step is a row of this look-back.
+  while (!pending_.empty() && pending_.front().start <= start - H_) {
+    scores_.add(std::move(pending_.front().scores));
+    pending_.pop_front();
+  }
+  scored = scored && scores_.count() >= windows_for(sums_.levels.back().level);
+  sums_.windows += scored ? 1 : 0;
+  std::vector<float> scores(forecast.size());
+  std::size_t i = 0;
+  for (std::size_t t = 0; t < problem_.targets.size(); ++t) {
+    const float* const truth = problem_.values.data() + problem_.targets[t] * problem_.rows + start + lookback_;
+    const auto scale = static_cast<double>(scales[t]);
+    for (std::int64_t h = 0; h < H_; ++h, ++i) {
+      const double error = std::abs(static_cast<double>(truth[h]) - forecast[i]);
+      scores[i] = static_cast<float>(error / scale);
+      if (!scored) continue;
+      double wis = error / 2;
+      for (IntervalSums::Level& level : sums_.levels) {
+        const double half = scores_.quantile(i, level.level) * scale, outside = std::max(error - half, 0.0);
+        const double winkler = 2 * half + 2 / (1 - level.level) * outside;
+        level.covered[i] += error <= half ? 1 : 0;
+        level.width[i] += 2 * half;
+        level.winkler[i] += winkler;
+        wis += (1 - level.level) / 2 * winkler;
+      }
+      sums_.wis[i] += wis / (static_cast<double>(sums_.levels.size()) + 0.5);
+    }
+  }
+  pending_.push_back({start, std::move(scores)});
+}
+
+}  // namespace samformer::optim

@@ -1,0 +1,235 @@
+#include "tools/run/intervals.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "optim/conformal.h"
+#include "tools/cli/signals.h"
+#include "tools/cli/text_format.h"
+#include "tools/run/analysis.h"
+#include "tools/run/ensemble.h"
+#include "tools/run/result.h"
+
+namespace samformer::tools {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::int64_t batch_floats = std::int64_t{1} << 22;  // of one forecast of a batch
+
+// The last rows of the window's look-back again, [targets][H].
+std::vector<double> repeated(const optim::Problem& problem, std::int32_t start, std::int64_t L, std::int64_t H,
+                             std::int64_t season) {
+  std::vector<double> forecast;
+  for (const std::int32_t d : problem.targets) {
+    const float* const end = problem.values.data() + d * problem.rows + start + L;
+    for (std::int64_t h = 0; h < H; ++h) forecast.push_back(static_cast<double>(end[h % season - season]));
+  }
+  return forecast;
+}
+
+// Calls `visit(start, forecast [targets][H], scales [targets])` for each window.
+template <class Visit>
+void for_each_forecast(const Ensemble& models, const optim::Problem& problem, std::int64_t L, std::int64_t H,
+                       std::span<const std::int32_t> starts, const Visit& visit) {
+  const std::size_t targets = problem.targets.size(), outputs = targets * static_cast<std::size_t>(H);
+  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_floats / (problem.D * H)));
+  for (std::size_t first = 0; first < starts.size(); first += most) {
+    stop_when_interrupted();
+    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
+    const std::vector<double> forecasts = models.forecast(batch);
+    const std::vector<float> scales = optim::window_scales(problem, batch, L);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      visit(batch[i], std::span(forecasts).subspan(i * outputs, outputs),
+            std::span(scales).subspan(i * targets, targets));
+    }
+  }
+}
+
+Json means(const optim::IntervalSums& sums, std::span<const std::uint8_t> left_out, std::int64_t H, std::int64_t t0,
+           std::int64_t t1, std::int64_t h0, std::int64_t h1) {
+  const auto mean = [&](const std::vector<double>& of) {
+    double sum = 0;
+    std::int64_t count = 0;
+    for (std::int64_t t = t0; t < t1; ++t) {
+      if (t1 - t0 > 1 && !left_out.empty() && left_out[static_cast<std::size_t>(t)] != 0) continue;
+      for (std::int64_t h = h0; h < h1; ++h, ++count) sum += of[static_cast<std::size_t>(t * H + h)];
+    }
+    return sum / static_cast<double>(count * sums.windows);
+  };
+  Json levels = Json::array();
+  for (const optim::IntervalSums::Level& l : sums.levels) {
+    levels.push_back(
+        {{"level", 100 * l.level}, {"cover", mean(l.covered)}, {"width", mean(l.width)}, {"winkler", mean(l.winkler)}});
+  }
+  return {{"levels", levels}, {"wis", mean(sums.wis)}};
+}
+
+}  // namespace
+
+std::vector<double> levels_of(const Settings& settings) {
+  std::vector<double> levels;
+  for (const std::string& word : settings.intervals) {
+    double percent = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), percent);
+    if (error != std::errc() || end != word.data() + word.size() || !(percent > 0 && percent < 100)) {
+      throw Error(Exit::usage, fmt::format("--intervals: '{}' is no percentage between 0 and 100", word))
+          .hint("like --intervals 80,95");
+    }
+    levels.push_back(percent / 100);
+  }
+  std::ranges::sort(levels);
+  if (std::ranges::adjacent_find(levels) != levels.end()) {
+    throw Error(Exit::usage, "--intervals names a level twice");
+  }
+  if (!levels.empty() && optim::windows_for(levels.back()) > settings.calibration) {
+    throw Error(Exit::usage, fmt::format("--calibration {}: an interval of {} % needs {} windows", settings.calibration,
+                                         level_name(levels.back()), optim::windows_for(levels.back())));
+  }
+  return levels;
+}
+
+std::string level_name(double level) { return fmt::format("{:.6g}", 100 * level); }
+
+std::int64_t first_unseen_row(const Checkpoint& run, const model::Series& series) {
+  const bool last = run.path.filename() == "final.safetensors";
+  const auto until = model::read_date(series, run.trained_until);
+  if (!series.dates.empty() && !run.trained_until.empty() && until) {
+    const auto later = [&](const model::Stamp& date) { return model::compare(date, *until) > 0; };
+    return std::ranges::find_if(series.dates, later) - series.dates.begin();
+  }
+  if (series.sha256 != run.data_sha256) return 0;
+  return last ? series.rows : run.splits.train.last;
+}
+
+std::vector<Checkpoint> calibration_models(std::span<const Checkpoint> runs) {
+  if (runs[0].path.filename() != "final.safetensors") return {runs.begin(), runs.end()};
+  std::vector<Checkpoint> models;
+  for (const Checkpoint& run : runs) {
+    const fs::path best = run.path.parent_path() / "best.safetensors";
+    if (!fs::exists(best)) {
+      throw Error(Exit::data, fmt::format("intervals are calibrated with weights that did not see the last rows: no {}",
+                                          best.string()))
+          .at(run.path.string())
+          .hint("give the run's folder, with best.safetensors in it");
+    }
+    for (Checkpoint& model : read_checkpoints(best)) {
+      if (model.member == run.member) models.push_back(std::move(model));
+    }
+  }
+  return models;
+}
+
+std::vector<std::int32_t> calibration_windows(const Checkpoint& run, const model::Series& series, std::int64_t origin,
+                                              std::int64_t most) {
+  const std::int64_t L = run.settings.lookback, H = run.settings.horizon, first = first_unseen_row(run, series);
+  std::vector<std::int32_t> starts =
+      model::window_starts(series, {std::max<std::int64_t>(first - L, 0), origin + 1}, L, H);
+  // `predict` accepts missing values before its look-back.
+  std::vector<std::int64_t> missing(static_cast<std::size_t>(series.rows) + 1);
+  for (std::int64_t t = 0; t < series.rows; ++t) {
+    bool any = false;
+    for (std::int64_t d = 0; d < series.width(); ++d) any |= std::isnan(series.channel(d)[static_cast<std::size_t>(t)]);
+    missing[static_cast<std::size_t>(t) + 1] = missing[static_cast<std::size_t>(t)] + (any ? 1 : 0);
+  }
+  std::erase_if(starts, [&](std::int32_t s) {
+    return missing[static_cast<std::size_t>(s + L + H)] != missing[static_cast<std::size_t>(s)];
+  });
+  if (std::ssize(starts) > most) starts.erase(starts.begin(), starts.end() - most);
+  return starts;
+}
+
+std::vector<double> calibrate(std::span<const Checkpoint> models, const model::Series& series, std::int64_t origin,
+                              std::span<const double> levels, std::int64_t most, const ChosenDevice& device) {
+  const CatchSignals catch_signals;
+  const Checkpoint& run = models[0];
+  const std::int64_t L = run.settings.lookback, H = run.settings.horizon;
+  const auto T = run.targets.size(), steps = static_cast<std::size_t>(H);
+  const std::vector<std::int32_t> starts = calibration_windows(run, series, origin, most);
+  const std::int64_t needed = optim::windows_for(levels.back());
+  if (std::ssize(starts) < needed) {
+    throw Error(Exit::data, fmt::format("{} windows of rows that the model was not trained on, {} are needed for an "
+                                        "interval of {} %",
+                                        starts.size(), needed, level_name(levels.back())))
+        .at(series.path)
+        .hint(
+            "give a file with more rows after those of the training, a lower level, or train with a larger "
+            "validation part");
+  }
+  const std::vector<float> values = model::standardise(series, run.scaler);
+  const optim::Problem problem{values, series.rows, series.width(), run.targets};
+  optim::ConformalScores scores(T * steps, starts.size());
+  const Ensemble together(models, problem, device);
+  for_each_forecast(together, problem, L, H, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
+    std::vector<float> window;
+    for (std::size_t i = 0; i < forecast.size(); ++i) {
+      const auto at = static_cast<std::size_t>(run.targets[i / steps] * series.rows + start + L) + i % steps;
+      const double error = std::abs(static_cast<double>(values[at]) - forecast[i]);
+      window.push_back(static_cast<float>(error / static_cast<double>(scales[i / steps])));
+    }
+    scores.add(std::move(window));
+  });
+  const std::int32_t last[] = {static_cast<std::int32_t>(origin + 1 - L)};
+  const std::vector<float> scales = optim::window_scales(problem, last, L);
+  std::vector<double> widths;
+  for (const double level : levels) {
+    for (std::size_t i = 0; i < T * steps; ++i) {
+      const double deviation = run.scaler.std[static_cast<std::size_t>(run.targets[i / steps])];
+      widths.push_back(scores.quantile(i, level) * static_cast<double>(scales[i / steps]) * deviation);
+    }
+  }
+  return widths;
+}
+
+Json interval_scores(std::span<const Checkpoint> runs, const Experiment& e, std::span<const std::int32_t> starts,
+                     std::span<const double> levels, std::int64_t most, const ChosenDevice& device) {
+  const CatchSignals catch_signals;
+  const Settings& settings = runs[0].settings;
+  const std::int64_t L = settings.lookback, H = settings.horizon, T = static_cast<std::int64_t>(e.targets.size());
+  const optim::Problem problem = e.problem();
+  // Those that had ended before the first forecast: the last `most`, then the ones that are scored themselves.
+  const std::int64_t first = std::max<std::int64_t>(first_unseen_row(runs[0], e.series) - L, 0);
+  std::vector<std::int32_t> all = model::window_starts(e.series, {first, starts.front() + L + H - 1}, L, H);
+  if (std::ssize(all) > most + H) all.erase(all.begin(), all.end() - (most + H));
+  all.insert(all.end(), starts.begin(), starts.end());
+  const Ensemble together(runs, problem, device);
+  const bool seasonal = has_season(e, L);
+  optim::RollingIntervals model(problem, L, H, levels, most), naive(problem, L, H, levels, most);
+  for_each_forecast(together, problem, L, H, all, [&](std::int32_t start, const auto& forecast, const auto& scales) {
+    const bool scored = start >= starts.front();
+    model.add(start, forecast, scales, scored);
+    naive.add(start, repeated(problem, start, L, H, seasonal ? e.season : 1), scales, scored);
+  });
+  if (model.sums().windows == 0) return nullptr;
+  const auto document = [&](const optim::IntervalSums& sums) {
+    Json of = means(sums, e.left_out_of_test, H, 0, T, 0, H);
+    of["pinball"] = of["wis"].get<double>() / 2;
+    return of;
+  };
+  Json result = {{"calibration", most}, {"windows", model.sums().windows}};
+  result.update(document(model.sums()));
+  const std::vector<std::string> names = e.target_names();
+  result["per_channel"] = Json::array();
+  for (std::int64_t t = 0; t < T; ++t) {
+    Json of = {{"name", names[static_cast<std::size_t>(t)]}};
+    of.update(means(model.sums(), {}, H, t, t + 1, 0, H));
+    result["per_channel"].push_back(std::move(of));
+  }
+  result["per_step"] = Json::array();
+  for (std::int64_t h = 0; h < H; ++h) {
+    Json of = {{"step", h + 1}};
+    of.update(means(model.sums(), e.left_out_of_test, H, 0, T, h, h + 1));
+    result["per_step"].push_back(std::move(of));
+  }
+  result[seasonal ? "seasonal_naive" : "naive"] = document(naive.sums());
+  return result;
+}
+
+void add_intervals(Json& document, std::span<const Checkpoint> runs, const Experiment& experiment,
+                   std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
+  const std::vector<double> levels = levels_of(settings);
+  if (levels.empty()) return;
+  document["intervals"] = interval_scores(runs, experiment, starts, levels, settings.calibration, device);
+}
+
+}  // namespace samformer::tools

@@ -1,0 +1,49 @@
+// Prediction intervals (optim/conformal.h) of a run: from the forecasts of rows after those it was trained on.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tools/run/run_folder.h"
+
+namespace samformer::tools {
+
+// --intervals of a command, {"80", "95"}, as levels 0.8, 0.95, rising. Exit::usage for what is no percentage above 0 and
+// below 100, what is there twice, and a --calibration that is too short for it.
+std::vector<double> levels_of(const Settings& settings);
+// "80" of 0.8, as columns are named.
+std::string level_name(double level);
+
+// The first row that the weights were not trained on: by date where both sides have dates, by row in the run's own file;
+// 0 in another one without dates.
+std::int64_t first_unseen_row(const Checkpoint& run, const model::Series& series);
+
+// The weights of `runs` that did not see all rows: themselves, or best.safetensors beside final.safetensors. Exit::data
+// where that is not there.
+std::vector<Checkpoint> calibration_models(std::span<const Checkpoint> runs);
+
+// The last windows, at most `most`, that end at row `origin` or earlier and whose targets `run` was not trained on.
+std::vector<std::int32_t> calibration_windows(const Checkpoint& run, const model::Series& series, std::int64_t origin,
+                                              std::int64_t most);
+// Half-widths of the steps after row `origin` in original units, [levels][targets][H], from those windows' forecasts;
+// the look-back before `origin` is taken in the scale of the models. Exit::data with the number where there are too few.
+std::vector<double> calibrate(std::span<const Checkpoint> models, const model::Series& series, std::int64_t origin,
+                              std::span<const double> levels, std::int64_t most, const ChosenDevice& device);
+
+// The intervals of the forecasts from `starts`, each from the windows that had ended before it, and the same around the
+// seasonal naive forecast, or the naive one without a season:
+//
+//   {calibration, windows, levels: [{level, cover, width, winkler}], wis, pinball, per_channel: [{name, levels, wis}],
+//    per_step: [{step, levels, wis}], seasonal_naive or naive: {levels, wis, pinball}}
+//
+// standardised. Null where no window has enough before it.
+Json interval_scores(std::span<const Checkpoint> runs, const Experiment& experiment,
+                     std::span<const std::int32_t> starts, std::span<const double> levels, std::int64_t most,
+                     const ChosenDevice& device);
+
+// Adds `intervals` to a command's document where --intervals asks for them.
+void add_intervals(Json& document, std::span<const Checkpoint> runs, const Experiment& experiment,
+                   std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device);
+
+}  // namespace samformer::tools
