@@ -165,6 +165,12 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
     for (std::size_t i = 0; i < forecast.size(); ++i) {
       const auto at = static_cast<std::size_t>(run.targets[i / steps] * series.rows + start + L) + i % steps;
       const double error = std::abs(static_cast<double>(values[at]) - forecast[i]);
+      if (!std::isfinite(error)) {
+        throw Error(Exit::diverged,
+                    fmt::format("--intervals: the forecast from {} overflows", series.date(start + L - 1)))
+            .at(run.path.string())
+            .hint("look at the rows before with `samformer data check`, or take fewer windows: --calibration");
+      }
       window.push_back(static_cast<float>(error / static_cast<double>(scales[i / steps])));
     }
     scores.add(std::move(window));
