@@ -152,7 +152,7 @@ std::vector<std::string> split_names(std::string_view list) {
   return names;
 }
 
-std::string names_word(std::span<const std::string> names) {
+std::string names_list(std::span<const std::string> names) {
   std::string list;
   for (const std::string& name : names) {
     if (&name != names.data()) list += ',';
@@ -164,8 +164,10 @@ std::string names_word(std::span<const std::string> names) {
     for (const char c : name) list += c == '"' ? std::string("\"\"") : std::string(1, c);
     list += '"';
   }
-  return shell_quoted(list);
+  return list;
 }
+
+std::string names_word(std::span<const std::string> names) { return shell_quoted(names_list(names)); }
 
 std::vector<std::string> join_known(std::span<const std::string> names, std::span<const std::string> known) {
   std::unordered_set<std::string_view> with_comma;

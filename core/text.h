@@ -28,7 +28,8 @@ std::string shell_quoted(const std::string& word);
 
 // Names with commas between them; one that holds a comma or a quote may be in quotes, as in CSV.
 std::vector<std::string> split_names(std::string_view list);
-// The inverse, as one word of a shell.
+// The inverse, and as one word of a shell.
+std::string names_list(std::span<const std::string> names);
 std::string names_word(std::span<const std::string> names);
 // Names that were split at their own commas, put together again: consecutive ones that are a known name with commas
 // between them are that name.

@@ -65,7 +65,7 @@ std::vector<std::string_view> split_commas(std::string_view text) {
 
 [[noreturn]] void refuse_rule(const std::string& rule, std::string_view what) {
   throw Error(Exit::usage, fmt::format("--split '{}': {}", rule, what))
-      .hint("auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C or dates:VAL,TEST[,END]");
+      .hint("auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C[@FIRST] or dates:VAL,TEST[,END]");
 }
 
 template <class Number>
@@ -87,8 +87,8 @@ Splits consecutive(std::string rule, std::int64_t train, std::int64_t val, std::
   return {std::move(rule), {0, train}, {train, train + val}, {train + val, train + val + test}};
 }
 
-Splits fixed_rows(std::string rule, const Series& series, std::array<std::int64_t, 3> parts) {
-  std::int64_t left = series.rows;
+Splits fixed_rows(std::string rule, const Series& series, std::array<std::int64_t, 3> parts, std::int64_t first = 0) {
+  std::int64_t left = std::max<std::int64_t>(series.rows - first, 0);
   for (const std::int64_t part : parts) {
     if (part > left) {
       throw Error(Exit::data, fmt::format("the split {} needs {} + {} + {} rows, the series has {}", rule, parts[0],
@@ -98,7 +98,9 @@ Splits fixed_rows(std::string rule, const Series& series, std::array<std::int64_
     }
     left -= part;
   }
-  return consecutive(std::move(rule), parts[0], parts[1], parts[2]);
+  Splits splits = consecutive(std::move(rule), parts[0], parts[1], parts[2]);
+  for (Span* part : {&splits.train, &splits.val, &splits.test}) *part = {part->first + first, part->last + first};
+  return splits;
 }
 
 Splits by_ratio(const std::array<double, 3>& share, std::int64_t rows) {
@@ -333,7 +335,14 @@ Splits split_rows(const std::string& rule, const Series& series) {
   if (resolved == "ett-minute") return fixed_rows(resolved, series, {48 * kEttMonth, 16 * kEttMonth, 16 * kEttMonth});
   if (resolved == "ratio" || resolved.starts_with("ratio:")) return by_ratio(parse_ratio(resolved), series.rows);
   if (resolved.starts_with("rows:")) {
-    return fixed_rows(resolved, series, three_numbers<std::int64_t>(resolved, std::string_view(resolved).substr(5)));
+    const std::size_t at = std::min(resolved.find('@'), resolved.size());
+    const auto parts = three_numbers<std::int64_t>(resolved, std::string_view(resolved).substr(5, at - 5));
+    std::int64_t first = 0;
+    const char* const end = resolved.data() + resolved.size();
+    if (at < resolved.size() && (std::from_chars(resolved.data() + at + 1, end, first).ptr != end || first < 0)) {
+      refuse_rule(rule, "behind @ is the first row, a whole number");
+    }
+    return fixed_rows(resolved, series, parts, first);
   }
   if (resolved.starts_with("dates:")) return by_dates(resolved, series);
   const std::vector<std::string> known = {"auto", "ett-hour", "ett-minute", "ratio", "rows", "dates"};

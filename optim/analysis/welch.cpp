@@ -41,7 +41,9 @@ WelchTest welch_test(const Summary& a, const Summary& b) {
   if (a.n < 2 || b.n < 2 || !(va + vb > 0)) return {nan, nan, nan};
   const double t = (a.mean - b.mean) / std::sqrt(va + vb);
   const double degrees = (va + vb) * (va + vb) / (va * va / (a.n - 1) + vb * vb / (b.n - 1));
-  return {t, degrees, incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))};
+  return {t, degrees, two_sided_p(t, degrees)};
 }
+
+double two_sided_p(double t, double degrees) { return incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t)); }
 
 }  // namespace samformer::optim

@@ -19,4 +19,7 @@ struct WelchTest {
 // NaN where it says nothing: fewer than two values on a side, a deviation that is not known, or both zero.
 WelchTest welch_test(const Summary& a, const Summary& b);
 
+// P(|T| >= |t|) of Student's t.
+double two_sided_p(double t, double degrees);
+
 }  // namespace samformer::optim

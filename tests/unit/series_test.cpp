@@ -108,19 +108,43 @@ TEST(Splits, Rules) {
   EXPECT_EQ(split_rows("ratio", series).val, (Span{70, 80}));
   EXPECT_EQ(split_rows("ratio:0.6,0.2,0.2", series).val, (Span{60, 80}));
   EXPECT_EQ(split_rows("rows:50,20,10", series).test, (Span{70, 80}));
+  const Splits later = split_rows("rows:50,20,10@20", series);
+  EXPECT_EQ(later.train, (Span{20, 70}));
+  EXPECT_EQ(later.val, (Span{70, 90}));
+  EXPECT_EQ(later.test, (Span{90, 100}));
+  EXPECT_EQ(split_rows(later.rule, series).train, later.train);
   const Splits dates = split_rows("dates:2020-01-03,2020-01-04 06:00", series);
   EXPECT_EQ(dates.train, (Span{0, 48}));
   EXPECT_EQ(dates.val, (Span{48, 78}));
   EXPECT_EQ(dates.test, (Span{78, 100}));
   EXPECT_EQ(split_rows("dates:2020-01-03,2020-01-04,2020-01-05", series).test, (Span{72, 96}));
-  for (const char* bad :
-       {"", "auto2", "ratio:", "ratio:0.7,0.3", "ratio:0.7,0.1,0.3", "ratio:1,0,0", "ratio:a,b,c", "ratio:nan,nan,nan",
-        "ratio:0.9995,0.0004,0.0001", "rows:1,2", "rows:50,20,0", "rows:50,-1,2", "rows:1,2,3x", "dates:2020-01-03",
-        "dates:x,y", "dates:2020-01-04,2020-01-03", "dates:1/2/2020,2/2/2020", "dates:a,b,c,d"}) {
+  for (const char* bad : {"",
+                          "auto2",
+                          "ratio:",
+                          "ratio:0.7,0.3",
+                          "ratio:0.7,0.1,0.3",
+                          "ratio:1,0,0",
+                          "ratio:a,b,c",
+                          "ratio:nan,nan,nan",
+                          "ratio:0.9995,0.0004,0.0001",
+                          "rows:1,2",
+                          "rows:50,20,0",
+                          "rows:50,-1,2",
+                          "rows:1,2,3x",
+                          "rows:1,2,3@",
+                          "rows:1,2,3@-1",
+                          "rows:1,2,3@x",
+                          "dates:2020-01-03",
+                          "dates:x,y",
+                          "dates:2020-01-04,2020-01-03",
+                          "dates:1/2/2020,2/2/2020",
+                          "dates:a,b,c,d"}) {
     EXPECT_EQ(error_of([&] { split_rows(bad, series); }).code, Exit::usage) << bad;
   }
   EXPECT_TRUE(says(error_of([&] { split_rows("ratios:1", series); }), "'ratio'"));
   EXPECT_EQ(error_of([&] { split_rows("rows:50,40,11", series); }).code, Exit::data);
+  EXPECT_EQ(error_of([&] { split_rows("rows:50,20,10@21", series); }).code, Exit::data);
+  EXPECT_EQ(error_of([&] { split_rows("rows:50,20,10@9223372036854775807", series); }).code, Exit::data);
   EXPECT_EQ(error_of([&] { split_rows("rows:9223372036854775807,9223372036854775807,5", series); }).code, Exit::data);
   EXPECT_EQ(error_of([&] { split_rows("ett-hour", series); }).code, Exit::data);
   EXPECT_EQ(error_of([&] { split_rows("auto", make(14399, "ETTh1", {"a"})); }).code, Exit::data);

@@ -52,7 +52,7 @@ std::vector<Option> data() {
        .help = "what numbers have; point, comma: blanks, ' and the other one may part groups of three digits",
        .choices = {"auto", "point", "comma"}, .overrides = Overrides::when_given},
       {.name = "split", .member = at(&DataSettings::split), .value_name = "RULE",
-       .help = "auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C, dates:VAL,TEST[,END]"},
+       .help = "auto, ett-hour, ett-minute, ratio[:A,B,C], rows:A,B,C[@FIRST], dates:VAL,TEST[,END]"},
       {.name = "lookback", .member = at(&DataSettings::lookback), .value_name = "L",
        .help = "rows a forecast looks back on; auto: up to 512, as many as leave enough training windows",
        .default_text = "auto", .run_default = "the run's", .range = from_one, .automatic = true, .aliases = {"seq_len"}},

@@ -59,7 +59,8 @@ std::optional<ModelMember> closed_form(std::string_view name, const Settings& se
   const std::int64_t L = settings.lookback, H = settings.horizon;
   const model::Linear net({e.D(), L, H});
   if (name == "ridge") {
-    std::vector<float> slab = optim::ridge_slab(net, e.problem(), model::unbroken(e.series, {0, last}), ridge);
+    std::vector<float> slab =
+        optim::ridge_slab(net, e.problem(), model::unbroken(e.series, {e.splits.train.first, last}), ridge);
     if (slab.empty()) return std::nullopt;
     return ModelMember{std::string(name), member_settings(settings, name, ridge.center), net, std::move(slab)};
   }

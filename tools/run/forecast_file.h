@@ -9,13 +9,36 @@
 
 #include <filesystem>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "tools/run/run_folder.h"
 
 namespace samformer::tools {
 
-// Writes it piece by piece, whole or not at all, and returns how many rows there are. Several runs: their mean forecast,
-// as ensemble(). `least_squares`: of Scores; may be empty. Throws Error(Exit::interrupted) after a signal.
+// Written piece by piece, whole or not at all.
+class ForecastFile {
+ public:
+  // `least_squares`: whether there is such a column. The experiment outlives it.
+  ForecastFile(const std::filesystem::path& path, const Experiment& experiment, std::int64_t lookback,
+               std::int64_t horizon, bool least_squares);
+
+  // Standardised forecasts [windows][targets][H] in the scale of `scaler`; `fit` empty without that column.
+  void add(std::span<const std::int32_t> starts, const model::Scaler& scaler, std::span<const double> forecasts,
+           std::span<const float> fit);
+  void commit();
+  std::int64_t rows() const { return rows_; }
+
+ private:
+  AtomicFile file_;
+  const Experiment& e_;
+  std::int64_t L_, H_, season_, rows_ = 0;
+  std::string text_;
+  std::vector<std::string> dates_, names_;
+};
+
+// The forecasts of a part's windows; returns how many rows there are. Several runs: their mean forecast, as ensemble().
+// `least_squares`: of Scores; may be empty. Throws Error(Exit::interrupted) after a signal.
 std::int64_t write_forecasts(const std::filesystem::path& path, std::span<const Checkpoint> runs,
                              const Experiment& experiment, std::span<const std::int32_t> starts,
                              std::span<const float> least_squares, const ChosenDevice& device);
