@@ -339,8 +339,10 @@ Splits split_rows(const std::string& rule, const Series& series) {
     const auto parts = three_numbers<std::int64_t>(resolved, std::string_view(resolved).substr(5, at - 5));
     std::int64_t first = 0;
     const char* const end = resolved.data() + resolved.size();
-    if (at < resolved.size() && (std::from_chars(resolved.data() + at + 1, end, first).ptr != end || first < 0)) {
-      refuse_rule(rule, "behind @ is the first row, a whole number");
+    if (at < resolved.size()) {
+      const auto [last, error] = std::from_chars(resolved.data() + at + 1, end, first);
+      if (error != std::errc() || last != end || first < 0)
+        refuse_rule(rule, "behind @ is the first row, a whole number");
     }
     return fixed_rows(resolved, series, parts, first);
   }
