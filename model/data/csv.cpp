@@ -290,10 +290,20 @@ class CsvReader {
     return names.size() > most ? fmt::format("{} and {} more", list, names.size() - most) : list;
   }
 
-  // A model's columns cannot be left out.
+  // A model's columns cannot be left out, nor the only one.
   std::string or_drop(const std::string& remedy, const Column& column) const {
-    if (options_.columns_of_model) return remedy;
-    return fmt::format("{}, or leave the column out: --drop {}", remedy, names_word(std::span(&column.name, 1)));
+    if (options_.columns_of_model || series_.channels.size() == 1) return remedy;
+    std::vector<std::string> rest = series_.channels;
+    std::erase(rest, column.name);
+    return fmt::format("{}, or leave the column out: {}", remedy,
+                       options_.columns.empty() ? drop_flag({column.name}) : "--columns " + names_word(rest));
+  }
+
+  // Pasted behind a --drop it takes that one's place.
+  std::string drop_flag(const std::vector<std::string>& more) const {
+    std::vector<std::string> dropped = join_known(options_.drop, names());
+    dropped.insert(dropped.end(), more.begin(), more.end());
+    return "--drop " + names_word(dropped);
   }
 
   // Sets every column's slot.
@@ -391,8 +401,7 @@ class CsvReader {
       read_cell(first_cell(0, t), options_.decimal, first.emplace_back());
     if (columns_.size() > 1 && columns_[0].slot != skip_slot && rises_evenly(first)) {
       fail(Exit::data, fmt::format("no column holds dates; '{}' rises evenly, as time does", columns_[0].name),
-           fmt::format("read the rows without dates: --no-date --drop {}", names_word(std::span(&columns_[0].name, 1))),
-           header_line_);
+           fmt::format("read the rows without dates: --no-date {}", drop_flag({columns_[0].name})), header_line_);
     }
     if (options_.date_format.empty()) name_formats(body);
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
@@ -1274,10 +1283,12 @@ class CsvReader {
   };
 
   std::string no_freq_hint() const {
-    const std::string& name =
-        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; })->name;
+    std::vector<std::string> dates;
+    for (const Column& column : columns_) {
+      if (column.slot == date_slot) dates.push_back(column.name);
+    }
     return fmt::format("no --freq can express these dates; read the rows without them: --no-date{}",
-                       options_.columns_of_model ? "" : " --drop " + names_word(std::span(&name, 1)));
+                       options_.columns_of_model ? "" : " " + drop_flag(dates));
   }
 
   // A --freq that is not the rows' step, or that the notation of their dates cannot write.
