@@ -244,6 +244,26 @@ void require_step(const Series& series, const Step& step) {
       .hint("say it with --freq, for example --freq 15min, h, d, b, w or m");
 }
 
+void require_lookback(const Series& series, std::int64_t length, std::int64_t origin) {
+  if (origin + 1 < length) {
+    throw Error(Exit::data,
+                fmt::format("{} rows up to the origin, at least {} (the look-back) needed", origin + 1, length))
+        .at(series.path)
+        .hint("give more history, or a later --origin");
+  }
+  for (const Hole& hole : series.holes) {
+    if (hole.row <= origin + 1 - length || hole.row > origin) continue;
+    const std::int64_t before = last_complete_row(series, length, hole.row);
+    throw Error(Exit::data, fmt::format("{} rows are absent between {} and {}, inside the {} rows that the forecast "
+                                        "looks back on",
+                                        hole.absent, series.date(hole.row - 1), series.date(hole.row), length))
+        .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
+        .hint(fmt::format(
+            "fill them in{}, or take rows as evenly spaced: --holes close",
+            before >= 0 ? fmt::format(", forecast from before them: --origin {}", origin_word(series, before)) : ""));
+  }
+}
+
 void require_clean(const Series& series) {
   for (const Finding& finding : series.findings) {
     if (finding.severity == Severity::refuse) {

@@ -100,6 +100,9 @@ bool take_step(Series& series, const Step& step);
 std::int64_t last_complete_row(const Series& series, std::int64_t length, std::int64_t end);
 // Throws Exit::data, with what the reader found, where the dates of a forecast have no step.
 void require_step(const Series& series, const Step& step);
+// Throws Exit::data where fewer than `length` rows end at a forecast's origin, or a hole is in them: it
+// puts every cycle out of step.
+void require_lookback(const Series& series, std::int64_t length, std::int64_t origin);
 // A row as --origin names it, quoted for a shell.
 std::string origin_word(const Series& series, std::int64_t row);
 

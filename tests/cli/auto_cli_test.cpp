@@ -221,6 +221,17 @@ TEST_F(Auto, ForecastIsOneCommand) {
   fails(3, {"forecast", path("odd.csv"), "--out", path("odd")}, {"no regular step"});
   EXPECT_FALSE(exists("odd"));
   fails(2, {"forecast", "-"}, {"reads its file twice", "save it"});
+  std::string holed = "date,x\n";
+  for (int t = 0; t < 300; ++t) holed += t == 293 ? "" : fmt::format("{},{}\n", hourly(t), t * 5 % 24);
+  const Words dated = {"forecast", write("holed.csv", holed), "--horizon", "6", "--members", "ridge", "--out", "hole"};
+  const std::string hint = fails(3, dated, {"holed.csv:295: 1 rows are absent", "--origin", "--holes close"});
+  EXPECT_FALSE(exists("hole"));
+  EXPECT_EQ(run(dated + pasted(hint, "--holes")).code, 0);
+  // The run's folder is the forecast's: train's --resume is no flag of it.
+  const std::string again = fails(2, dated + Words{"--holes", "close"}, {"already holds a run"});
+  EXPECT_EQ(again.find("--resume"), again.npos) << again;
+  EXPECT_EQ(run(dated + Words{"--holes", "close", "--overwrite"}).code, 0);
+  fails(2, dated + Words{"--date-format", "%Y-%m-%d %H:%M:%S", "--no-date"}, {"exclude", "leave --date-format out"});
 }
 
 }  // namespace
