@@ -799,10 +799,9 @@ class CsvReader {
       dated = take_date(text, line, place);
     }
     const bool complete = i == columns_.size();
-    if (parts_.size() > 1) {
-      const std::string date = complete ? joined_date() : "";
-      dated = take_date(date, line, parts_[0].column + 1);
-    } else if (parts_.size() == 1 && series_.dates.size() == series_.lines.size()) {
+    if (parts_.size() > 1 && complete) {
+      dated = take_date(joined_date(), line, parts_[0].column + 1);
+    } else if (!parts_.empty() && series_.dates.size() == series_.lines.size()) {
       series_.dates.emplace_back();
       dated = false;
     }

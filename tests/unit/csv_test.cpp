@@ -218,6 +218,8 @@ TEST(Csv, RaggedRows) {
   EXPECT_EQ(error.line, 3);
   EXPECT_TRUE(says(error, "2 cells, expected 3"));
   EXPECT_TRUE(says(error_of("a,b,date\n1,2,2020-01-01\n1\n"), "1 cells, expected 3"));
+  const std::string fields = "Year,Month,Day,a\n2020,1,1,1\n2020,1,2,2\n2020,1,3\n";
+  EXPECT_EQ(findings(parse(fields)), "ragged refuse 4:3 x1\n");
 }
 
 TEST(Csv, DateColumnIsFoundOrNamed) {
