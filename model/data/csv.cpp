@@ -18,9 +18,9 @@
 #include "model/data/cells.h"
 #include "model/data/civil.h"
 #include "model/data/columns.h"
-#include "model/data/inflate.h"
 #include "model/data/layout.h"
 #include "model/data/numbers.h"
+#include "model/data/repair.h"
 
 namespace samformer::model {
 namespace {
@@ -109,7 +109,7 @@ class CsvReader {
   Series read() {
     if (!options_.date_format.empty()) check_date_pattern(options_.date_format);
     if (!options_.timezone.empty()) series_.zone = std::make_shared<TimeZone>(options_.timezone);
-    check_text();
+    bytes_ = table_text(bytes_, series_.path, mended_);
     layout_ = find_layout(bytes_, series_.path, options_);
     if (!layout_.above.empty()) {
       for (const std::int64_t line : layout_.above) above_.add(line, layout_.first_above);
@@ -136,6 +136,7 @@ class CsvReader {
     report_thousands(cells, body);
     leave_out_no_series();
     report_values();
+    note_places();
     std::stable_sort(series_.findings.begin(), series_.findings.end(), [](const Finding& a, const Finding& b) {
       return std::tie(a.line, a.column) < std::tie(b.line, b.column);
     });
@@ -152,48 +153,6 @@ class CsvReader {
     if (tally.count > 1) message += fmt::format(" (and {} more)", tally.count - 1);
     series_.findings.push_back({severity, std::move(kind), series_.path, tally.line, tally.column, tally.count,
                                 std::move(message), std::move(hint)});
-  }
-
-  void check_text() {
-    if (bytes_.starts_with("\xEF\xBB\xBF")) bytes_.remove_prefix(3);
-    const bool packed = bytes_.starts_with("PK\x03\x04") || bytes_.starts_with("BZh") ||
-                        bytes_.starts_with(
-                            "\xFD"
-                            "7zXZ") ||
-                        is_compressed(bytes_);
-    if (packed || bytes_.starts_with("\xFF\xFE") || bytes_.starts_with("\xFE\xFF") ||
-        bytes_.substr(0, 4096).find('\0') != std::string_view::npos) {
-      fail(Exit::data,
-           packed ? "a workbook or a file compressed in another way than gzip and zstd, not CSV" : "not UTF-8 text",
-           "export the data as CSV in UTF-8");
-    }
-    mend_line_ends();
-    if (bytes_.find_first_not_of(" \t\r\n") == std::string_view::npos) {
-      fail(Exit::data, "the file is empty", "expected a header line and one line a time step");
-    }
-  }
-
-  // Lines that end in CR alone get LF. `\r\r\n` is one end of a line.
-  void mend_line_ends() {
-    const auto alone = [&](std::size_t at) {
-      const std::size_t after = bytes_.find_first_not_of('\r', at);
-      return after == bytes_.npos || bytes_[after] != '\n';
-    };
-    std::size_t first = bytes_.find('\r');
-    while (first != bytes_.npos && !alone(first)) first = bytes_.find('\r', bytes_.find('\n', first));
-    if (first == bytes_.npos) return;
-    mended_ = bytes_;
-    bool quoted = false;
-    for (std::size_t i = 0; i < mended_.size(); ++i) {
-      if (mended_[i] == '"') quoted = !quoted;
-      if (mended_[i] != '\r' || quoted) continue;
-      if (alone(i)) {
-        mended_[i] = '\n';
-      } else {
-        i = bytes_.find('\n', i);
-      }
-    }
-    bytes_ = mended_;
   }
 
   void read_header(Cells& cells) {
@@ -310,7 +269,12 @@ class CsvReader {
   void choose_columns(const Cells& body) {
     constexpr int channel_slot = 0;
     for (Column& column : columns_) column.slot = channel_slot;
-    for (const std::string& name : join_known(options_.drop, names())) named(name, "--drop").slot = skip_slot;
+    for (const std::string& name : join_known(options_.drop, names())) {
+      // Another file may lack what the model never read.
+      const bool absent =
+          options_.columns_of_model && std::ranges::find(columns_, name, &Column::name) == columns_.end();
+      if (!absent) named(name, "--drop").slot = skip_slot;
+    }
     if (!options_.no_date) find_date_column(body);
 
     if (options_.columns.empty()) {
@@ -683,6 +647,14 @@ class CsvReader {
     }
     std::ranges::sort(described, {}, [](const auto& d) { return d.first; });
     for (auto& [column, part] : described) series_.date_parts.push_back(std::move(part));
+  }
+
+  void note_places() {
+    series_.value_columns.resize(series_.channels.size());
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      if (columns_[i].slot == date_slot) series_.date_columns.push_back(i);
+      if (columns_[i].slot >= 0) series_.value_columns[static_cast<std::size_t>(columns_[i].slot)] = i;
+    }
   }
 
   void read_rows(Cells& cells) {
@@ -1143,11 +1115,14 @@ class CsvReader {
            missing_remedy(column));
   }
 
+  std::string repair_words() const { return repair_command(series_.path, options_); }
+
   std::string missing_remedy(const Column& column) const {
-    if (options_.missing_allowed_before_last < 0) return or_drop("fill the value in", column);
+    const std::string fill = "fill it in: " + repair_words();
+    if (options_.missing_allowed_before_last < 0) return or_drop(fill, column);
     const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last, series_.rows);
-    if (row < 0 || bad_dates_) return "fill the value in";
-    return fmt::format("fill the value in, or forecast from a row before it: --origin {}", origin_word(series_, row));
+    if (row < 0 || bad_dates_) return fill;
+    return fmt::format("{}, or forecast from a row before it: --origin {}", fill, origin_word(series_, row));
   }
 
   void report_dates() {
@@ -1192,19 +1167,20 @@ class CsvReader {
     }
     if (backwards.count > 0) {
       report(Severity::refuse, "date-order", backwards, fmt::format("dates out of order: {}", backwards.found),
-             backwards_change.hint(backwards.count, "sort the rows by date"));
+             backwards_change.hint(backwards.count, "sort the rows by date: " + repair_words()));
     }
     if (repeated.count > 0) {
       report(Severity::warn, "repeated", repeated, fmt::format("repeated time step: {}", repeated.found),
-             repeated_change.hint(repeated.count, "keep one row a time step"));
+             repeated_change.hint(repeated.count, "keep one row a time step: " + repair_words()));
     }
     if (gap.count > 0) {
       report(Severity::warn, "gap", gap,
              fmt::format("gap: {} at a step of {}, {} rows are absent in all", gap.found, series_.step.name(), absent),
              gap_change.hint(gap.count, series_.holes.empty()
                                             ? "rows are taken as if they were evenly spaced"
-                                            : "windows across it are left out; fill it in, or take rows as "
-                                              "evenly spaced: --holes close"));
+                                            : fmt::format("windows across it are left out; fill it in: {}; or take "
+                                                          "rows as evenly spaced: --holes close",
+                                                          repair_words())));
     }
     if (irregular.count > 0) {
       report(Severity::warn, "irregular", irregular,
@@ -1440,7 +1416,8 @@ class CsvReader {
         report(Severity::warn, "sentinel", tally_of(extreme),
                fmt::format("column '{}': {} stands far from all other values, a code for a missing value?", column.name,
                            extreme),
-               "if it is one, replace it by a measured or interpolated value");
+               fmt::format("if it is one: {} --sentinel {}", repair_words(), extreme));
+        series_.findings.back().found = fmt::format("{}", extreme);
       }
     }
   }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/text.h"
+#include "model/data/inflate.h"
 #include "model/data/numbers.h"
 
 namespace samformer::model {
@@ -105,6 +106,29 @@ char said_delimiter(std::string_view text) {
   return is ? said[4] : '\0';
 }
 
+// Lines that end in CR alone get LF. `\r\r\n` is one end of a line.
+std::string_view with_line_ends(std::string_view bytes, std::string& mended) {
+  const auto alone = [&](std::size_t at) {
+    const std::size_t after = bytes.find_first_not_of('\r', at);
+    return after == bytes.npos || bytes[after] != '\n';
+  };
+  std::size_t first = bytes.find('\r');
+  while (first != bytes.npos && !alone(first)) first = bytes.find('\r', bytes.find('\n', first));
+  if (first == bytes.npos) return bytes;
+  mended = bytes;
+  bool quoted = false;
+  for (std::size_t i = 0; i < mended.size(); ++i) {
+    if (mended[i] == '"') quoted = !quoted;
+    if (mended[i] != '\r' || quoted) continue;
+    if (alone(i)) {
+      mended[i] = '\n';
+    } else {
+      i = bytes.find('\n', i);
+    }
+  }
+  return mended;
+}
+
 std::size_t find_header(const std::vector<Record>& records, bool dated) {
   const std::size_t width = most_frequent(records, [](const Record& r) { return r.cells.size(); }).second;
   const std::size_t filled = most_frequent(records, [](const Record& r) { return r.filled; }).second;
@@ -170,6 +194,27 @@ bool looks_like_date(std::string_view text) {
     separator = text[i++];
   }
   return i == text.size() || text[i] == ' ' || text[i] == 'T';
+}
+
+std::string_view table_text(std::string_view bytes, const std::string& path, std::string& mended) {
+  if (bytes.starts_with("\xEF\xBB\xBF")) bytes.remove_prefix(3);
+  constexpr std::string_view xz =
+      "\xFD"
+      "7zXZ";
+  const bool packed =
+      bytes.starts_with("PK\x03\x04") || bytes.starts_with("BZh") || bytes.starts_with(xz) || is_compressed(bytes);
+  if (packed || bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF") ||
+      bytes.substr(0, 4096).find('\0') != std::string_view::npos) {
+    throw Error(Exit::data, packed ? "a workbook or a file compressed in another way than gzip and zstd, not CSV"
+                                   : "not UTF-8 text")
+        .at(path)
+        .hint("export the data as CSV in UTF-8");
+  }
+  const std::string_view text = with_line_ends(bytes, mended);
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    throw Error(Exit::data, "the file is empty").at(path).hint("expected a header line and one line a time step");
+  }
+  return text;
 }
 
 Layout find_layout(std::string_view text, const std::string& path, const SeriesOptions& options) {

@@ -30,6 +30,10 @@ struct Layout {
   std::size_t single = 0;
 };
 
+// The text of a file without its byte order mark; lines that end in CR alone end in LF, in `mended`, which then holds the
+// text of the same length. Errors: Exit::data for what is empty or not text in UTF-8.
+std::string_view table_text(std::string_view bytes, const std::string& path, std::string& mended);
+
 Layout find_layout(std::string_view text, const std::string& path, const SeriesOptions& options);
 
 // As dates are written somewhere: two separators of one kind between three numbers, or what parse_stamp reads.

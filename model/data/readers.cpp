@@ -54,14 +54,18 @@ std::string read_bytes(const std::string& path) {
   return bytes;
 }
 
+std::string inflate_bounded(std::string_view bytes, const std::string& path) {
+  if (!is_compressed(bytes)) return std::string(bytes);
+  constexpr std::size_t gib = std::size_t{1} << 30, likely_ratio = 200;
+  return inflate(bytes, path, std::clamp(likely_ratio * bytes.size(), gib, 64 * gib));
+}
+
 Series parse_series(std::string_view bytes, const std::string& path, const SeriesOptions& options) {
   const std::string file = lower(path);
   const auto found = std::ranges::find_if(readers(), [&](const Reader& r) { return file.ends_with(r.extension); });
   const Reader& reader = found == readers().end() ? readers().front() : *found;
   if (!is_compressed(bytes)) return reader.read(bytes, path, options);
-  constexpr std::size_t gib = std::size_t{1} << 30, likely_ratio = 200;
-  const std::string text = inflate(bytes, path, std::clamp(likely_ratio * bytes.size(), gib, 64 * gib));
-  Series series = reader.read(text, path, options);
+  Series series = reader.read(inflate_bounded(bytes, path), path, options);
   const std::string inner = std::filesystem::path(series.name).extension().string();
   if (lower(inner) == readers().front().extension) series.name.resize(series.name.size() - inner.size());
   return series;

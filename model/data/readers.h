@@ -23,6 +23,8 @@ std::span<const Reader> readers();
 
 // The bytes of a file, or of stdin for "-".
 std::string read_bytes(const std::string& path);
+// Bytes that are compressed as text; others as they are.
+std::string inflate_bounded(std::string_view bytes, const std::string& path);
 Series parse_series(std::string_view bytes, const std::string& path, const SeriesOptions& options);
 inline Series read_series(const std::string& path, const SeriesOptions& options) {
   return parse_series(read_bytes(path), path, options);

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "model/data/repair.h"
 
 namespace samformer::model {
 namespace {
@@ -244,7 +245,7 @@ void require_step(const Series& series, const Step& step) {
       .hint("say it with --freq, for example --freq 15min, h, d, b, w or m");
 }
 
-void require_lookback(const Series& series, std::int64_t length, std::int64_t origin) {
+void require_lookback(const Series& series, const SeriesOptions& options, std::int64_t length, std::int64_t origin) {
   if (origin + 1 < length) {
     throw Error(Exit::data,
                 fmt::format("{} rows up to the origin, at least {} (the look-back) needed", origin + 1, length))
@@ -259,8 +260,8 @@ void require_lookback(const Series& series, std::int64_t length, std::int64_t or
                                         hole.absent, series.date(hole.row - 1), series.date(hole.row), length))
         .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
         .hint(fmt::format(
-            "fill them in{}, or take rows as evenly spaced: --holes close",
-            before >= 0 ? fmt::format(", forecast from before them: --origin {}", origin_word(series, before)) : ""));
+            "fill them in: {}{}; or take rows as evenly spaced: --holes close", repair_command(series.path, options),
+            before >= 0 ? fmt::format("; or forecast from before them: --origin {}", origin_word(series, before)) : ""));
   }
 }
 
@@ -324,15 +325,18 @@ std::vector<int> select_targets(Series& series, Features features, const std::ve
   if (features == Features::ms) return indices;
 
   std::vector<std::string> channels;
+  std::vector<std::size_t> columns;
   std::vector<double> values;
   values.reserve(indices.size() * static_cast<std::size_t>(series.rows));
   for (int& index : indices) {
     const auto channel = series.channel(index);
     values.insert(values.end(), channel.begin(), channel.end());
     channels.push_back(series.channels[static_cast<std::size_t>(index)]);
+    if (!series.value_columns.empty()) columns.push_back(series.value_columns[static_cast<std::size_t>(index)]);
     index = static_cast<int>(channels.size()) - 1;
   }
   series.channels = std::move(channels);
+  series.value_columns = std::move(columns);
   series.values = std::move(values);
   return indices;
 }

@@ -31,6 +31,7 @@ struct Finding {
   std::int64_t count = 1;
   std::string message;
   std::string hint;
+  std::string found = {};  // of a sentinel: the number
 };
 
 enum class Decimal : std::uint8_t { found, point, comma };
@@ -75,6 +76,8 @@ struct Series {
     bool hour = false;                      // an hour alone: without the date's minutes
   };
   std::vector<DatePart> date_parts;
+  // Where a file of text has them, from 0: the parts of its dates, the channels.
+  std::vector<std::size_t> date_columns, value_columns;
   Step step;
   std::vector<Hole> holes;               // no window crosses one; days without business are none
   std::vector<std::int64_t> lines;       // [T] of the file, from 1
@@ -102,7 +105,7 @@ std::int64_t last_complete_row(const Series& series, std::int64_t length, std::i
 void require_step(const Series& series, const Step& step);
 // Throws Exit::data where fewer than `length` rows end at a forecast's origin, or a hole is in them: it
 // puts every cycle out of step.
-void require_lookback(const Series& series, std::int64_t length, std::int64_t origin);
+void require_lookback(const Series& series, const SeriesOptions& options, std::int64_t length, std::int64_t origin);
 // A row as --origin names it, quoted for a shell.
 std::string origin_word(const Series& series, std::int64_t row);
 

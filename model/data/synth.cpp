@@ -405,7 +405,12 @@ Synthetic make_synthetic(std::string_view name, const SynthOptions& options) {
   DateFormat& format = s.series.date_format;
   format.learned = format.day = true;
   format.time = format.minutes = format.seconds = row->step.unit == StepUnit::second;
-  s.series.dates = continue_dates(row->before, row->step, o.rows);
+  Stamp before = row->before;
+  if (!o.timezone.empty()) {
+    s.series.zone = std::make_shared<TimeZone>(o.timezone);
+    s.series.zone->locate(before);
+  }
+  s.series.dates = continue_dates(before, row->step, o.rows, s.series.zone.get());
   row->make(o, s);
   s.standardised = standardised_floor(s);
   const std::vector<bool> absent = absent_rows(o.rows);

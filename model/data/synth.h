@@ -29,6 +29,8 @@
 //
 // monthly: months of regions: a trend, a season of two harmonics, AR(1) noise.
 //
+// With a zone the hours are those of its clocks: one is absent in spring, one is there twice in autumn.
+//
 // Floors of these are for a forecaster who also knows the other columns ahead; AR(1) noise has the floor above (without
 // leader), a count the variance of its distribution, the mean rate of the test part.
 #pragma once
@@ -36,6 +38,7 @@
 #include <cstdint>
 #include <iosfwd>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -60,8 +63,9 @@ struct SynthOptions {
   std::int64_t rows = 0, channels = 0;  // 0: as many as the series has; load: sites, sales: items
   std::uint64_t seed = 1;
   // Of load, all before its validation part; whatever is left has the same values as without.
-  bool holes = false;      // 37 rows in three holes of 30, 4 and 3 are absent
-  bool bad_cells = false;  // 22 cells are empty, one is -9999
+  bool holes = false;         // 37 rows in three holes of 30, 4 and 3 are absent
+  bool bad_cells = false;     // 22 cells are empty, one is -9999
+  std::string timezone = {};  // empty: no clock is ever changed
 };
 struct Synthetic {
   Series series;

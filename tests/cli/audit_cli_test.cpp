@@ -110,6 +110,12 @@ TEST_F(Audit, PredictLooksAtTheRowsItUses) {
          "trained on the rows");
   EXPECT_EQ(run({"predict", "run", "--data", "inside.csv", "--holes", "close"}).code, 0);
   EXPECT_EQ(warnings({"predict", "run", "--data", without("before.csv", 300, 303)}), "");
+  // The page of such a run draws no forecast that predict would refuse.
+  ASSERT_EQ(run(small("holed", {"--data", "inside.csv"})).code, 0);
+  const std::string page = read("holed/report.html");
+  EXPECT_NE(page.find("so that no forecast is drawn"), page.npos);
+  EXPECT_EQ(page.find(": the next "), page.npos);
+  EXPECT_NE(read("run/report.html").find(": the next "), page.npos);
   // Two holes less than a look-back apart: the last origin that works lies before both.
   std::istringstream lines_of(read("inside.csv"));
   std::string twice_cut, row;

@@ -142,6 +142,20 @@ TEST_F(Auto, RefitIsOfTheChosenMembers) {
   EXPECT_EQ(predicted["weights"], "final.safetensors");
   EXPECT_EQ(predicted["models"], chosen(result).size());
   EXPECT_NE(values({"predict", "run", "--weights", "best"}), values({"predict", "run"}));
+  // Closed forms too: a wave that the training rows did not have is forecast by the refitted weights alone.
+  std::string text = "date,x\n";
+  for (int t = 0; t < 400; ++t) {
+    text += fmt::format("{},{:.3f}\n", hourly(t), t < 300 ? 0.01 * (t * t % 17) : std::sin(0.4 * t));
+  }
+  ASSERT_EQ(run(automatic("wave", {"--members", "ridge", "--refit", "--data", write("wave.csv", text)})).code, 0);
+  const auto error = [&](const Words& more) {
+    const auto forecast = values(Words{"predict", "wave"} + more);
+    double sum = 0;
+    for (std::size_t h = 0; h < forecast.size(); ++h)
+      sum += std::abs(forecast[h][0] - std::sin(0.4 * (400 + static_cast<double>(h))));
+    return sum / static_cast<double>(forecast.size());
+  };
+  EXPECT_LT(error({}), 0.5 * error({"--weights", "best"}));
 }
 
 TEST_F(Auto, FewValidationWindowsAreNotEnough) {

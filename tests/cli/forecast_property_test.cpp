@@ -662,28 +662,45 @@ Said typed(const std::filesystem::path& folder, const std::string& command) {
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status), read_file(folder / "command.err")};
 }
 
-// The flags with their values in a hint, those that stand together as one.
+// The word of a shell at `at`, with its quotes; a semicolon of the sentence ends it.
+std::string word_at(const std::string& text, std::size_t at) {
+  std::size_t end = at;
+  for (char quote = 0; end < text.size() && (quote != 0 || (text[end] != ' ' && text[end] != ';')); ++end) {
+    if (quote == 0 && (text[end] == '\'' || text[end] == '"')) {
+      quote = text[end];
+    } else if (text[end] == quote) {
+      quote = 0;
+    } else if (text[end] == '\\' && quote != '\'') {
+      ++end;
+    }
+  }
+  return text.substr(at, end - at);
+}
+
+constexpr std::string_view repair = "samformer data repair ";
+
+// What a hint has to paste: flags with their values, those that stand together as one, and commands that repair.
 Texts remedies_in(const std::string& hint) {
   Texts remedies;
   std::string together;
-  const auto word_at = [&](std::size_t at) {
-    std::size_t end = at;
-    for (char quote = 0; end < hint.size() && (quote != 0 || (hint[end] != ' ' && hint[end] != ';')); ++end) {
-      if (quote == 0 && (hint[end] == '\'' || hint[end] == '"')) {
-        quote = hint[end];
-      } else if (hint[end] == quote) {
-        quote = 0;
-      } else if (hint[end] == '\\' && quote != '\'') {
-        ++end;
-      }
-    }
-    return hint.substr(at, end - at);
-  };
   const auto close = [&] {
     if (!together.empty()) remedies.push_back(std::exchange(together, ""));
   };
   for (std::size_t at = 0; at < hint.size();) {
-    const std::string word = word_at(at);
+    if (hint.compare(at, repair.size(), repair) == 0) {
+      close();
+      std::string command;
+      for (bool more = true; more && at < hint.size();) {
+        const std::string word = word_at(hint, at);
+        at += word.size();
+        more = at < hint.size() && hint[at] == ' ' && !word.ends_with(',');
+        command += (command.empty() ? "" : " ") + word.substr(0, word.size() - (word.ends_with(',') ? 1 : 0));
+        ++at;
+      }
+      remedies.push_back(command);
+      continue;
+    }
+    const std::string word = word_at(hint, at);
     const std::size_t after = at + word.size();
     if (!word.starts_with("--")) {
       close();
@@ -691,14 +708,13 @@ Texts remedies_in(const std::string& hint) {
       continue;
     }
     const bool alone = word.starts_with("--no-date") || word.starts_with("--overwrite");
-    std::string value =
-        alone || word.ends_with(',') || after >= hint.size() || hint[after] != ' ' ? "" : word_at(after + 1);
+    std::string value = alone || word.ends_with(',') || after >= hint.size() || hint[after] != ' '
+                            ? ""
+                            : word_at(hint, after + 1);
     at = after + 1 + (value.empty() ? 0 : value.size() + 1);
     while (value.ends_with(',') || value.ends_with('.')) value.pop_back();
     static const Texts prose = {"or", "and", "can", "(like", "is", "takes", ""};
-    if (word == "--help" || word == "--resume") {
-      close();
-    } else if (!alone && std::ranges::find(prose, value) != prose.end()) {
+    if (!alone && std::ranges::find(prose, value) != prose.end()) {
       close();
     } else {
       std::string flag = word;
@@ -716,8 +732,6 @@ struct Sentence {
   const char* why;
 };
 constexpr Sentence unpasteable[] = {
-    {"fill the value in", "the file's owner fills values in"},
-    {"sort the rows by date", "the file's owner sorts"},
     {"correct the value", "what was meant is not in the file"},
     {"write numbers", "what was meant is not in the file"},
     {"write the number alone, without '", "what the unit is to the number, 5 % or $5, is the owner's to say"},
@@ -750,24 +764,30 @@ class Property {
   void check(const File& file) {
     ScratchFolder scratch;
     std::ofstream(scratch / "data.csv", std::ios::binary) << file.text;
-    std::string story;
-    Texts pasted;
+    std::string story, data = "data.csv", repairing;  // the command that does, while it has not done it
+    Texts given = file.flags;
+    int pasted = 0;
     std::set<std::string> left_out;
-    for (int round = 0;; ++round) {
-      std::string command = "samformer forecast data.csv --out run";
-      for (const std::string& flag : file.flags) command += " " + flag;
-      for (const std::string& remedy : pasted) {
-        if (!left_out.contains(remedy.substr(0, remedy.find(' ')))) command += " " + remedy;
+    for (int round = 0; round <= 6; ++round) {
+      std::string command = fmt::format("samformer forecast {} --out run", data);
+      for (const std::string& flag : given) {
+        if (!left_out.contains(flag.substr(0, flag.find(' ')))) command += ' ' + flag;
       }
-      const Said said = typed(scratch.path(), command);
-      story += fmt::format("$ {}\nexit code {}\n{}", command, said.code, said.err);
-      if (std::getenv("FORECAST_SEED") != nullptr) std::cout << story << std::flush, story.clear();
+      const Said said = typed(scratch.path(), repairing.empty() ? command : repairing);
+      story += fmt::format("$ {}\nexit code {}\n{}", repairing.empty() ? command : repairing, said.code, said.err);
+      if (said.code == 0 && !repairing.empty()) {
+        data = word_at(repairing, repairing.rfind("--out ") + 6);
+        repairing.clear();
+        continue;
+      }
       if (said.code == 0) {
-        if (!std::filesystem::exists(scratch / "run/forecast.csv")) return fail(file, "no forecast.csv", story);
-        const std::string wrong = look(file, read_file(scratch / "run/forecast.csv"), command);
+        const std::string written = (scratch / "run/forecast.csv").string();
+        if (!std::filesystem::exists(written)) return fail(file, "no forecast.csv", story);
+        const std::string wrong = look(file, read_file(written), command);
         if (!wrong.empty()) return fail(file, wrong, story);
+        if (std::getenv("FORECAST_SEED") != nullptr) std::cout << story;
         const std::lock_guard lock(mutex_);
-        ++after_[round];
+        ++after_[pasted];
         return;
       }
       if (said.code != 2 && said.code != 3) return fail(file, fmt::format("exit code {}", said.code), story);
@@ -775,34 +795,42 @@ class Property {
       std::string hint = at == said.err.npos ? "" : said.err.substr(at + 9);
       hint = hint.substr(0, hint.find('\n'));
       if (hint.starts_with("leave --") && left_out.insert(hint.substr(6, hint.find(' ', 6) - 6)).second) continue;
-      const std::string remedy = choose(file, hint, pasted);
+      const std::string remedy = choose(file, hint, repairing.empty() ? given : Texts{repairing}, data != "data.csv");
       if (remedy.empty()) {
         for (const Sentence& sentence : unpasteable) {
           if (!hint.starts_with(sentence.hint)) continue;
+          if (std::getenv("FORECAST_SEED") != nullptr) std::cout << story;
           const std::lock_guard lock(mutex_);
           ++ended_[sentence.hint];
           return;
         }
         return fail(file, "no remedy to paste: " + hint, story);
       }
-      if (round == 6) return fail(file, "six remedies did not help", story);
-      pasted.push_back(remedy);
+      ++pasted;
+      if (remedy.starts_with(repair)) {
+        repairing = remedy;
+      } else if (!repairing.empty()) {
+        repairing += ' ' + remedy;
+      } else {
+        given.push_back(remedy);
+      }
     }
+    fail(file, "six remedies did not help", story);
   }
 
-  // Errors of all channels' forecasts by those of the better naive forecasts.
-  double ratio() const { return all_.model / all_.best; }
-  double measured() const { return all_.count; }
+  // Mean error of the forecasts by that of the better naive forecast of each file.
+  double ratio() const { return files_.model / files_.best; }
+  double measured() const { return files_.count; }
 
   void summary() {
     std::cout << fmt::format("error of the forecasts by the better naive ones': {:.3f}\nfiles", ratio());
     for (const auto& [rounds, count] : after_) std::cout << fmt::format("  after {} remedies: {}", rounds, count);
     std::cout << '\n';
     for (const auto& [sentence, count] : ended_) std::cout << fmt::format("  {}: {}\n", sentence, count);
-    kinds_["all"] = all_;
+    kinds_["files"] = files_;
     for (const auto& [kind, sums] : kinds_) {
       std::cout << fmt::format(
-          "  {:<20} {:5} channels: forecast {:.3f}, naive {:.3f}, seasonal {:.3f}, better {:.3f}\n", kind, sums.count,
+          "  {:<20} {:5}: forecast {:.3f}, naive {:.3f}, seasonal {:.3f}, better {:.3f}\n", kind, sums.count,
           sums.model / sums.count, sums.naive / sums.count, sums.seasonal / sums.count, sums.best / sums.count);
     }
     std::map<std::string, int> reasons;
@@ -811,20 +839,22 @@ class Property {
   }
 
  private:
-  static std::string choose(const File& file, const std::string& hint, const Texts& pasted) {
-    const Texts all = remedies_in(hint);
-    const auto fresh = [&](const std::string& r) { return std::ranges::find(pasted, r) == pasted.end(); };
-    for (const std::string& remedy : all) {
-      if (std::ranges::find(file.said, remedy) != file.said.end() && fresh(remedy)) return remedy;
-    }
+  // One that is not in `there`. A file that was repaired is not repaired again where something else is offered.
+  static std::string choose(const File& file, const std::string& hint, const Texts& there, bool repaired) {
+    Texts fresh = remedies_in(hint);
+    std::erase_if(fresh, [&](const std::string& remedy) {
+      return std::ranges::any_of(there, [&](const std::string& text) { return text.ends_with(remedy); });
+    });
+    const auto said = std::ranges::find_first_of(fresh, file.said);
+    if (said != fresh.end()) return *said;
     // A flag that only the owner knows must be offered as he knows it.
-    Texts others;
-    for (const std::string& remedy : all) {
-      const std::string flag = remedy.substr(0, remedy.find(' '));
-      const bool known = std::ranges::any_of(file.said, [&](const auto& s) { return s.starts_with(flag + " "); });
-      if (!known && fresh(remedy)) others.push_back(remedy);
-    }
-    return others.empty() ? "" : others[file.seed % others.size()];
+    std::erase_if(fresh, [&](const std::string& remedy) {
+      const std::string flag = remedy.substr(0, remedy.find(' ') + 1);
+      return std::ranges::any_of(file.said, [&](const std::string& known) { return known.starts_with(flag); });
+    });
+    if (repaired && std::ranges::any_of(fresh, [](const auto& r) { return !r.starts_with(repair); }))
+      std::erase_if(fresh, [](const std::string& remedy) { return remedy.starts_with(repair); });
+    return fresh.empty() ? "" : fresh[file.seed % fresh.size()];
   }
 
   std::string look(const File& file, const std::string& text, const std::string& command) {
@@ -870,10 +900,12 @@ class Property {
     return "";
   }
 
-  // Mean absolute errors of a channel in units of its deviation. Where its level leaps in the rows held back, so that
-  // the better naive forecast is farther off than one deviation, that forecast's error is the unit: no channel counts
-  // more than one. Which naive forecast is the better one is seen in the rows held back.
+  // The error of a file is its channels' mean absolute error in units of their deviations. Where a level leaps in the
+  // rows held back, so that the better naive forecast is farther off than one deviation, that forecast's error is the
+  // unit: no file counts more than one. Which naive forecast is the better one is seen in the rows held back.
   void measure(const File& file, const Texts& names, const std::vector<std::vector<double>>& values) {
+    Sums all;
+    std::map<std::string, Sums> kinds;
     for (std::size_t d = 0; d < file.names.size(); ++d) {
       const auto at = std::ranges::find(names, file.names[d]) - names.begin();
       if (at == std::ssize(names)) continue;  // left out
@@ -892,18 +924,22 @@ class Property {
         one.naive += share * std::abs(truth[rows - 1] - truth[rows + h]);
         one.seasonal += share * std::abs(truth[rows - back] - truth[rows + h]);
       }
-      one.best = std::min(one.naive, one.seasonal);
-      if (one.best > 1) one = {1, one.model / one.best, one.naive / one.best, one.seasonal / one.best, 1};
-      const std::lock_guard lock(mutex_);
-      all_ += one;
-      kinds_[file.channels[d].what] += one;
-      kinds_[file.rows < 10 * file.horizon ? "of few rows" : "of more rows"] += one;
+      all += one;
+      kinds[file.channels[d].what] += one.bounded();
     }
+    if (all.count == 0) return;
+    const double n = all.count;
+    all = Sums{1, all.model / n, all.naive / n, all.seasonal / n}.bounded();
+    const std::lock_guard lock(mutex_);
+    files_ += all;
+    kinds_[file.rows < 10 * file.horizon ? "files of few rows" : "files of more rows"] += all;
+    for (const auto& [kind, sums] : kinds) kinds_[kind] += sums;
   }
 
   void fail(const File& file, const std::string& reason, const std::string& story) {
     const std::lock_guard lock(mutex_);
     failed_.push_back(reason.substr(0, 100));
+    if (std::getenv("FORECAST_SEED") != nullptr) std::cout << story;
     ADD_FAILURE() << "FORECAST_SEED=" << file.seed << " (" << file.what << "): " << reason << '\n'
                   << story << file.text.substr(0, 400);
   }
@@ -911,11 +947,16 @@ class Property {
   struct Sums {
     double count = 0, model = 0, naive = 0, seasonal = 0, best = 0;
 
+    Sums bounded() const {
+      const double better = std::min(naive, seasonal), unit = std::max(better, 1.0);
+      return {count, model / unit, naive / unit, seasonal / unit, better / unit};
+    }
+
     void operator+=(const Sums& o) {
       count += o.count, model += o.model, naive += o.naive, seasonal += o.seasonal, best += o.best;
     }
   };
-  Sums all_;
+  Sums files_;
   std::mutex mutex_;
   std::map<int, int> after_;
   std::map<std::string, int> ended_;
@@ -942,7 +983,7 @@ TEST(ForecastProperty, WritesFiniteValuesOnTheRightDatesOrARemedyThatWorks) {
   }
   workers.clear();
   property.summary();
-  EXPECT_GT(property.measured(), static_cast<double>(files));
+  EXPECT_GT(property.measured(), 0.7 * static_cast<double>(files));
   EXPECT_LE(property.ratio(), 1.05);
 }
 

@@ -332,14 +332,32 @@ TEST_F(Predict, TheRemedyForAMissingValueIsAnOriginBeforeIt) {
   EXPECT_EQ(run(asked + pasted(other, "--origin")).out, early.out);
   std::vector<std::size_t> everywhere;
   for (std::size_t row = 10; row < 400; row += 20) everywhere.push_back(row);
-  EXPECT_EQ(fails(3, {"predict", path("run"), "--data", without(everywhere)}, {"fill the value in"}).find("--origin"),
+  EXPECT_EQ(fails(3, {"predict", path("run"), "--data", without(everywhere)}, {"fill it in: samformer data repair "})
+                .find("--origin"),
             std::string::npos);
-  EXPECT_EQ(fails(3, {"eval", path("run"), "--data", path("holes.csv")}, {"fill the value in"}).find("--drop"),
+  EXPECT_EQ(fails(3, {"eval", path("run"), "--data", path("holes.csv")}, {"fill it in: samformer data repair "})
+                .find("--drop"),
             std::string::npos);
   train("undated", {"--no-date", "--columns", "c0,c1,c2"});
   const Words rows = {"predict", path("undated"), "--data", without({395})};
   EXPECT_EQ(pasted(fails(3, rows, {}), "--origin"), (Words{"--origin", "394"}));
   EXPECT_EQ(run(rows + Words{"--origin", "394"}).code, 0);
+}
+
+// What was dropped stays so: a time of day beside the date would be part of it.
+TEST_F(Predict, DroppedColumnsStayDropped) {
+  std::string text = "date,time,x,note\n", without_note = "date,time,x\n";
+  for (int t = 0; t < 400; ++t) {
+    const std::string row = fmt::format("{},12:00,{}", iso(day(2020, 1 + t)), t % 7);
+    text += row + ",a\n";
+    without_note += row + '\n';
+  }
+  const std::string data = write("noon.csv", text);
+  ASSERT_EQ(run(small("noon", {"--data", data, "--drop", "time,note"})).code, 0);
+  const Outcome outcome = run({"predict", "noon"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.out.starts_with("date,x\n2021-02-05,")) << outcome.out;
+  EXPECT_EQ(run({"predict", "noon", "--data", write("less.csv", without_note)}).out, outcome.out);
 }
 
 TEST_F(Predict, AbsentColumnsAreNamedBesideTheFilesOwn) {

@@ -29,6 +29,18 @@ class SweepTest : public ProgramTest {
   }
 };
 
+// Each trial is a choice of its own; the winner is the mean of its members.
+TEST_F(SweepTest, OfAutomaticChoices) {
+  const Words members = {"--auto", "--members", "naive,seasonal-naive,ridge", "--within", "1e6"};
+  const Words grid = {"--grid", "season=6,24"};
+  const Json d = document(sweep("s", members + grid));
+  ASSERT_EQ(d["trials"].size(), 2u);
+  EXPECT_EQ(d["winner"]["test_mse"], document({"eval", d["winner"]["run_dir"]})["test_mse"]);
+  EXPECT_EQ(document({"predict", d["winner"]["run_dir"]})["models"], 3);
+  fails(2, sweep("t", members + grid + Words{"--seeds", "1,2"}), {"--auto: several --seeds"});
+  EXPECT_FALSE(exists("t"));
+}
+
 TEST_F(SweepTest, RanksByValidationAndTestsTheWinnerOnce) {
   const Json d = document(sweep("s", {"--grid", "rho=0,0.5", "--grid", "lr=log:1e-4..1e-2:3", "--seeds", "1,2"}));
   ASSERT_EQ(d["trials"].size(), 6u);

@@ -698,6 +698,25 @@ nlohmann::ordered_json to_json(const Resolved& resolved) {
   return result;
 }
 
+std::string given_flags(const Resolved& resolved) {
+  const Settings& settings = resolved.settings;
+  std::string words;
+  for (const Option& option : options()) {
+    if (!option.stored || resolved.origin(option.name).layer != Layer::flag) continue;
+    words += fmt::format(" --{}", option.name);
+    const Value value = option.member.read(settings);
+    if (const auto* text = std::get_if<std::string>(&value)) {
+      words += fmt::format(" {}", shell_quoted(*text));
+    } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
+      words += fmt::format(" {}", *number);
+    } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
+      words += fmt::format(" {}", names_word(*list));
+    }
+  }
+  if (!settings.config.empty()) words += fmt::format(" --config {}", shell_quoted(settings.config));
+  return words;
+}
+
 Settings settings_from_toml(std::string_view text, const std::string& source) {
   try {
     return merge(assignments_of_file(text, source, takes_of_training()), {}, {}, true).settings;

@@ -288,6 +288,9 @@ std::string to_toml(const Settings& settings);
 std::string to_toml(const Resolved& resolved);
 nlohmann::ordered_json to_json(const Resolved& resolved);  // {name: {value, origin}}
 
+// What the user gave of them as flags, as a shell reads it back: " --horizon 28 --config a.toml".
+std::string given_flags(const Resolved& resolved);
+
 // The inverse, for a run's config.toml or the `config` of a checkpoint's metadata. Exit::data, naming `source`.
 Settings settings_from_toml(std::string_view text, const std::string& source);
 Settings read_run_settings(const std::filesystem::path& run_folder);  // run_folder/config.toml

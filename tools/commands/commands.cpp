@@ -4,8 +4,8 @@
 #define SAMFORMER_COMMANDS(row)                                                                                       \
   row(forecast_command) row(train_command) row(eval_command) row(predict_command) row(sharpness_command)              \
       row(attention_command) row(landscape_command) row(sweep_command) row(reproduce_command) row(data_check_command) \
-          row(data_synth_command) row(data_list_command) row(data_fetch_command) row(toy_command) row(doctor_command) \
-              row(bench_command) row(profile_command)
+          row(data_repair_command) row(data_synth_command) row(data_list_command) row(data_fetch_command)             \
+              row(toy_command) row(doctor_command) row(bench_command) row(profile_command)
 
 namespace samformer::tools {
 

@@ -3,17 +3,20 @@
 // data check reads a file as train would at the same flags and reports everything, refusals and warnings, where train
 // stops at the first refusal. Its JSON: schema_version, version, command, file, sha256, rows, channels, targets, step,
 // first_date, last_date, split (the rule), splits (as train has them), train_windows, val_windows, test_windows,
-// lookback, horizon, findings [{severity, kind, file, line, column, count, message, hint}], accepted; where train would
-// refuse also `error`, as every failure has. What could not be found out is null. Exit code 0 or 3.
+// lookback, horizon, findings [{severity, kind, file, line, column, count, message, hint}], holes [{from, to, rows,
+// line}], missing [{column, from, to, cells, line}], repair (a command), accepted; where train would refuse also `error`, as every failure has. What could not be found out is null. Exit code 0 or 3.
 #include <fmt/ostream.h>
 
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <sstream>
 
 #include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "core/text.h"
+#include "model/data/readers.h"
+#include "model/data/repair.h"
 #include "model/data/synth.h"
 #include "tools/cli/command.h"
 #include "tools/cli/text_format.h"
@@ -64,7 +67,8 @@ Report examine(Settings& settings) {
     model::check_length(series, report.experiment.splits, settings.lookback, settings.horizon);
     if (std::string lost = lost_windows_text(series, report.experiment.splits, settings); !lost.empty()) {
       series.findings.push_back({Severity::warn, "lost-windows", series.path, 0, 0, 1, std::move(lost),
-                                 "fill the holes in, or take rows as evenly spaced: --holes close"});
+                                 fmt::format("fill the holes in: {}; or take rows as evenly spaced: --holes close",
+                                             model::repair_command(series.path, series_options(settings)))});
     }
   } catch (const Error& error) {
     // As in train, what is wrong with the file comes before what is wrong with the flags.
@@ -84,6 +88,52 @@ Report examine(Settings& settings) {
 std::int64_t windows_of(const Report& report, const Settings& settings, model::Span part, bool train) {
   return model::window_count(report.series(), train ? part : model::with_lookback(part, settings.lookback),
                              settings.lookback, settings.horizon);
+}
+
+// Where rows or values are absent: what mends the file so that train accepts it. Empty where nothing does.
+std::string repair_for(const Report& report, const Settings& settings) {
+  const model::Series& series = report.series();
+  const auto is_mended = [](const Finding& f) {
+    return f.kind == "missing" || f.kind == "date-order" || f.kind == "repeated" || f.kind == "gap" ||
+           f.kind == "sentinel";
+  };
+  if (settings.data == "-" || std::ranges::none_of(series.findings, is_mended)) return "";
+  model::SeriesOptions options = series_options(settings);
+  model::Repair rules{.repeats = model::Repeats::first, .longest = std::numeric_limits<std::int64_t>::max()};
+  for (const Finding& f : series.findings) {
+    if (f.kind == "sentinel") rules.sentinels.push_back(f.found);
+  }
+  if (options.freq.empty() && !series.step.known()) options.freq = model::grid_of(series.dates).freq();
+  const std::string bytes = model::inflate_bounded(model::read_bytes(series.path), series.path);
+  const auto try_with = [&](const std::string& zone) {
+    options.timezone = zone;
+    try {
+      const model::Repaired repaired = model::repair(bytes, series.path, options, rules);
+      std::string command = model::repair_command(series.path, options);
+      for (const std::string& code : rules.sentinels) command += fmt::format(" --sentinel {}", code);
+      if (repaired.differing > 0) command += " --duplicates first";
+      const std::int64_t season = std::max<std::int64_t>(series.step.season(), 1);
+      if (repaired.longest > season) command += fmt::format(" --max-gap {}", repaired.longest);
+      return repaired.changes.empty() ? "" : command;
+    } catch (const Error& error) {
+      if (error.code != Exit::data && error.code != Exit::usage) throw;
+      return std::string();
+    }
+  };
+  std::string zone = settings.timezone;
+  for (std::size_t t = 1; zone.empty() && is_local(series.date_format) && t < series.dates.size(); ++t) {
+    zone = model::zone_of_change(series.dates[t - 1], series.dates[t]);
+  }
+  const std::string command = try_with(zone);
+  return command.empty() && zone != settings.timezone ? try_with(settings.timezone) : command;
+}
+
+// "2023-05-27 04:00:00 to 2023-05-28 09:00:00" of rows that are absent before `row`, or of rows from it on.
+std::pair<std::string, std::string> ends_of(const model::Series& series, const model::Gap& gap) {
+  if (gap.channel >= 0) return {series.date(gap.row), series.date(gap.row + gap.length - 1)};
+  const std::vector<model::Stamp> dates = model::continue_dates(series.dates[static_cast<std::size_t>(gap.row - 1)],
+                                                                series.step, gap.length, series.zone.get());
+  return {format_stamp(dates.front(), series.date_format), format_stamp(dates.back(), series.date_format)};
 }
 
 template <class T>
@@ -107,6 +157,16 @@ Json to_json(const Report& report, const Settings& settings) {
                         {"message", f.message},
                         {"hint", known(f.hint, !f.hint.empty())}});
   }
+  Json holes = Json::array(), missing = Json::array();
+  for (const model::Gap& gap : model::gaps_of(series)) {
+    const auto [from, to] = ends_of(series, gap);
+    Json entry;
+    if (gap.channel >= 0) entry["column"] = series.channels[static_cast<std::size_t>(gap.channel)];
+    entry.update(Json{{"from", from}, {"to", to}, {gap.channel < 0 ? "rows" : "cells", gap.length}});
+    entry["line"] = series.lines[static_cast<std::size_t>(gap.row)];
+    (gap.channel < 0 ? holes : missing).push_back(std::move(entry));
+  }
+  const std::string repair = repair_for(report, settings);
   Json result = document("data check");
   result.update(Json{{"file", series.path},
                      {"sha256", known(series.sha256, read)},
@@ -124,6 +184,9 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"lookback", settings.lookback},
                      {"horizon", settings.horizon},
                      {"findings", findings},
+                     {"holes", holes},
+                     {"missing", missing},
+                     {"repair", known(repair, !repair.empty())},
                      {"accepted", report.refusal() == nullptr}});
   if (const Finding* const refusal = report.refusal()) result["error"] = error_json(error_of(*refusal));
   return result;
@@ -131,22 +194,28 @@ Json to_json(const Report& report, const Settings& settings) {
 
 // The training that was asked about, with the same flags.
 std::string train_command(const Invocation& invocation, const std::string& file) {
-  const Settings& settings = invocation.settings;
-  std::string command = fmt::format("samformer train --data {}", shell_quoted(file));
-  for (const Option& option : options()) {
-    if (!option.stored || invocation.resolved.origin(option.name).layer != Layer::flag) continue;
-    command += fmt::format(" --{}", option.name);
-    const Value value = option.member.read(settings);
-    if (const auto* text = std::get_if<std::string>(&value)) {
-      command += fmt::format(" {}", shell_quoted(*text));
-    } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
-      command += fmt::format(" {}", *number);
-    } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
-      command += fmt::format(" {}", names_word(*list));
+  return fmt::format("samformer train --data {}{}", shell_quoted(file), given_flags(invocation.resolved));
+}
+
+void print_gaps(const model::Series& series, std::ostream& out) {
+  constexpr std::size_t listed = 5;
+  std::vector<model::Gap> gaps = model::gaps_of(series);
+  std::ranges::stable_sort(gaps, std::greater(), &model::Gap::length);
+  for (const bool rows : {true, false}) {
+    Table table("llrl",
+                {rows ? "absent from" : "missing from", "to", rows ? "rows" : "values", rows ? "line" : "column"});
+    std::size_t count = 0;
+    for (const model::Gap& gap : gaps) {
+      if ((gap.channel < 0) != rows || ++count > listed) continue;
+      const auto [from, to] = ends_of(series, gap);
+      table.row({from, to, fmt::format("{}", gap.length),
+                 rows ? fmt::format("{}", series.lines[static_cast<std::size_t>(gap.row)])
+                      : series.channels[static_cast<std::size_t>(gap.channel)]});
     }
+    if (count == 0) continue;
+    fmt::print(out, "\n{}", table.str());
+    if (count > listed) fmt::print(out, "and {} more: --json lists all\n", count - listed);
   }
-  if (!settings.config.empty()) command += fmt::format(" --config {}", shell_quoted(settings.config));
-  return command;
 }
 
 void print_report(const Report& report, const Settings& settings, std::ostream& out) {
@@ -186,6 +255,7 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
     add("  test", splits.test, false);
   }
   out << table.str();
+  print_gaps(series, out);
 }
 
 // data synth's own; 0: as the series has.
@@ -211,6 +281,7 @@ int data_check(const Invocation& invocation) {
     fmt::print(out, "\ntrain would {} this file at look-back {} and horizon {}: {} reason{} to refuse, {} warning{}\n",
                accepted ? "accept" : "refuse", settings.lookback, settings.horizon, refusals, refusals == 1 ? "" : "s",
                warnings, warnings == 1 ? "" : "s");
+    if (const std::string repair = repair_for(report, settings); !repair.empty()) fmt::print(out, "\n{}\n", repair);
     if (accepted) fmt::print(out, "\n{}\n", train_command(invocation, settings.data));
   }
   return accepted ? 0 : static_cast<int>(Exit::data);
@@ -229,8 +300,9 @@ int data_synth(const Invocation& invocation) {
         .hint(fmt::format("samformer data synth {} --out {}.csv --json", name, name));
   }
   const auto asked = settings.of<SynthSettings>();
-  const model::Synthetic made = model::make_synthetic(
-      name, {asked.rows, asked.channels, static_cast<std::uint64_t>(settings.seed), asked.holes, asked.bad_cells});
+  const model::Synthetic made =
+      model::make_synthetic(name, {asked.rows, asked.channels, static_cast<std::uint64_t>(settings.seed), asked.holes,
+                                   asked.bad_cells, settings.timezone});
   const model::Series& series = made.series;
   double one_step = 0, mean = 0, forecast = 0;
   for (std::size_t c = 0; c < made.mean.size(); ++c) {
@@ -293,7 +365,7 @@ Command data_check_command() {
 Command data_synth_command() {
   return {.name = "data synth",
           .handler = data_synth,
-          .takes = {"seed", "out"},
+          .takes = {"seed", "timezone", "out"},
           .options = {{.name = "rows",
                        .member = at(&SynthSettings::rows),
                        .value_name = "N",
@@ -314,7 +386,9 @@ Command data_synth_command() {
           .arguments = {"seasonal|load|sales|monthly"},
           .summary = "writes a built-in series, whose noise floor is known",
           .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv",
-          .texts = {{"seed", "of the noise"}, {"out", "the CSV file", "stdout"}}};
+          .texts = {{"seed", "of the noise"},
+                    {"timezone", "whose clocks the hours are of: Europe/Berlin"},
+                    {"out", "the CSV file", "stdout"}}};
 }
 
 }  // namespace samformer::tools

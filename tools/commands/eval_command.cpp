@@ -3,6 +3,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "model/data/repair.h"
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
 #include "tools/run/automatic.h"
@@ -84,7 +85,8 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
   if (starts.empty()) {
     throw Error(Exit::data, fmt::format("every window of the {} part crosses absent rows", part))
         .at(e.series.path)
-        .hint("fill the holes in, or take rows as evenly spaced: --holes close");
+        .hint(fmt::format("fill the holes in: {}; or take rows as evenly spaced: --holes close",
+                          model::repair_command(e.series.path, series_options(settings))));
   }
   if (const std::int64_t lost = all - std::ssize(starts); lost > 0) {
     invocation.console.warning(fmt::format("windows across absent rows are left out: {} of {}", lost, all));

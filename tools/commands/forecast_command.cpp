@@ -40,11 +40,12 @@ int forecast(const Invocation& invocation) {
   {  // What would end the forecast is said before anything is trained.
     Settings settings = train.settings;
     Experiment e;
-    e.series = load_series(settings, series_options(settings));
+    const model::SeriesOptions options = series_options(settings);
+    e.series = load_series(settings, options);
     model::require_clean(e.series);
     if (!e.series.dates.empty()) model::require_step(e.series, e.series.step);
     shape(e, settings);
-    model::require_lookback(e.series, settings.lookback,
+    model::require_lookback(e.series, options, settings.lookback,
                             asked.origin.empty() ? e.series.rows - 1 : model::find_row(e.series, asked.origin));
     if (!asked.overwrite && holds_run(asked.out)) {
       throw Error(Exit::usage, fmt::format("'{}' already holds a run", asked.out))

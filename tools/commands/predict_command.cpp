@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/text.h"
+#include "model/data/repair.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
 #include "tools/run/result.h"
@@ -98,9 +99,10 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
                     fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
                                 series.channels[static_cast<std::size_t>(d)], series.date(origin + 1 - L + t), L))
             .at(series.path)
-            .hint(complete < 0 ? "fill the value in"
-                               : fmt::format("fill the value in, or forecast from another row: --origin {}",
-                                             model::origin_word(series, complete)));
+            .hint(complete < 0
+                      ? "fill the value in: " + model::repair_command(series.path, series_options(run.settings))
+                      : fmt::format("fill the value in, or forecast from another row: --origin {}",
+                                    model::origin_word(series, complete)));
       }
       const auto k = static_cast<std::size_t>(d);
       window[static_cast<std::size_t>(d * L + t)] = static_cast<float>((x - run.scaler.mean[k]) / run.scaler.std[k]);
@@ -242,7 +244,7 @@ int predict(const Invocation& invocation) {
   const model::Series series = series_of(first, settings, options, invocation.console);
   const std::int64_t origin = asked.origin.empty() ? series.rows - 1 : model::find_row(series, asked.origin);
   const std::int64_t L = first.settings.lookback;
-  model::require_lookback(series, L, origin);
+  model::require_lookback(series, options, L, origin);
   audit(series, L, origin, invocation.console);
 
   Forecast forecast;

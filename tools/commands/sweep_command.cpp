@@ -22,6 +22,7 @@
 #include "tools/cli/signals.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
+#include "tools/run/automatic.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
 #include "tools/run/stored_json.h"
@@ -303,6 +304,7 @@ int sweep(const Invocation& invocation) {
       throw Error(Exit::usage, fmt::format("--{} is in the grid and a flag", axis.key));
     }
   }
+  if (asked.automatic) check_automatic(asked);
   const std::int64_t jobs = asked.jobs, threads = threads_of_each(jobs, asked.threads, 0);
   const auto seed = static_cast<std::uint64_t>(asked.seed);
   const std::vector<std::uint64_t> seeds = asked.seeds.empty() ? std::vector{seed} : asked.seeds;

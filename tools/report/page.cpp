@@ -122,7 +122,7 @@ class Pictures {
     }
   }
 
-  // In original units, [targets][H].
+  // [targets][H]; empty: the last look-back has a hole, so that predict refuses.
   std::vector<double> ahead;
   model::Scaler ahead_scaler;
   Forecasts last;
@@ -146,10 +146,14 @@ class Pictures {
       return values;
     };
     const double known = channel[static_cast<std::size_t>(rows - 1)], at = static_cast<double>(tail_ - 1);
-    LineChart next{"", "", "", {}, false, dates(rows), at, "forecast from " + ahead_dates_.front()};
-    next.curves = {thinned("known", rows_of(rows - tail_, rows), 0, step),
-                   thinned("forecast", forecast(ahead, ahead_scaler, known), at, step)};
-    next.x_names.insert(next.x_names.end(), ahead_dates_.begin(), ahead_dates_.end());
+    std::vector<LineChart> drawn;
+    if (!ahead.empty()) {
+      LineChart next{"", "", "", {}, false, dates(rows), at, "forecast from " + ahead_dates_.front()};
+      next.curves = {thinned("known", rows_of(rows - tail_, rows), 0, step),
+                     thinned("forecast", forecast(ahead, ahead_scaler, known), at, step)};
+      next.x_names.insert(next.x_names.end(), ahead_dates_.begin(), ahead_dates_.end());
+      drawn.push_back(std::move(next));
+    }
 
     const double before = channel[static_cast<std::size_t>(end - 1)];
     LineChart tested{"", "", "", {}, false, dates(end), at, "forecast from " + e_.series.date(end)};
@@ -168,7 +172,8 @@ class Pictures {
     if (!last.fit.empty()) {
       tested.curves.push_back(thinned("least squares", forecast(last.fit, e_.scaler, before), at, step));
     }
-    return {next, tested};
+    drawn.push_back(std::move(tested));
+    return drawn;
   }
 
  private:
@@ -215,7 +220,10 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   }
   const std::int32_t end[] = {static_cast<std::int32_t>(e.series.rows - settings.lookback)};
   pictures.ahead_scaler = e.scaler;
-  if (final.empty()) {
+  const bool ahead = model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1;
+  if (!ahead) {
+    // A hole: predict refuses too.
+  } else if (final.empty()) {
     pictures.ahead = Ensemble(models, problem, cpu).forecast(end);
   } else {
     const std::vector<Checkpoint> refitted = read_checkpoints(final);
@@ -242,16 +250,17 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
                                      std::max(settings.horizon, std::int64_t{1}) / 360 + 1);
   page.heading("Forecast");
   page.paragraph(fmt::format(
-      "In original units: the {} steps after the last row, by {}, and the last window of the {} part, beside the "
-      "baselines. The channel with the largest error is the first{}{}.",
-      settings.horizon, final.empty() ? "the tested weights" : "the weights refitted on all rows",
+      "In original units: {}the last window of the {} part, beside the baselines. The channel with the largest error "
+      "is the first{}{}.",
+      ahead ? fmt::format("the {} steps after the last row, by {}, and ", settings.horizon,
+                          final.empty() ? "the tested weights" : "the weights refitted on all rows")
+            : "rows are absent among the last ones, so that no forecast is drawn; ",
       document.value("part", "test"), constant > 0 ? fmt::format("; {} constant ones are left out", constant) : "",
       step > 1 ? fmt::format("; one step of {} is drawn", step) : ""));
-  Gallery gallery{fmt::format("Channel ({})", listed),
-                  {},
-                  {},
-                  {fmt::format(": the next {} steps", settings.horizon), ": the last window"},
-                  [&](std::size_t i) { return pictures.charts(order[i], static_cast<std::size_t>(step)); }};
+  Gallery gallery{fmt::format("Channel ({})", listed), {}, {}, {": the last window"}, [&](std::size_t i) {
+                    return pictures.charts(order[i], static_cast<std::size_t>(step));
+                  }};
+  if (ahead) gallery.suffixes.insert(gallery.suffixes.begin(), fmt::format(": the next {} steps", settings.horizon));
   for (const std::size_t t : order) {
     gallery.names.push_back(channels[t]["name"]);
     gallery.captions.push_back(caption(channels[t]));

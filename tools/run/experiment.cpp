@@ -12,6 +12,7 @@
 #include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
 #include "model/data/readers.h"
+#include "model/data/repair.h"
 #include "model/data/synth.h"
 #include "tools/cli/text_format.h"
 #include "tools/run/datasets.h"
@@ -147,7 +148,9 @@ std::string lost_windows_text(const model::Series& series, const model::Splits& 
       throw Error(Exit::data,
                   fmt::format("every window of look-back {} and horizon {} for {} crosses absent rows", L, H, part))
           .at(series.path)
-          .hint("fill the holes in, take a shorter --lookback, or take rows as evenly spaced: --holes close");
+          .hint(fmt::format(
+              "fill the holes in: {}; or take a shorter --lookback, or rows as evenly spaced: --holes close",
+              model::repair_command(series.path, series_options(settings))));
     }
     text += fmt::format("{}{} of {} for {}", text.empty() ? "" : ", ", lost, all, part);
   }

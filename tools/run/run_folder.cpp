@@ -156,7 +156,6 @@ void restore(const model::Safetensors& file, const StoredJson& counters, const s
 model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings) {
   model::SeriesOptions options = series_options(settings);
   options.columns = run.columns;
-  options.drop.clear();
   options.columns_of_model = true;
   return options;
 }
@@ -446,6 +445,7 @@ std::vector<Checkpoint> read_run(const std::string& run, const std::string& whic
     const std::string x = a.parent_path().filename(), y = b.parent_path().filename();
     return x.size() != y.size() ? x.size() < y.size() : x < y;
   });
+  if (seeds.size() == 1) return read_checkpoints(seeds[0]);
   for (const fs::path& seed : seeds) all.push_back(read_checkpoint(seed));
   if (all.empty()) {
     throw Error(Exit::data, fmt::format("no {}.safetensors in '{}'", which.empty() ? "best" : which, run))
