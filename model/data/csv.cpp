@@ -255,14 +255,7 @@ class CsvReader {
     std::vector<std::string> rest = series_.channels;
     std::erase(rest, column.name);
     return fmt::format("{}, or leave the column out: {}", remedy,
-                       options_.columns.empty() ? drop_flag({column.name}) : "--columns " + names_word(rest));
-  }
-
-  // Pasted behind a --drop it takes that one's place.
-  std::string drop_flag(const std::vector<std::string>& more) const {
-    std::vector<std::string> dropped = join_known(options_.drop, names());
-    dropped.insert(dropped.end(), more.begin(), more.end());
-    return "--drop " + names_word(dropped);
+                       options_.columns.empty() ? drop_flag(options_, {column.name}) : "--columns " + names_word(rest));
   }
 
   // Sets every column's slot.
@@ -365,7 +358,8 @@ class CsvReader {
       read_cell(first_cell(0, t), options_.decimal, first.emplace_back());
     if (columns_.size() > 1 && columns_[0].slot != skip_slot && rises_evenly(first)) {
       fail(Exit::data, fmt::format("no column holds dates; '{}' rises evenly, as time does", columns_[0].name),
-           fmt::format("read the rows without dates: --no-date {}", drop_flag({columns_[0].name})), header_line_);
+           fmt::format("read the rows without dates: --no-date {}", drop_flag(options_, {columns_[0].name})),
+           header_line_);
     }
     if (options_.date_format.empty()) name_formats(body);
     fail(Exit::data, "no column holds dates (expected a column `date`, like 2016-07-01 00:00 or 2016/7/1 0:00)",
@@ -378,7 +372,8 @@ class CsvReader {
   void name_formats(const Cells& body) const {
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       const std::string_view text = first_cell(i);
-      const bool number = text.find_first_not_of("+-0123456789") == text.npos;
+      const std::size_t sign = text.find_first_not_of("+-") == 1 ? 1 : 0;
+      const bool number = text.find_first_not_of("0123456789", sign) == text.npos;
       if (columns_[i].slot == skip_slot || number || possible_patterns(std::vector{std::string(text)}).empty())
         continue;
       const std::string found = shown(text, 40);
@@ -1118,7 +1113,8 @@ class CsvReader {
   std::string repair_words() const { return repair_command(series_.path, options_); }
 
   std::string missing_remedy(const Column& column) const {
-    const std::string fill = "fill it in: " + repair_words();
+    const bool none = column.missing.count >= series_.rows;  // nothing to fill it in from
+    const std::string fill = none ? "write values" : "fill it in: " + repair_words();
     if (options_.missing_allowed_before_last < 0) return or_drop(fill, column);
     const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last, series_.rows);
     if (row < 0 || bad_dates_) return fill;
@@ -1263,7 +1259,7 @@ class CsvReader {
       if (column.slot == date_slot) dates.push_back(column.name);
     }
     return fmt::format("no --freq can express these dates; read the rows without them: --no-date{}",
-                       options_.columns_of_model ? "" : " " + drop_flag(dates));
+                       options_.columns_of_model ? "" : " " + drop_flag(options_, dates));
   }
 
   // A --freq that is not the rows' step, or that the notation of their dates cannot write.

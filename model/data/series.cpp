@@ -235,6 +235,12 @@ std::string origin_word(const Series& series, std::int64_t row) {
   return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
 }
 
+std::string drop_flag(const SeriesOptions& options, const std::vector<std::string>& more) {
+  std::vector<std::string> names = options.drop;
+  names.insert(names.end(), more.begin(), more.end());
+  return "--drop " + names_word(names);
+}
+
 void require_step(const Series& series, const Step& step) {
   if (step.known()) return;
   const auto found = std::ranges::find(series.findings, "step", &Finding::kind);
@@ -261,7 +267,8 @@ void require_lookback(const Series& series, const SeriesOptions& options, std::i
         .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
         .hint(fmt::format(
             "fill them in: {}{}; or take rows as evenly spaced: --holes close", repair_command(series.path, options),
-            before >= 0 ? fmt::format("; or forecast from before them: --origin {}", origin_word(series, before)) : ""));
+            before >= 0 ? fmt::format("; or forecast from before them: --origin {}", origin_word(series, before))
+                        : ""));
   }
 }
 

@@ -420,8 +420,7 @@ File file_of(std::uint64_t seed) {
   const DateStyle style = style_of(random, times);
   file.season = times.season;
   file.slots = times.slots;
-  file.forecast =
-      times.forecast && (!times.slots || times.all[static_cast<std::size_t>(file.rows - 1)] - times.all[0] >= days(14));
+  file.forecast = times.forecast && hours(file.rows - 1) == hours(count - 1);
   file.date_columns = style.names.size();
   if (!style.said.empty()) file.said.push_back(style.said);
   file.what = fmt::format("{} rows, horizon {}, {} as {}", file.rows, file.horizon, times.what, style.what);
@@ -580,13 +579,16 @@ File file_of(std::uint64_t seed) {
     file.harmed = width > 1;
   }
   if (has("newest first")) std::ranges::reverse(rows);
+  // Two weeks show the slots of a week, if no row of them is absent.
+  const auto seen = times.all[static_cast<std::size_t>(file.rows - 1)] - times.all[0];
+  if (times.slots) file.forecast = seen >= days(std::ssize(rows) < file.rows ? 56 : 14);
 
   // Into text.
   const bool dated = !has("no date") && !has("counter for date");
   const std::string end = has("CRLF") ? "\r\n" : has("CR") ? "\r" : "\n";
   const bool quote_all = has("quotes");
   if (!dated) file.dates.clear(), file.date_columns = 1, file.forecast = false;
-  if (!dated) file.said = notation.decimal == ',' ? Texts{"--decimal comma"} : file.said;
+  if (!dated) std::erase_if(file.said, [](const std::string& flag) { return flag.starts_with("--date-format"); });
   const auto line = [&](const Texts& cells) {
     std::string text;
     for (std::size_t i = 0; i < cells.size(); ++i) {
@@ -849,7 +851,7 @@ class Property {
     if (said != fresh.end()) return *said;
     // A flag that only the owner knows must be offered as he knows it.
     std::erase_if(fresh, [&](const std::string& remedy) {
-      const std::string flag = remedy.substr(0, remedy.find(' ') + 1);
+      const std::string flag = remedy.substr(0, remedy.find(' ')) + ' ';
       return std::ranges::any_of(file.said, [&](const std::string& known) { return known.starts_with(flag); });
     });
     if (repaired && std::ranges::any_of(fresh, [](const auto& r) { return !r.starts_with(repair); }))

@@ -262,6 +262,7 @@ TEST(Csv, AHintNamesTheFormatsThatReadEveryRow) {
             "every row is read with --date-format '%d.%m.%Y %H:%M'"},
            {"a,when\n1,1/2/2020\n2,1/3/2020\n",
             "several readings are possible; choose one of --date-format '%d/%m/%Y' or --date-format '%m/%d/%Y'"},
+           {"from,a\n98-12-30,1\n99-01-02,2\n", "every row is read with --date-format '%y-%m-%d'"},
            {"date,a\n883612800,1\n883616400,2\n", "every row is read with --date-format '%s'"},  // 1998
            {"date,a\n883612800000,1\n883616400000,2\n", "every row is read with --date-format '%3s'"},
            {"date,a\n45292,1\n45293,2\n",
@@ -493,6 +494,9 @@ TEST(Csv, AColumnIsLeftOutBesideThoseThatAre) {
     EXPECT_FALSE(error_of(text, only).advice.empty());
     EXPECT_FALSE(says(error_of(text, only), "leave the column out"));
   }
+  // What has no value cannot be filled in.
+  EXPECT_EQ(error_of("date,a,b\n2020-01-01,1,\n2020-01-02,4,\n").advice,
+            "write values, or leave the column out: --drop b");
   std::string twice_a_month = "date,time,a,b\n";
   for (int t = 0; t < 8; ++t)
     twice_a_month += fmt::format("2020-{:02}-{:02},06:00,{},x\n", 1 + t / 2, t % 2 ? 15 : 1, t * 7 % 5);
