@@ -203,6 +203,14 @@ Times times_of(Random& random, int count) {
     case 32:
       return where("three a day", 1h, 3, Fine::clock,
                    [](Time t) { return hour_of(t) == 8 || hour_of(t) == 12 || hour_of(t) == 18; });
+    case 33: {
+      Times times{"hours of Berlin", Fine::clock, 24, true, false, true, {}};
+      const auto month = std::chrono::month(random.chance(0.5) ? 3 : 10);  // when the clocks change
+      Time t = std::chrono::sys_days(std::chrono::year(random.whole(1996, 2024)) / month / 15) +
+               1h * random.whole(0, 24 * 14);
+      for (; times.all.size() < size; t += 1h) times.all.push_back(t);
+      return times;
+    }
     default:
       return every("4 weeks", 28 * 24h, 13, Fine::day);
   }
@@ -276,6 +284,9 @@ DateStyle style_of(Random& random, const Times& times) {
               one("%Y/%m/%d"),
               one("%Y-%m-%d 00:00:00"),
               one("%d %b %Y"),
+              one("%d-%b-%Y"),
+              one("%Y.%m.%d"),
+              one("%B %d, %Y"),
               one("%b %d, %Y"),
               one("%d%b%Y"),
               one("%Y-%j"),
@@ -420,6 +431,7 @@ File file_of(std::uint64_t seed) {
   const DateStyle style = style_of(random, times);
   file.season = times.season;
   file.slots = times.slots;
+  const auto hours = [&](int t) { return times.local ? berlin(times.all[static_cast<std::size_t>(t)]) : 0; };
   file.forecast = times.forecast && hours(file.rows - 1) == hours(count - 1);
   file.date_columns = style.names.size();
   if (!style.said.empty()) file.said.push_back(style.said);
@@ -491,7 +503,11 @@ File file_of(std::uint64_t seed) {
                                  "last rows alike",
                                  "shift",
                                  "integers",
-                                 "id column"};
+                                 "id column",
+                                 "exponents",
+                                 "account",
+                                 "currency",
+                                 "plus"};
   for (int k = random.whole(0, 2); k > 0; --k) damages.push_back(random.of(possible));
   const auto has = [&](std::string_view damage) { return std::ranges::find(damages, damage) != damages.end(); };
   for (const std::string& damage : damages) file.what += ", " + damage;
@@ -710,9 +726,8 @@ Texts remedies_in(const std::string& hint) {
       continue;
     }
     const bool alone = word.starts_with("--no-date") || word.starts_with("--overwrite");
-    std::string value = alone || word.ends_with(',') || after >= hint.size() || hint[after] != ' '
-                            ? ""
-                            : word_at(hint, after + 1);
+    std::string value =
+        alone || word.ends_with(',') || after >= hint.size() || hint[after] != ' ' ? "" : word_at(hint, after + 1);
     at = after + 1 + (value.empty() ? 0 : value.size() + 1);
     while (value.ends_with(',') || value.ends_with('.')) value.pop_back();
     static const Texts prose = {"or", "and", "can", "(like", "is", "takes", ""};
@@ -736,6 +751,7 @@ struct Sentence {
 constexpr Sentence unpasteable[] = {
     {"correct the value", "what was meant is not in the file"},
     {"write numbers", "what was meant is not in the file"},
+    {"write values", "the only channel that is left has none"},
     {"write the number alone, without '", "what the unit is to the number, 5 % or $5, is the owner's to say"},
     {"give every row one cell a column", "which cell is absent is not in the file"},
 };
@@ -831,9 +847,9 @@ class Property {
     for (const auto& [sentence, count] : ended_) std::cout << fmt::format("  {}: {}\n", sentence, count);
     kinds_["files"] = files_;
     for (const auto& [kind, sums] : kinds_) {
-      std::cout << fmt::format(
-          "  {:<20} {:5}: forecast {:.3f}, naive {:.3f}, seasonal {:.3f}, better {:.3f}\n", kind, sums.count,
-          sums.model / sums.count, sums.naive / sums.count, sums.seasonal / sums.count, sums.best / sums.count);
+      std::cout << fmt::format("  {:<20} {:5}: forecast {:.3f}, naive {:.3f}, seasonal {:.3f}, better {:.3f}\n", kind,
+                               sums.count, sums.model / sums.count, sums.naive / sums.count, sums.seasonal / sums.count,
+                               sums.best / sums.count);
     }
     std::map<std::string, int> reasons;
     for (const auto& reason : failed_) ++reasons[reason];
