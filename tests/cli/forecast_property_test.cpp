@@ -331,7 +331,8 @@ DateStyle style_of(Random& random, const Times& times) {
     };
     styles = {quarter("{y}Q{q}"), quarter("{y}-Q{q}"), quarter("Q{q} {y}")};
   } else if (fine == Fine::year) {
-    styles = {{"year", {"Year"}, [](Time t) { return Texts{written(t, "%Y")}; }}, one("%Y")};
+    styles = {{"year", {"Year"}, [](Time t) { return Texts{written(t, "%Y")}; }},
+              {"%Y", {"date"}, [](Time t) { return Texts{written(t, "%Y")}; }}};
   } else if (times.what == "week") {
     if (weekday_of(times.all[0]) == 1) styles = {one("%G-W%V"), one("%G-W%V-1")};
   } else {
@@ -636,7 +637,7 @@ File file_of(std::uint64_t seed) {
     if (has("text column")) cells.push_back(names ? "state" : t % 3 == 0 ? "good" : "bad");
     if (has("constant text")) cells.push_back(names ? "site" : "north");
     if (has("empty column")) cells.push_back(names ? "comment" : "");
-    if (has("id column")) cells.push_back(names ? "meter_id" : "4711");
+    if (has("id column")) cells.push_back(names ? "meter_id" : t > count ? "" : "4711");
     if (dated && has("date last")) cells.insert(cells.end(), date.begin(), date.end());
     return cells;
   };
@@ -906,6 +907,7 @@ class Property {
         if (word.starts_with(file.dates[t])) next = t + 1;
       }
     }
+    if (origin != command.npos && file.what.find("Berlin") != file.what.npos) return "";  // the clock may change then
     const bool other_step = file.slots && command.find("--freq") != command.npos;
     if (file.forecast && !undated && !other_step) {
       for (std::size_t h = 0; h < dates.size() && next + h < file.dates.size(); ++h) {
