@@ -156,7 +156,8 @@ std::string names_list(std::span<const std::string> names) {
   std::string list;
   for (const std::string& name : names) {
     if (&name != names.data()) list += ',';
-    if (name.find(',') == std::string::npos && !name.starts_with('"')) {
+    // A word that begins with a minus would be taken for a flag.
+    if (name.find(',') == std::string::npos && !name.starts_with('"') && !name.starts_with('-')) {
       list += name;
       continue;
     }

@@ -249,10 +249,13 @@ class CsvReader {
     return names.size() > most ? fmt::format("{} and {} more", list, names.size() - most) : list;
   }
 
-  // A model's columns cannot be left out.
+  // A model's columns cannot be left out, nor the only one.
   std::string or_drop(const std::string& remedy, const Column& column) const {
-    if (options_.columns_of_model) return remedy;
-    return fmt::format("{}, or leave the column out: --drop {}", remedy, names_word(std::span(&column.name, 1)));
+    if (options_.columns_of_model || series_.channels.size() == 1) return remedy;
+    std::vector<std::string> rest = series_.channels;
+    std::erase(rest, column.name);
+    return fmt::format("{}, or leave the column out: {}", remedy,
+                       options_.columns.empty() ? drop_flag(options_, {column.name}) : "--columns " + names_word(rest));
   }
 
   // Sets every column's slot.
@@ -355,7 +358,7 @@ class CsvReader {
       read_cell(first_cell(0, t), options_.decimal, first.emplace_back());
     if (columns_.size() > 1 && columns_[0].slot != skip_slot && rises_evenly(first)) {
       fail(Exit::data, fmt::format("no column holds dates; '{}' rises evenly, as time does", columns_[0].name),
-           fmt::format("read the rows without dates: --no-date --drop {}", names_word(std::span(&columns_[0].name, 1))),
+           fmt::format("read the rows without dates: --no-date {}", drop_flag(options_, {columns_[0].name})),
            header_line_);
     }
     if (options_.date_format.empty()) name_formats(body);
@@ -369,7 +372,8 @@ class CsvReader {
   void name_formats(const Cells& body) const {
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       const std::string_view text = first_cell(i);
-      const bool number = text.find_first_not_of("+-0123456789") == text.npos;
+      const std::size_t sign = text.find_first_not_of("+-") == 1 ? 1 : 0;
+      const bool number = text.find_first_not_of("0123456789", sign) == text.npos;
       if (columns_[i].slot == skip_slot || number || possible_patterns(std::vector{std::string(text)}).empty())
         continue;
       const std::string found = shown(text, 40);
@@ -762,10 +766,9 @@ class CsvReader {
       dated = take_date(text, line, place);
     }
     const bool complete = i == columns_.size();
-    if (parts_.size() > 1) {
-      const std::string date = complete ? joined_date() : "";
-      dated = take_date(date, line, parts_[0].column + 1);
-    } else if (parts_.size() == 1 && series_.dates.size() == series_.lines.size()) {
+    if (parts_.size() > 1 && complete) {
+      dated = take_date(joined_date(), line, parts_[0].column + 1);
+    } else if (!parts_.empty() && series_.dates.size() == series_.lines.size()) {
       series_.dates.emplace_back();
       dated = false;
     }
@@ -1110,7 +1113,8 @@ class CsvReader {
   std::string repair_words() const { return repair_command(series_.path, options_); }
 
   std::string missing_remedy(const Column& column) const {
-    const std::string fill = "fill it in: " + repair_words();
+    const bool none = column.missing.count >= series_.rows;  // nothing to fill it in from
+    const std::string fill = none ? "write values" : "fill it in: " + repair_words();
     if (options_.missing_allowed_before_last < 0) return or_drop(fill, column);
     const std::int64_t row = last_complete_row(series_, options_.missing_allowed_before_last, series_.rows);
     if (row < 0 || bad_dates_) return fill;
@@ -1250,10 +1254,12 @@ class CsvReader {
   };
 
   std::string no_freq_hint() const {
-    const std::string& name =
-        std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; })->name;
+    std::vector<std::string> dates;
+    for (const Column& column : columns_) {
+      if (column.slot == date_slot) dates.push_back(column.name);
+    }
     return fmt::format("no --freq can express these dates; read the rows without them: --no-date{}",
-                       options_.columns_of_model ? "" : " --drop " + names_word(std::span(&name, 1)));
+                       options_.columns_of_model ? "" : " " + drop_flag(options_, dates));
   }
 
   // A --freq that is not the rows' step, or that the notation of their dates cannot write.

@@ -736,17 +736,20 @@ void check_date_pattern(const std::string& pattern) {
 }
 
 std::vector<std::string> possible_patterns(std::span<const std::string> texts) {
-  static constexpr std::array<std::string_view, 33> days = {
+  static constexpr std::array<std::string_view, 36> days = {
       "%d/%m/%Y", "%m/%d/%Y",  "%d.%m.%Y", "%m.%d.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %m %Y", "%m %d %Y", "%d/%m/%y",
       "%m/%d/%y", "%y/%m/%d",  "%d.%m.%y", "%y.%m.%d", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d", "%d %b %y", "%d-%b-%y",
       "%d%b%y",   "%b %d, %y", "%b %y",    "%b-%y",    "%y-%b",    "%yQ%q",    "%y-Q%q",   "Q%q %y",   "Q%q-%y",
-      "Q%q/%y",   "%Y%m%d",    "%Y%m%d%H", "%d%m%Y",   "%m%d%Y",   "%s"};
+      "Q%q/%y",   "%Y%m%d",    "%Y%m%d%H", "%d%m%Y",   "%m%d%Y",   "%s",       "%3s",      "%6s",      "%9s"};
   static constexpr std::array<std::string_view, 14> clocks = {
       "",        " %H:%M",     " %H:%M:%S",     " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", " %I:%M%p",
       ", %H:%M", ", %H:%M:%S", ", %I:%M:%S %p", "T%H:%M:%S",    "T%H:%M",    " %H.%M",       " %H:%M%z"};
   std::vector<std::string> possible;
   for (const std::string_view day : days) {
-    if (day == "%s" && (texts.empty() || texts[0].size() != 10)) continue;
+    if (day.ends_with('s')) {  // since 1973; fewer digits are hardly meant so
+      const std::size_t digits = day == "%s" ? 10 : day == "%3s" ? 13 : day == "%6s" ? 16 : 19;
+      if (texts.empty() || (texts[0].size() != digits && texts[0].size() + 1 != digits)) continue;
+    }
     for (const std::string_view clock : clocks) {
       DateFormat format;
       format.pattern = fmt::format("{}{}", day, clock);

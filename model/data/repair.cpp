@@ -311,7 +311,7 @@ class Repairer {
         while (last < T && std::isnan(known[last])) ++last;
         if (last - first == T) {
           fail(fmt::format("column '{}' has no value at all", series_.channels[d]),
-               fmt::format("leave the column out: --drop {}", names_word(std::span(&series_.channels[d], 1))));
+               "leave the column out: " + drop_flag(options_, {series_.channels[d]}));
         }
         if (static_cast<std::int64_t>(last - first) > longest_) refuse_run(channel, first, last);
         result_.longest = std::max(result_.longest, static_cast<std::int64_t>(last - first));
@@ -371,8 +371,8 @@ class Repairer {
     const std::string& name = series_.channels[static_cast<std::size_t>(channel)];
     fail(fmt::format("column '{}': {} values are missing from {} to {}, more than the {} that are filled in", name,
                      last - first, date_text(first), date_text(last - 1), longest_),
-         fmt::format("if they may be interpolated: --max-gap {}; else leave the column out: --drop {}", last - first,
-                     names_word(std::span(&name, 1))),
+         fmt::format("if they may be interpolated: --max-gap {}; else leave the column out: {}", last - first,
+                     drop_flag(options_, {name})),
          items_[with_row].source < 0 ? 0 : line(items_[with_row].source),
          static_cast<std::int64_t>(series_.value_columns[static_cast<std::size_t>(channel)]) + 1);
   }

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/text.h"
+#include "model/data/repair.h"
 
 namespace samformer::model {
 namespace {
@@ -236,6 +237,12 @@ std::string origin_word(const Series& series, std::int64_t row) {
   return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
 }
 
+std::string drop_flag(const SeriesOptions& options, const std::vector<std::string>& more) {
+  std::vector<std::string> names = options.drop;
+  names.insert(names.end(), more.begin(), more.end());
+  return "--drop " + names_word(names);
+}
+
 void require_step(const Series& series, const Step& step) {
   if (step.known()) return;
   const auto found = std::ranges::find(series.findings, "step", &Finding::kind);
@@ -244,6 +251,27 @@ void require_step(const Series& series, const Step& step) {
   throw Error(Exit::data, "one row does not show the step of the dates")
       .at(series.path)
       .hint("say it with --freq, for example --freq 15min, h, d, b, w or m");
+}
+
+void require_lookback(const Series& series, const SeriesOptions& options, std::int64_t length, std::int64_t origin) {
+  if (origin + 1 < length) {
+    throw Error(Exit::data,
+                fmt::format("{} rows up to the origin, at least {} (the look-back) needed", origin + 1, length))
+        .at(series.path)
+        .hint("give more history, or a later --origin");
+  }
+  for (const Hole& hole : series.holes) {
+    if (hole.row <= origin + 1 - length || hole.row > origin) continue;
+    const std::int64_t before = last_complete_row(series, length, hole.row);
+    throw Error(Exit::data, fmt::format("{} rows are absent between {} and {}, inside the {} rows that the forecast "
+                                        "looks back on",
+                                        hole.absent, series.date(hole.row - 1), series.date(hole.row), length))
+        .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
+        .hint(fmt::format(
+            "fill them in: {}{}; or take rows as evenly spaced: --holes close", repair_command(series.path, options),
+            before >= 0 ? fmt::format("; or forecast from before them: --origin {}", origin_word(series, before))
+                        : ""));
+  }
 }
 
 void require_clean(const Series& series) {

@@ -103,6 +103,11 @@ bool take_step(Series& series, const Step& step);
 std::int64_t last_complete_row(const Series& series, std::int64_t length, std::int64_t end);
 // Throws Exit::data, with what the reader found, where the dates of a forecast have no step.
 void require_step(const Series& series, const Step& step);
+// Throws Exit::data where fewer than `length` rows end at a forecast's origin, or a hole is in them: it
+// puts every cycle out of step.
+void require_lookback(const Series& series, const SeriesOptions& options, std::int64_t length, std::int64_t origin);
+// "--drop a,b" of columns beside those that are left out: pasted behind a --drop it takes that one's place.
+std::string drop_flag(const SeriesOptions& options, const std::vector<std::string>& more);
 // A row as --origin names it, quoted for a shell.
 std::string origin_word(const Series& series, std::int64_t row);
 

@@ -169,15 +169,21 @@ TEST_F(Auto, FewValidationWindowsAreNotEnough) {
   EXPECT_TRUE(exists("run/member-samformer-mean-before-1/best.safetensors"));
 }
 
-// Nothing can be trained: the seasonal naive forecast, and it is said.
-TEST_F(Auto, TooFewRowsGetASeasonalNaiveForecast) {
-  series("few.csv", 30, 1, [](int t) { return fmt::format("{}-{:02}-01", 2000 + t / 12, 1 + t % 12); });
-  const Outcome outcome = run({"forecast", path("few.csv"), "--out", path("few")});
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_NE(outcome.err.find("30 rows are too few to train and test a model at horizon 12: the forecast is the "
-                             "seasonal-naive one"),
-            std::string::npos)
-      << outcome.err;
+// Nothing can be trained: the naive forecast that all rows speak for, and it is said.
+TEST_F(Auto, TooFewRowsGetANaiveForecast) {
+  const auto forecast_of = [&](const std::string& name, const std::function<double(int)>& value) {
+    std::string text = "date,x\n";
+    for (int t = 0; t < 30; ++t) text += fmt::format("{}-{:02}-01,{}\n", 2000 + t / 12, 1 + t % 12, value(t));
+    const Outcome outcome = run({"forecast", write(name + ".csv", text), "--out", path(name)});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_NE(outcome.err.find("30 rows are too few to train and test a model at horizon 12: the forecast is "),
+              std::string::npos)
+        << outcome.err;
+    return outcome.err.substr(outcome.err.find("the forecast is "));
+  };
+  EXPECT_EQ(forecast_of("few", [](int t) { return t * t % 12 + 0.1 * t; }), "the forecast is seasonal-naive\n");
+  EXPECT_EQ(forecast_of("trend", [](int t) { return 2.0 * t + t * t % 5; }), "the forecast is naive\n");
+  EXPECT_EQ(forecast_of("both", [](int) { return 5.0; }), "the forecast is the mean of seasonal-naive and naive\n");
   const Words forecast = [&] {
     Words rows;
     std::istringstream text(read("few/forecast.csv"));
@@ -235,6 +241,17 @@ TEST_F(Auto, ForecastIsOneCommand) {
   fails(3, {"forecast", path("odd.csv"), "--out", path("odd")}, {"no regular step"});
   EXPECT_FALSE(exists("odd"));
   fails(2, {"forecast", "-"}, {"reads its file twice", "save it"});
+  std::string holed = "date,x\n";
+  for (int t = 0; t < 300; ++t) holed += t == 293 ? "" : fmt::format("{},{}\n", hourly(t), t * 5 % 24);
+  const Words dated = {"forecast", write("holed.csv", holed), "--horizon", "6", "--members", "ridge", "--out", "hole"};
+  const std::string hint = fails(3, dated, {"holed.csv:295: 1 rows are absent", "--origin", "--holes close"});
+  EXPECT_FALSE(exists("hole"));
+  EXPECT_EQ(run(dated + pasted(hint, "--holes")).code, 0);
+  // The run's folder is the forecast's: train's --resume is no flag of it.
+  const std::string again = fails(2, dated + Words{"--holes", "close"}, {"already holds a run"});
+  EXPECT_EQ(again.find("--resume"), again.npos) << again;
+  EXPECT_EQ(run(dated + Words{"--holes", "close", "--overwrite"}).code, 0);
+  fails(2, dated + Words{"--date-format", "%Y-%m-%d %H:%M:%S", "--no-date"}, {"exclude", "leave --date-format out"});
 }
 
 }  // namespace

@@ -218,6 +218,8 @@ TEST(Csv, RaggedRows) {
   EXPECT_EQ(error.line, 3);
   EXPECT_TRUE(says(error, "2 cells, expected 3"));
   EXPECT_TRUE(says(error_of("a,b,date\n1,2,2020-01-01\n1\n"), "1 cells, expected 3"));
+  const std::string fields = "Year,Month,Day,a\n2020,1,1,1\n2020,1,2,2\n2020,1,3\n";
+  EXPECT_EQ(findings(parse(fields)), "ragged refuse 4:3 x1\n");
 }
 
 TEST(Csv, DateColumnIsFoundOrNamed) {
@@ -260,6 +262,9 @@ TEST(Csv, AHintNamesTheFormatsThatReadEveryRow) {
             "every row is read with --date-format '%d.%m.%Y %H:%M'"},
            {"a,when\n1,1/2/2020\n2,1/3/2020\n",
             "several readings are possible; choose one of --date-format '%d/%m/%Y' or --date-format '%m/%d/%Y'"},
+           {"from,a\n98-12-30,1\n99-01-02,2\n", "every row is read with --date-format '%y-%m-%d'"},
+           {"date,a\n883612800,1\n883616400,2\n", "every row is read with --date-format '%s'"},  // 1998
+           {"date,a\n883612800000,1\n883616400000,2\n", "every row is read with --date-format '%3s'"},
            {"date,a\n45292,1\n45293,2\n",
             "if it is a spreadsheet's day number, format the column as yyyy-mm-dd and export again"},
            {"date,a\n1/2/2020,1\n2020-02-02,2\n",
@@ -476,6 +481,29 @@ TEST(Csv, ColumnsAndDrop) {
   EXPECT_EQ(error_of(text, {.columns = {"a"}, .drop = {"a"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.columns = {"date"}}).code, Exit::usage);
   EXPECT_EQ(error_of(text, {.drop = {"a", "b", "c"}}).code, Exit::data);
+}
+
+// The remedy is pasted behind the flags that were there: the last of a kind counts.
+TEST(Csv, AColumnIsLeftOutBesideThoseThatAre) {
+  const std::string text = "date,a,b,c\n2020-01-01,1,?,x\n2020-01-02,4,oh,y\n";
+  EXPECT_TRUE(error_of(text).advice.ends_with("leave the column out: --drop b"));
+  EXPECT_TRUE(error_of(text, {.drop = {"b"}}).advice.ends_with("leave the column out: --drop b,c"));
+  EXPECT_TRUE(error_of(text, {.columns = {"c", "a"}}).advice.ends_with("leave the column out: --columns a"));
+  EXPECT_EQ(error_of(text, {.drop = {"b", "c"}}).code, Exit::internal);
+  for (const auto& only : {SeriesOptions{.drop = {"a", "c"}}, SeriesOptions{.columns = {"c"}}}) {
+    EXPECT_FALSE(error_of(text, only).advice.empty());
+    EXPECT_FALSE(says(error_of(text, only), "leave the column out"));
+  }
+  // What has no value cannot be filled in.
+  EXPECT_EQ(error_of("date,a,b\n2020-01-01,1,\n2020-01-02,4,\n").advice,
+            "write values, or leave the column out: --drop b");
+  std::string twice_a_month = "date,time,a,b\n";
+  for (int t = 0; t < 8; ++t)
+    twice_a_month += fmt::format("2020-{:02}-{:02},06:00,{},x\n", 1 + t / 2, t % 2 ? 15 : 1, t * 7 % 5);
+  const Series series = parse(twice_a_month, {.drop = {"b"}});
+  ASSERT_FALSE(series.findings.empty());
+  EXPECT_TRUE(series.findings[0].hint.ends_with("--no-date --drop b,date,time")) << series.findings[0].hint;
+  EXPECT_EQ(findings(parse(twice_a_month, {.drop = {"b", "date", "time"}, .no_date = true})), "");
 }
 
 constexpr std::string_view kTwo = "date,a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n";
@@ -888,9 +916,11 @@ TEST(Csv, NamesOfAList) {
   EXPECT_EQ(split("5\",a\"b"), Names({"5\"", "a\"b"}));             // a quote inside a name
   EXPECT_EQ(split("\"a,b\"c,\"d"), Names({"\"a", "b\"c", "\"d"}));  // quotes that do not end with the name
   EXPECT_EQ(split("\"\"\""), Names({"\"\"\""}));
-  for (const Names& names : {Names{"a", "b, c"}, Names{"\"a\"", "x\"y"}, Names{"it's, so"}, Names{",", "\",\""}}) {
+  for (const Names& names :
+       {Names{"a", "b, c"}, Names{"\"a\"", "x\"y"}, Names{"it's, so"}, Names{",", "\",\""}, Names{"--no-date", "-x"}}) {
     const std::string word = names_word(names);
-    std::string text;  // without the shell's quotes
+    EXPECT_FALSE(word.starts_with("-") || word.starts_with("'-")) << word;  // it would be a flag
+    std::string text;                                                       // without the shell's quotes
     for (std::size_t i = 0; i < word.size(); ++i) {
       if (word.compare(i, 4, "'\\''") == 0)
         text += '\'', i += 3;

@@ -182,6 +182,8 @@ TEST(Repair, LongGapsAreNamed) {
   EXPECT_EQ(kept.filled, 3);
   expect(refusal("date,x,y\n2020-01-01,1,\n2020-01-02,2,\n", {.longest = 9}), "column 'y' has no value at all",
          "--drop y");
+  // Behind the --drop that is there.
+  expect(refusal("date,x,y,z\n2020-01-01,1,,\n2020-01-02,2,,\n", {.longest = 9}, {.drop = {"z"}}), "'y'", "--drop z,y");
   expect(refusal("date,x,y\n2020-01-01,1,0,2,5\n2020-01-02,2,0,3,5\n2020-01-03,2,0,3,5\n", {},
                  {.decimal = Decimal::comma}),
          "decimal commas between commas", "semicolons");

@@ -374,7 +374,8 @@ void check_together(Resolved& resolved) {
   for (const auto& [name, text] : {std::pair("date-column", &s.date_column), std::pair("date-format", &s.date_format),
                                    std::pair("timezone", &s.timezone)}) {
     if (s.no_date && !text->empty()) {
-      throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)));
+      throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)))
+          .hint(fmt::format("leave --{} out", name));
     }
   }
   if (s.features == "M" && !s.target.empty()) {

@@ -35,13 +35,23 @@ int forecast(const Invocation& invocation) {
   }
   Resolved train = invocation.resolved;
   train.settings.data = file;
-  {  // What would end the forecast is said before anything is trained.
-    const model::Series series = load_series(train.settings, series_options(train.settings));
-    model::require_clean(series);
-    if (!series.dates.empty()) model::require_step(series, series.step);
-  }
   train.origins["data"] = {Layer::flag, "argument"};
   train.settings.automatic = train.settings.refit = true;
+  {  // What would end the forecast is said before anything is trained.
+    Settings settings = train.settings;
+    Experiment e;
+    const model::SeriesOptions options = series_options(settings);
+    e.series = load_series(settings, options);
+    model::require_clean(e.series);
+    if (!e.series.dates.empty()) model::require_step(e.series, e.series.step);
+    shape(e, settings);
+    model::require_lookback(e.series, options, settings.lookback,
+                            asked.origin.empty() ? e.series.rows - 1 : model::find_row(e.series, asked.origin));
+    if (!asked.overwrite && holds_run(asked.out)) {
+      throw Error(Exit::usage, fmt::format("'{}' already holds a run", asked.out))
+          .hint("replace it with --overwrite, or give another --out");
+    }
+  }
   const Json trained = run("train", invocation, train, {});
 
   const std::string folder = trained["run_dir"], csv = folder + "/forecast.csv";

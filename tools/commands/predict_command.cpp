@@ -182,26 +182,12 @@ std::string csv(const Forecast& f) {
   return text;
 }
 
-// What the model looks back on, as `train` looks at its file. A hole there puts every cycle out of step.
-void audit(const model::Series& series, const model::SeriesOptions& options, std::int64_t L, std::int64_t origin,
-           Console& console) {
+// What the model looks back on, as `train` looks at its file.
+void audit(const model::Series& series, std::int64_t L, std::int64_t origin, Console& console) {
   const std::int64_t first = origin + 1 - L;
   const auto place = [&](std::int64_t row) {
     return place_text(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(row)], 0);
   };
-  for (const model::Hole& hole : series.holes) {
-    if (hole.row <= first || hole.row > origin) continue;
-    const std::int64_t before = model::last_complete_row(series, L, hole.row);
-    throw Error(Exit::data, fmt::format("{} rows are absent between {} and {}, inside the {} rows that the forecast "
-                                        "looks back on",
-                                        hole.absent, series.date(hole.row - 1), series.date(hole.row), L))
-        .at(series.path, series.lines.empty() ? 0 : series.lines[static_cast<std::size_t>(hole.row)])
-        .hint(fmt::format(
-            "fill them in: {}{}; or take rows as evenly spaced: --holes close",
-            model::repair_command(series.path, options),
-            before >= 0 ? fmt::format("; or forecast from before them: --origin {}", model::origin_word(series, before))
-                        : ""));
-  }
   const auto freq = std::ranges::find(series.findings, "freq", &model::Finding::kind);
   if (freq != series.findings.end()) console.warning(fmt::format("{}; {}", freq->message, freq->hint));
   model::RowSteps rows(series.dates, series.step);
@@ -301,12 +287,8 @@ int predict(const Invocation& invocation) {
   const model::Series series = series_of(first, settings, options, invocation.console);
   const std::int64_t origin = asked.origin.empty() ? series.rows - 1 : model::find_row(series, asked.origin);
   const std::int64_t L = first.settings.lookback;
-  if (origin + 1 < L) {
-    throw Error(Exit::data, fmt::format("{} rows up to the origin, at least {} (the look-back) needed", origin + 1, L))
-        .at(series.path)
-        .hint("give more history, or a later --origin");
-  }
-  audit(series, options, L, origin, invocation.console);
+  model::require_lookback(series, options, L, origin);
+  audit(series, L, origin, invocation.console);
 
   Forecast forecast;
   for (const std::int32_t t : first.targets) forecast.columns.push_back(first.columns[static_cast<std::size_t>(t)]);

@@ -128,17 +128,8 @@ class Choice {
 
   // Trains and compares the members; marks those that are chosen.
   std::vector<Candidate> choose() {
+    if (e_.too_few) return choose_naive();
     std::vector<Candidate> candidates;
-    if (e_.too_few) {
-      const char* name = settings_.lookback > 1 ? "seasonal-naive" : "naive";
-      console_.warning(
-          fmt::format("{} rows are too few to train and test a model at horizon {}: the forecast is the {} "
-                      "one",
-                      e_.series.rows, settings_.horizon, name));
-      candidates.push_back({name, closed_form(name, settings_, e_, {}, 0)});
-      candidates.back().chosen = true;
-      return candidates;
-    }
     const std::vector<Fold> folds = folds_of(e_, settings_);
     if (folds.size() > 1) {
       console_.info(
@@ -146,7 +137,6 @@ class Choice {
                       "too",
                       folds[0].starts.size(), folds.size() - 1));
     }
-    double lowest = std::numeric_limits<double>::infinity();
     for (const std::string& name : members_of(settings_)) {
       Candidate c{name, {}};
       double sum = 0;
@@ -161,10 +151,9 @@ class Choice {
       }
       if (!c.member) continue;
       c.val_mse = sum / static_cast<double>(windows);
-      if (c.val_mse < lowest) lowest = c.val_mse;
       candidates.push_back(std::move(c));
     }
-    for (Candidate& c : candidates) c.chosen = c.val_mse <= lowest * (1 + settings_.within / 100);
+    mark_chosen(candidates);
     if (std::ranges::none_of(candidates, &Candidate::chosen)) {
       throw Error(Exit::diverged, "--auto: no member has a finite validation error").at(folder_.string());
     }
@@ -185,6 +174,39 @@ class Choice {
   std::int64_t epochs() const { return epochs_; }
 
  private:
+  void mark_chosen(std::vector<Candidate>& candidates) const {
+    double lowest = std::numeric_limits<double>::infinity();
+    for (const Candidate& c : candidates) lowest = c.val_mse < lowest ? c.val_mse : lowest;
+    for (Candidate& c : candidates) c.chosen = c.val_mse <= lowest * (1 + settings_.within / 100);
+  }
+
+  // Too few rows to fit anything to: naive forecasts are not fitted, so that all rows compare them, at a horizon that
+  // half of them are origins of.
+  std::vector<Candidate> choose_naive() const {
+    Settings shorter = settings_;
+    shorter.horizon = std::clamp<std::int64_t>((e_.series.rows - settings_.lookback) / 2, 1, settings_.horizon);
+    const std::vector<std::int32_t> starts = all_starts(e_, {0, e_.series.rows}, shorter);
+    std::vector<Candidate> candidates;
+    for (const char* name : {"seasonal-naive", "naive"}) {
+      Candidate c{name, closed_form(name, settings_, e_, {}, 0)};
+      if (!c.member) continue;
+      if (!starts.empty()) {
+        c.val_mse = errors_of(*closed_form(name, shorter, e_, {}, 0), e_.problem(), starts, device_).mse();
+      }
+      candidates.push_back(std::move(c));
+    }
+    mark_chosen(candidates);
+    if (std::ranges::none_of(candidates, &Candidate::chosen)) candidates[0].chosen = true;
+    std::vector<std::string> chosen;
+    for (const Candidate& c : candidates) {
+      if (c.chosen) chosen.push_back(c.name);
+    }
+    console_.warning(fmt::format("{} rows are too few to train and test a model at horizon {}: the forecast is {}{}",
+                                 e_.series.rows, settings_.horizon, chosen.size() > 1 ? "the mean of " : "",
+                                 join(chosen, " and ")));
+    return candidates;
+  }
+
   fs::path part_of(const std::string& name, std::size_t fold) const {
     return fmt::format("member-{}{}", name, fold > 0 ? fmt::format("-before-{}", fold) : "");
   }

@@ -157,6 +157,13 @@ std::string lost_windows_text(const model::Series& series, const model::Splits& 
   return text.empty() ? text : "windows across absent rows are left out: " + text;
 }
 
+void shape(Experiment& e, Settings& settings) {
+  e.splits = choose_shape(settings, e.series);
+  e.season = settings.season > 0 ? settings.season : e.series.step.season();
+  e.too_few = settings.automatic && !model::has_windows(e.series, e.splits, settings.lookback, settings.horizon);
+  if (e.too_few) settings.lookback = e.season > 0 && e.season <= e.series.rows ? e.season : 1;
+}
+
 Experiment load_experiment(Settings& settings, Console& console) {
   std::future<void> prepared = prepare_products();
   Experiment e;
@@ -165,11 +172,8 @@ Experiment load_experiment(Settings& settings, Console& console) {
   say_findings(e.series, console);
   const std::vector<int> targets = model::select_targets(e.series, features_of(settings), settings.target);
   e.targets.assign(targets.begin(), targets.end());
-  e.splits = choose_shape(settings, e.series);
-  e.season = settings.season > 0 ? settings.season : e.series.step.season();
-  e.too_few = settings.automatic && !model::has_windows(e.series, e.splits, settings.lookback, settings.horizon);
+  shape(e, settings);
   if (e.too_few) {
-    settings.lookback = e.season > 0 && e.season <= e.series.rows ? e.season : 1;
     scale(e, {0, e.series.rows});
     prepared.get();
     return e;

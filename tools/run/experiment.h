@@ -44,6 +44,8 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
 // and a horizon of `auto` get their values.
 // --auto takes a file without a window for every part too (Experiment::too_few).
 Experiment load_experiment(Settings& settings, Console& console);
+// Its part that goes by the series alone: splits, season, too_few; the look-back and the horizon.
+void shape(Experiment& experiment, Settings& settings);
 // Warns of all that the reader found.
 void say_findings(const model::Series& series, Console& console);
 // The splits, and in `settings` look-back and horizon where they are `auto`. Throws what split_rows() throws.
