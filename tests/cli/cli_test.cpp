@@ -103,7 +103,7 @@ TEST_P(CliRefuses, SayingWhy) {
 }
 const std::vector<Refusal> unknown_names = {
     {{"trian"}, {"unknown command 'trian'", "train"}},
-    {{"backtest"}, {"unknown command 'backtest'", "there are: forecast, train, eval", "bench, profile\n"}},
+    {{"recalibrate"}, {"unknown command 'recalibrate'", "there are: forecast, train, eval", "bench, profile\n"}},
     {{"data", "chekc", "x"}, {"'data chekc'", "did you mean 'data check'?"}},
     {{"data", "download", "x"},
      {"'data download'", "there are: data check, data repair, data synth, data list, data fetch\n"}},

@@ -791,8 +791,8 @@ TEST_F(Resume, OnlyAFewFlagsMayBeGiven) {
   EXPECT_EQ(s.device, "cpu");
   EXPECT_EQ(s.data, "/moved/a.csv");
   EXPECT_EQ(s.data_sha256, run_.data_sha256) << "moved data must still have the run's hash";
-  const std::set<std::string_view> allowed = {"epochs", "patience", "threads",      "device", "data",
-                                              "json",   "quiet",    "print-config", "resume"};
+  const std::set<std::string_view> allowed = {"epochs", "patience",     "threads", "device",    "data",       "json",
+                                              "quiet",  "print-config", "resume",  "intervals", "calibration"};
   for (const Option& option : options()) {
     EXPECT_EQ(option.on_resume, allowed.contains(option.name)) << option.name;
     if (option.on_resume) continue;
