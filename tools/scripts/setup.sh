@@ -6,7 +6,7 @@ set -eu
 
 packages="g++ cmake ninja-build pkg-config ca-certificates libdnnl-dev libcli11-dev nlohmann-json3-dev
 libtomlplusplus-dev libeigen3-dev libfmt-dev libssl-dev libcurl4-openssl-dev zlib1g-dev
-libzstd-dev libhowardhinnant-date-dev tzdata libgtest-dev $*"
+libzstd-dev libhowardhinnant-date-dev tzdata libgtest-dev help2man $*"
 
 fail() {
   echo "setup: $1" >&2
