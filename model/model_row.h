@@ -81,6 +81,13 @@ struct ModelRow {
   std::vector<ModelOption> options = {};
   Settings defaults = {};
   Settings fixed = {};  // what the model is: other values are refused
+  // The weight [H, in] of the layer that forecasts, in = L unless it reads something else: by it a checkpoint's sizes
+  // are checked before anything is made of them.
+  std::string_view head = "linear_forecaster.weight";
+  bool head_reads_window = true;
+  // --preset published: the settings that the authors trained it with, by the file's name (lower case, without
+  // extension) and the horizon (0: auto); null: there are none of its own.
+  Settings (*published)(std::string_view series, std::int64_t H) = nullptr;
   Model (*make)(Sizes, const OptionValues&) = nullptr;
 
   const ModelOption* find_option(std::string_view option) const {
@@ -100,6 +107,19 @@ struct ModelRow {
 // Of every model with attention.
 inline ModelOption attention_width() {
   return {.name = "d-model", .otherwise = 16, .value_name = "N", .help = "attention width", .range = {.low = 1}};
+}
+
+// Of models that were published without RevIN.
+inline ModelOption revin_option() {
+  return {.name = "revin", .otherwise = false, .help = "normalise each window, with a learned scale and shift"};
+}
+
+// What the published trainings of the linear and transformer baselines have in common: plain Adam on the best epoch,
+// without SAM and averaged weights.
+inline ModelRow::Settings published_training() {
+  return {{"rho", "0"},    {"stats-mix", "0"},    {"ema", "0"},     {"init", "pytorch"}, {"head-init", "as-init"},
+          {"batch", "32"}, {"schedule", "halve"}, {"epochs", "10"}, {"patience", "3"},   {"epoch-steps", "1"},
+          {"lr", "0.0001"}};
 }
 
 }  // namespace samformer::model

@@ -15,6 +15,7 @@ std::span<const ModelRow> models() {
       linear_row(),              //
       sigma_reparam_row(),       //
       tsmixer_row(),             //
+      dlinear_row(),             //
   };
   return rows;
 }

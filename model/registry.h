@@ -12,6 +12,7 @@
 #include <utility>
 #include <variant>
 
+#include "model/dlinear.h"
 #include "model/linear.h"
 #include "model/model_row.h"
 #include "model/samformer.h"
@@ -23,7 +24,7 @@ namespace samformer::model {
 
 class Model {
  public:
-  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer>;
+  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 

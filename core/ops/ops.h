@@ -209,6 +209,29 @@ Projected<T, On> add_linear(const Projected<T, On>& x, Var<T, On> a, Var<T, On> 
 template <class T, class On>
 Projected<T, On> add_term(const Projected<T, On>& x, Var<T, On> a);
 
+// ---- Sequences (sequence_ops.cpp) ----------------------------------------------------------------------------------
+
+// Attention with heads of each of N samples, q [N T_q, d], k and v [N T_k, d] (kernels/heads.h); dropout is of the
+// probabilities. `previous`: scores of an earlier call, [N h T_k, T_q], that are added to its own, which are in the
+// result where `pass_scores`.
+template <class T, class On>
+struct Attended {
+  Var<T, On> context;      // [N T_q, d]
+  Var<T, On> scores = {};  // of no tape: not wanted
+};
+template <class T, class On>
+Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
+                                     std::int64_t N, std::int64_t heads, const Dropout& dropout = {},
+                                     Var<T, On> previous = {}, bool pass_scores = false);
+
+// A row's moving average of `width` steps, its ends continued, and what is left (kernels/decompose.h): [R, L] each.
+template <class T, class On>
+struct Decomposed {
+  Var<T, On> seasonal, trend;
+};
+template <class T, class On>
+Decomposed<T, On> decompose(Var<T, On> x, std::int64_t width);
+
 // ---- Loss (loss_ops.cpp) -------------------------------------------------------------------------------------------
 
 // RevIN's inverse, for evaluation: y = (z - beta) / (gamma + guard) sigma + level, [R, H]. Not differentiated.

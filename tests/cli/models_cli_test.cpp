@@ -38,6 +38,8 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"random-transformer", head}, Row{"identity", qkv / 3 + back + head + revin},
         Row{"temporal", 4 * 16 * 3 + 3 * 16 + 3 + head + revin}, Row{"linear", head + revin},
         Row{"sigma-reparam", qkv + back + head + revin + 4}, Row{"tsmixer", 2 * (mixer + 2 * norm) + head + revin},
+        Row{"dlinear", 2 * head},
+        Row{"dlinear", 2 * head + revin, {"--revin", "--moving-average", "4", "--rho", "0.1"}},
         Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
         Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--norm", "layer", "--activation", "gelu"}}));
 

@@ -186,6 +186,8 @@ const Case cases[] = {
     {"SigmaReparam", transformer(model::Attention::sigma_reparam), [](TrainerSettings&) {}},
     {"Temporal", model::Temporal({3, 24, 6, 4}), [](TrainerSettings&) {}},
     {"TemporalWideKeys", model::Temporal({3, 24, 6, 66}), [](TrainerSettings&) {}},
+    {"DLinear", model::DLinear({3, 20, 6}), [](TrainerSettings&) {}},
+    {"DLinearRevin", model::DLinear({3, 20, 6, 4, true}), [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
@@ -280,6 +282,7 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"random-transformer", transformer(model::Attention::frozen, false)},
       {"sigma-reparam", transformer(model::Attention::sigma_reparam)},
       {"temporal", model::Temporal({3, 24, 6, 4})},
+      {"dlinear", model::DLinear({3, 24, 6})},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

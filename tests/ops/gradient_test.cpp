@@ -303,6 +303,8 @@ std::vector<Relative> relatives() {
   transformer("sigma-reparam", Attention::sigma_reparam, true, qkv + back + head + 2 * D + 4);
   out.push_back({"temporal", model::Temporal({D, L, H, d_m}), 4 * d_m * D + 3 * d_m + D + head + 2 * D});
   out.push_back({"linear", model::Linear({D, L, H}), head + 2 * D});
+  out.push_back({"dlinear", model::DLinear({D, L, H, 5}), 2 * head});
+  out.push_back({"dlinear with RevIN", model::DLinear({D, L, H, 25, true}), 2 * head + 2 * D});
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -620,6 +622,7 @@ TEST(Model, RelativesHaveTheirNumberOfParameters) {
   EXPECT_EQ(count(model::Attention::identity, true), 16912 + head + 14);
   EXPECT_EQ(count(model::Attention::sigma_reparam, true), attention + 4 + head + 14);
   EXPECT_EQ(model::Linear(model::LinearShape{}).parameters().count(), head + 14);
+  EXPECT_EQ(model::DLinear(model::DLinearShape{}).parameters().count(), 2 * 337 * 96);
   EXPECT_EQ(model::Temporal(model::TemporalShape{}).parameters().count(), 4 * 16 * 7 + 3 * 16 + 7 + head + 14);
 }
 

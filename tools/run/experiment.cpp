@@ -211,7 +211,10 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
   t.step.ema = s.ema;
   t.step.seed = static_cast<std::uint64_t>(s.seed);
   t.step.bf16 = s.precision == "bf16";
-  t.schedule = s.schedule == "constant" ? optim::Schedule::constant : optim::Schedule::cosine_restart;
+  t.schedule = s.schedule == "constant" ? optim::Schedule::constant
+               : s.schedule == "halve"  ? optim::Schedule::halve
+               : s.schedule == "decay"  ? optim::Schedule::decay
+                                        : optim::Schedule::cosine_restart;
   t.lr = s.lr;
   t.batch = s.batch;
   t.epochs = s.epochs;

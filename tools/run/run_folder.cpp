@@ -262,8 +262,11 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
   for (const StoredJson& name : parse_metadata(file, "columns", retrain).list()) names.push_back(name.text());
   const auto D = static_cast<std::int64_t>(names.size());
   // The file's own shapes bound the sizes before anything is allocated for the settings'.
-  if (D == 0 ||
-      file.tensor(prefix + "linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
+  const model::ModelRow& row = model::model_row(settings.model);
+  const std::vector<std::int64_t>& head = file.tensor(prefix + std::string(row.head)).shape;
+  constexpr std::int64_t longest = 1 << 24;
+  if (D == 0 || head.size() != 2 || head[0] != settings.horizon ||
+      (row.head_reads_window ? head[1] != settings.lookback : settings.lookback > longest)) {
     throw damaged(
         path,
         fmt::format("tensors do not fit {} columns, look-back {}, horizon {}", D, settings.lookback, settings.horizon),
