@@ -105,8 +105,34 @@ struct ModelRow {
 };
 
 // Of every model with attention.
-inline ModelOption attention_width() {
-  return {.name = "d-model", .otherwise = 16, .value_name = "N", .help = "attention width", .range = {.low = 1}};
+inline ModelOption attention_width(std::int64_t otherwise = 16) {
+  return {.name = "d-model", .otherwise = otherwise, .value_name = "N", .help = "attention width", .range = {.low = 1}};
+}
+
+// Of encoders.
+inline ModelOption feed_forward_width(std::int64_t otherwise) {
+  return {.name = "d-ff",
+          .otherwise = otherwise,
+          .value_name = "N",
+          .help = "width inside a layer's feed-forward network",
+          .range = {.low = 1}};
+}
+inline ModelOption head_count(std::int64_t otherwise) {
+  return {.name = "heads", .otherwise = otherwise, .value_name = "N", .help = "attention heads", .range = {.low = 1}};
+}
+inline ModelOption layer_count(std::int64_t otherwise) {
+  return {.name = "layers",
+          .otherwise = otherwise,
+          .value_name = "N",
+          .help = "of the encoder",
+          .range = {.low = 1, .high = 64}};
+}
+inline ModelOption dropout_rate(double otherwise) {
+  return {.name = "dropout",
+          .otherwise = otherwise,
+          .value_name = "X",
+          .help = "share of units that is left out",
+          .range = {.low = 0, .high = 1, .high_open = true}};
 }
 
 // Of models that were published without RevIN.

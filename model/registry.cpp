@@ -16,6 +16,8 @@ std::span<const ModelRow> models() {
       sigma_reparam_row(),       //
       tsmixer_row(),             //
       dlinear_row(),             //
+      itransformer_row(),        //
+      patchtst_row(),            //
   };
   return rows;
 }

@@ -342,6 +342,29 @@ inline std::vector<Case> table() {
             const auto third = multi_head_attention(v, k, b.projected(first.context), 2, 3, {}, second.scores);
             return third.context + second.context;
           }),
+      row("patches", {{Shape{3, 17}}, {Shape{4, 5}}},
+          [](const auto& b) { return linear(patches(b.in[0], 5, 3), b.in[1]); }),
+      row("patches that leave steps out", {{Shape{3, 17}}, {Shape{4, 10}}, {Shape{4, 17}}},
+          [](const auto& b) {
+            return linear(reshape(patches(b.in[0], 2, 5), Shape{3, 10}), b.in[1]) + linear(b.in[0], b.in[2]);
+          }),
+      row("a patch of the whole row", {{Shape{3, 6}}, {Shape{4, 6}}},
+          [](const auto& b) { return linear(patches(b.in[0], 6, 9), b.in[1]); }),
+      row("join rows, first rows, reshape", {{Shape{3 * 2, 4}}, {Shape{3 * 5, 4}}, {Shape{6, 8}}},
+          [](const auto& b) {
+            const auto joined = join_rows(tanh(b.in[0]), b.in[1], 3);
+            const auto first = first_rows(joined, 3, 4);
+            return linear(reshape(first + first, Shape{6, 8}), b.in[2]) + linear(reshape(first, Shape{6, 8}), b.in[2]);
+          }),
+      row("reshape of what is handed on", {{Shape{6, 8}}, {Shape{6, 8}}, {Shape{5, 16}}},
+          [](const auto& b) {
+            // Columns of a wider gradient are handed on to a sum, which is read in another shape as well.
+            const auto sum = b.in[0] + b.in[1];
+            const auto wide = linear(reshape(sum, Shape{3, 16}), b.in[2]);
+            return linear(linear(reshape(sum + b.in[0], Shape{3, 16}), b.in[2]), wide);
+          }),
+      row("layer norm of tokens", {{Shape{13, 8}}, {Shape{8}, true, 1, 0.2}, {Shape{8}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2], 1e-5); }),
       row("mse", {x, x}, [](const auto& b) { return mse(b.in[0], b.in[1]); }),
       row("layer norm", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
           [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]); }),
@@ -414,6 +437,14 @@ inline std::vector<Case> table() {
                        {Shape{3, 7}, constant},
                        {Shape{3, 7}, constant, 3, 0.1}},
                       [=](const auto& b) { return batch_norm(b.in[0], b.in[1], b.in[2], b.running(3, 4, training)); }));
+    all.push_back(
+        row(training ? "batch norm of tokens" : "batch norm of tokens by running averages",
+            {{Shape{70, 5}}, {Shape{5}, true, 1, 0.2}, {Shape{5}}, {Shape{5}, constant}, {Shape{5}, constant, 3, 0.1}},
+            [=](const auto& b) {
+              auto running = b.running(3, 4, training);
+              running.rule = kernels::pytorch_norm;
+              return batch_norm(b.in[0], b.in[1], b.in[2], running);
+            }));
   }
   return all;
 }

@@ -2,6 +2,7 @@
 #include "core/ops/ops.h"
 #include "kernels/decompose.h"
 #include "kernels/heads.h"
+#include "kernels/patches.h"
 
 namespace samformer {
 
@@ -21,6 +22,67 @@ Decomposed<T, On> decompose(Var<T, On> x, std::int64_t width) {
     kernels::decompose_backward(g.on(), dx, static_cast<const T*>(dy.data), dy.stride, R, L, width);
   });
   return {columns(both, 0, L), columns(both, L, L)};
+}
+
+template <class T, class On>
+Var<T, On> patches(Var<T, On> x, std::int64_t length, std::int64_t stride) {
+  const Tensor<T> X = x.value();
+  const std::int64_t R = X.rows();
+  const kernels::PatchShape shape{X.cols(), length, stride};
+  SAMFORMER_CHECK(X.contiguous() && length > 0 && stride > 0 && length <= X.cols(),
+                  "patches: rows of at least the {} steps of a patch and a stride expected, found {}, {}", length,
+                  X.shape.to_string(), stride);
+  const std::int64_t n = R * shape.count() * length;
+  Operation<T, On> op(*x.tape, "patches", float_cost(0, X.count() + n), float_cost(n, X.count() + n));
+  const Tensor<T> Y = op.output(Shape{R * shape.count(), length});
+  kernels::patches(op.on(), Y.data, static_cast<const T*>(X.data), R, shape);
+  return x.tape->record(Y, {x}, [=](Backward<T, On>& g) {
+    Sink<T> dx = g.into(x);
+    dx.ld = X.cols();
+    kernels::patches_backward(g.on(), dx, static_cast<const T*>(g.self_dense().data), R, shape);
+  });
+}
+
+template <class T, class On>
+Var<T, On> join_rows(Var<T, On> a, Var<T, On> b, std::int64_t N) {
+  const Tensor<T> A = a.value(), B = b.value();
+  SAMFORMER_CHECK(
+      A.cols() == B.cols() && N > 0 && A.rows() % N == 0 && B.rows() % N == 0 && A.contiguous() && B.contiguous(),
+      "join_rows: {} samples of whole rows of one width expected, found {}, {}", N, A.shape.to_string(),
+      B.shape.to_string());
+  const std::int64_t n = A.count() + B.count(), first = A.count() / N, second = B.count() / N, all = first + second;
+  Operation<T, On> op(*a.tape, "join_rows", float_cost(0, 2 * n), float_cost(n, 3 * n));
+  const Tensor<T> Y = op.output(Shape{A.rows() + B.rows(), A.cols()});
+  kernels::copy(op.on(), Y.data, all, static_cast<const T*>(A.data), first, N, first);
+  kernels::copy(op.on(), Y.data + first, all, static_cast<const T*>(B.data), second, N, second);
+  return a.tape->record(Y, {a, b}, [=](Backward<T, On>& g) {
+    const T* const dy = g.self_dense().data;
+    const auto give = [&](Sink<T> to, const T* from, std::int64_t size) {
+      if (to && to.add) kernels::add(g.on(), to.data, size, from, all, N, size);
+      if (to && !to.add) kernels::copy(g.on(), to.data, size, from, all, N, size);
+    };
+    give(g.into(a), dy, first);
+    give(g.into(b), dy + first, second);
+  });
+}
+
+template <class T, class On>
+Var<T, On> first_rows(Var<T, On> x, std::int64_t N, std::int64_t count) {
+  const Tensor<T> X = x.value();
+  SAMFORMER_CHECK(N > 0 && X.rows() % N == 0 && count > 0 && count <= X.rows() / N && X.contiguous(),
+                  "first_rows: {} rows of each of {} samples expected, found {}", count, N, X.shape.to_string());
+  const std::int64_t size = count * X.cols(), all = X.count() / N, n = N * size;
+  if (size == all) return x;
+  Operation<T, On> op(*x.tape, "first_rows", float_cost(0, 2 * n), float_cost(n, 2 * N * all));
+  const Tensor<T> Y = op.output(Shape{N * count, X.cols()});
+  kernels::copy(op.on(), Y.data, size, static_cast<const T*>(X.data), all, N, size);
+  return x.tape->record(Y, {x}, [=](Backward<T, On>& g) {
+    const T* const dy = g.self_dense().data;
+    const Sink<T> dx = g.into(x);
+    if (dx.add) return kernels::add(g.on(), dx.data, all, dy, size, N, size);
+    kernels::copy(g.on(), dx.data, all, dy, size, N, size);
+    kernels::clear(g.on(), dx.data + size, all, N, all - size);
+  });
 }
 
 template <class T, class On>
@@ -85,6 +147,9 @@ Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<
 
 #define INSTANTIATE(T, On)                                                                                           \
   template Decomposed<T, On> decompose(Var<T, On>, std::int64_t);                                                    \
+  template Var<T, On> patches(Var<T, On>, std::int64_t, std::int64_t);                                               \
+  template Var<T, On> join_rows(Var<T, On>, Var<T, On>, std::int64_t);                                               \
+  template Var<T, On> first_rows(Var<T, On>, std::int64_t, std::int64_t);                                            \
   template Attended<T, On> multi_head_attention(const Projected<T, On>&, const Projected<T, On>&,                    \
                                                 const Projected<T, On>&, std::int64_t, std::int64_t, const Dropout&, \
                                                 Var<T, On>, bool);

@@ -137,6 +137,9 @@ std::vector<Option> training() {
        .range = {.low = 0, .high = 9223372036854775807.0}},
       {.name = "seeds", .member = at(&TrainSettings::seeds), .value_name = "LIST",
        .help = "1..5 or 1,3,9: trains each, reports mean and deviation", .default_text = "the one seed"},
+      {.name = "weights-from", .member = at(&TrainSettings::weights_from), .value_name = "FILE.safetensors",
+       .help = "weights to begin with, under the official module's names; its other tensors are left alone",
+       .default_text = "drawn"},
       {.name = "refit", .member = at(&TrainSettings::refit), .help = "then train on all rows, for predict"},
       {.name = "track-sharpness", .member = at(&TrainSettings::track_sharpness), .value_name = "N",
        .help = "every N epochs the largest eigenvalue of the Hessian (512 windows) and the attention's entropy; 0: "

@@ -380,6 +380,9 @@ void check_together(Resolved& resolved) {
       throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)));
     }
   }
+  if (s.automatic && !s.weights_from.empty()) {
+    throw usage(fmt::format("--weights-from ({}) is of one model, --auto of several", from("weights-from")));
+  }
   if (s.features == "M" && !s.target.empty()) {
     resolved.notices.push_back("--target has no effect with --features M: every channel is forecast");
   }

@@ -91,6 +91,7 @@ struct TrainSettings {
   std::string select_by = "own";
   std::int64_t seed = 1;
   std::vector<std::uint64_t> seeds;  // empty: the one of `seed`
+  std::string weights_from;          // empty: drawn
   bool refit = false;
   std::int64_t track_sharpness = 0;  // 0: never
   bool tensorboard = false;

@@ -11,6 +11,7 @@
 #include "core/io/sha256.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
+#include "model/data/marks.h"
 #include "model/data/readers.h"
 #include "model/data/synth.h"
 #include "tools/cli/text_format.h"
@@ -184,9 +185,14 @@ Experiment load_experiment(Settings& settings, Console& console) {
   return e;
 }
 
+void fill_values(Experiment& e) {
+  model::MarkedValues all = model::marked_values(e.series, e.scaler);
+  e.values = std::move(all.values), e.marks = all.marks;
+}
+
 void scale(Experiment& e, model::Span rows) {
   e.scaler = model::fit_scaler(e.series, rows);
-  e.values = model::standardise(e.series, e.scaler);
+  fill_values(e);
 }
 
 kernels::Center center_of(const ModelSettings& settings) {

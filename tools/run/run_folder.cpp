@@ -102,9 +102,8 @@ Error damaged(const fs::path& path, const std::string& what, const char* hint) {
   return Error(Exit::data, "damaged: " + what).at(path.string()).hint(hint);
 }
 
-template <class T>
-bool all_finite(const std::vector<T>& values) {
-  return std::ranges::all_of(values, [](T value) { return std::isfinite(value); });
+bool all_finite(const auto& values) {
+  return std::ranges::all_of(values, [](auto value) { return std::isfinite(value); });
 }
 
 // Of the appended files.
@@ -249,6 +248,32 @@ void write_members(const fs::path& path, const Settings& settings, const Experim
   model::Metadata metadata = metadata_of(settings, e, 0, trained_rows);
   metadata["members"] = list.dump();
   model::write_safetensors(path, tensors, metadata);
+}
+
+std::vector<float> read_weights(const model::Model& model, const fs::path& path) {
+  never_replace(path);
+  std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
+  const model::Safetensors file = model::Safetensors::open(path);
+  for (const model::Parameter& p : model.parameters().all()) {
+    const auto refuse = [&](const std::string& what) {
+      return Error(Exit::data, fmt::format("the tensor '{}' {}", p.name, what))
+          .at(path.string())
+          .hint("give --model and its options, --lookback and --horizon as they were when it was trained");
+    };
+    const model::Safetensors::Tensor& stored = file.tensor(p.name);
+    if (stored.shape != dimensions(p.shape)) {
+      throw refuse(fmt::format("has another shape than {}", p.shape.to_string()));
+    }
+    const std::span<float> to =
+        std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count()));
+    if (stored.dtype == model::Dtype::f64) {
+      std::ranges::transform(file.read<double>(p.name), to.begin(), [](double v) { return static_cast<float>(v); });
+    } else {
+      file.read<float>(p.name, stored.shape, to);
+    }
+    if (!all_finite(to)) throw refuse("has numbers that are not finite");
+  }
+  return slab;
 }
 
 namespace {
@@ -402,7 +427,7 @@ Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Co
     if (!all_rows) throw;
   }
   e.scaler = run.scaler;
-  e.values = model::standardise(e.series, e.scaler);
+  fill_values(e);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   prepared.get();
   return e;
