@@ -60,8 +60,7 @@ void layer_norm_backward(const Cuda& on, Sink<float> dx, Sink<float> dw, Sink<fl
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/parallel.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/elementwise.h"
 
 namespace samformer::kernels {
 
@@ -110,7 +109,7 @@ void batch_statistics(T* mean, T* rstd, T* running_mean, T* running_var, const T
 template <class T>
 void normalise_positions(T* y, const T* x, const T* mean, const T* rstd, const T* w, const T* b, std::int64_t N,
                          std::int64_t M) {
-  parallel_for<T>(N, [=](std::int64_t i) {
+  for_rows<T>(N, M, [=](std::int64_t i) {
 #pragma omp simd
     for (std::int64_t c = 0; c < M; ++c) y[i * M + c] = (x[i * M + c] - mean[c]) * (rstd[c] * w[c]) + b[c];
   });
@@ -170,7 +169,7 @@ void batch_norm_backward(Cpu, Sink<T> dx, Sink<T> dw, Sink<T> db, const T* dy, c
 template <class T>
 void layer_norm(Cpu, T* y, T* mean, T* rstd, const T* x, const T* w, const T* b, std::int64_t N, std::int64_t M, T*,
                 double epsilon = norm_epsilon) {
-  parallel_for<T>(N, [=](std::int64_t i) {
+  for_rows<T>(N, M, [=](std::int64_t i) {
     const T* row = x + i * M;
     const T share = static_cast<T>(1.0 / static_cast<double>(M)), average = sum(row, M) * share;
     T* to = y + i * M;
@@ -203,7 +202,7 @@ void layer_norm_backward(Cpu, Sink<T> dx, Sink<T> dw, Sink<T> db, const T* dy, c
     });
   }
   if (!dx) return;
-  parallel_for<T>(N, [=](std::int64_t i) {
+  for_rows<T>(N, M, [=](std::int64_t i) {
     const T *g = dy + i * M, *row = x + i * M;
     T* to = dx.data + i * M;
     const T average = mean[i], scale = rstd[i], share = static_cast<T>(1.0 / static_cast<double>(M));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "core/random.h"
 
@@ -55,8 +54,10 @@ void add_side_by_side(ParameterTable& table, std::initializer_list<std::pair<std
 
 void check_heads(const char* network, std::int64_t d, std::int64_t heads) {
   if (heads > 0 && d % heads == 0) return;
+  std::int64_t fewer = std::clamp<std::int64_t>(heads, 1, d);
+  while (d % fewer != 0) --fewer;
   throw Error(Exit::usage, fmt::format("--model {}: {} heads do not divide --d-model {}", network, heads, d))
-      .hint(fmt::format("take --heads {}", std::gcd(d, std::max<std::int64_t>(heads, 1))));
+      .hint(fmt::format("take --heads {}", fewer));
 }
 
 NormLayer::NormLayer(ParameterTable& table, const std::string& name, std::int64_t d)

@@ -134,7 +134,7 @@ ModelRow patchtst_row() {
                 .value_name = "N",
                 .help = "steps from patch to patch",
                 .range = {.low = 1}}},
-          .defaults = {{"stats-mix", "0"}, {"rho", "0"}, {"init", "pytorch"}, {"head-init", "as-init"}},
+          .defaults = {{"stats-mix", "0"}, {"rho", "0"}, {"init", "pytorch"}, {"head-init", "as-init"}, {"lr", "1e-4"}},
           .fixed = {{"precision", "float32"}},
           .head = "model.head.linear.weight",
           .head_reads_window = false,

@@ -214,9 +214,9 @@ __global__ void __launch_bounds__(256)
     sample_parts_kernel(Out<float> parts, In<float> mean, In<float> rstd, NormArguments a) {
   SIMT_SHARED(float, scratch, 8);
   constexpr int samples = backward ? backward_samples : 1, quads = chunk / 1024;
-  const int begin = static_cast<int>(blockIdx.x) * chunk, left = a.positions - begin,
+  const int begin = static_cast<int>(blockIdx.y) * chunk, left = a.positions - begin,
             size = left < chunk ? left : chunk;
-  const int first_sample = static_cast<int>(blockIdx.y) * samples;
+  const int first_sample = static_cast<int>(blockIdx.x) * samples;
   float w[quads][4];
   if constexpr (backward) {
 #pragma unroll
@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(256)
     }
     second = block_sum(second, scratch);
     if (threadIdx.x == 0) {
-      store2(parts + 2 * (static_cast<std::int64_t>(n) * gridDim.x + blockIdx.x), make_float2(first, second));
+      store2(parts + 2 * (static_cast<std::int64_t>(n) * gridDim.y + blockIdx.y), make_float2(first, second));
     }
   }
 }
@@ -314,7 +314,7 @@ template <bool backward>
 void sums_of_samples(const Cuda& on, float* mean, float* rstd, float* sums, float* parts, const NormArguments& a) {
   const auto chunks = static_cast<unsigned>(chunks_of(a.positions)), samples = static_cast<unsigned>(a.samples);
   launch(on, backward ? "layer_norm_backward_parts" : "layer_norm_parts", sample_parts_kernel<backward>,
-         dim3{chunks, backward ? (samples + backward_samples - 1) / backward_samples : samples, 1}, parts, mean, rstd,
+         dim3{backward ? (samples + backward_samples - 1) / backward_samples : samples, chunks, 1}, parts, mean, rstd,
          a);
   launch(on, backward ? "layer_norm_backward_merge" : "layer_norm_merge", sample_merge_kernel<backward>,
          grid_of(a.samples, 8), mean, rstd, sums, parts, static_cast<int>(chunks), a.samples, a.positions, a.epsilon);

@@ -45,7 +45,7 @@ INSTANTIATE_TEST_SUITE_P(
             {"--d-model", "16", "--d-ff", "8", "--heads", "2", "--rho", "0.05", "--lr", "1e-3"}},
         Row{"patchtst",
             17 * 8 + 3 * 8 + 2 * (4 * 64 + 2 * 64 + 8 + 72) + 3 * 8 * 6 + 6,
-            {"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2", "--rho", "0.05"}},
+            {"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2", "--rho", "0.05", "--lr", "1e-3"}},
         Row{"dlinear", 2 * head},
         Row{"dlinear", 2 * head + revin, {"--revin", "--moving-average", "4", "--rho", "0.1"}},
         Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
@@ -132,6 +132,10 @@ TEST_F(Models, RefusesWhatAModelLacks) {
         {"random-transformer", "--stats-mix"});
   fails(2, small("run", {"--model", "identity", "--blocks", "3"}), {"--blocks"});
   fails(2, small("run", {"--model", "tsmixer", "--dropout", "1"}), {"--dropout"});
+  fails(2, small("heads", Words{"--model", "itransformer", "--d-model", "16", "--heads", "7"}), {"take --heads 4"});
+  document(small("heads", Words{"--model", "itransformer", "--d-model", "16", "--heads", "4"}));
+  fails(2, small("patch", {"--model", "patchtst", "--patch", "25"}), {"take --patch 24"});
+  document(small("patch", {"--model", "patchtst", "--patch", "24"}));
   document(small("identity", {"--model", "identity"}));
   fails(2, {"attention", path("identity")}, {"no attention between channels"});
 }

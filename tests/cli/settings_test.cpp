@@ -233,6 +233,14 @@ TEST(Settings, PublishedSettingsAreTheModels) {
   };
   EXPECT_EQ(batch("96"), 8);
   EXPECT_EQ(batch("336"), 32);
+  const Settings wide = published({{"model", "itransformer"}, {"horizon", "336"}, {"data", "ETTh1.csv"}});
+  EXPECT_EQ(wide.model_option<std::int64_t>("d-model"), 512);
+  EXPECT_EQ(wide.lookback, 96);
+  const Settings patches = published({{"model", "patchtst"}, {"data", "x/ETTh1.csv"}, {"dropout", "0.1"}});
+  EXPECT_EQ(patches.schedule, "decay");
+  EXPECT_EQ(patches.model_option<std::int64_t>("heads"), 4);
+  EXPECT_EQ(patches.model_option<double>("dropout"), 0.1);
+  EXPECT_EQ(published({{"model", "patchtst"}, {"data", "ETTm1.csv"}}).model_option<std::int64_t>("heads"), 16);
   // Those of SAMformer's paper.
   EXPECT_EQ(differences(published({{"model", "linear"}})).size(),
             differences(from_flags({{"model", "linear"}, {"preset", "paper"}}).settings).size());

@@ -73,7 +73,8 @@ std::vector<Option> data() {
 
 std::vector<Option> model_of_run() {
   return {
-      {.name = "model", .member = at(&ModelSettings::model), .help = "the network", .choices = names(model::models())},
+      {.name = "model", .member = at(&ModelSettings::model), .value_name = "NAME", .help = "the network, one of those below",
+       .choices = names(model::models())},
   };
 }
 
