@@ -298,10 +298,10 @@ inline std::vector<Case> table() {
             const auto [seasonal, trend] = decompose(b.in[0], 7);
             return linear(seasonal, b.in[1]) + tanh(linear(trend, b.in[1]));
           }),
-      row("decompose, wider than the rows", {{Shape{3, 5}}, {Shape{4, 5}}, {Shape{3, 5}}},
+      row("decompose, wider than the rows", {{Shape{3, 5}}, {Shape{4, 5}}, {Shape{4, 5}}},
           [](const auto& b) {
             const auto [seasonal, trend] = decompose(b.in[0], 12);
-            return linear(trend, b.in[1]) + linear(seasonal, b.in[1]) + linear(b.in[0], b.in[1]);
+            return linear(trend, b.in[1]) + linear(seasonal, b.in[2]) + linear(b.in[0], b.in[1]);
           }),
       row("decompose by an even width", {x, w},
           [](const auto& b) { return linear(decompose(b.in[0], 4).trend, b.in[1]); }),
