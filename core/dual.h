@@ -40,7 +40,9 @@ struct Dual {
     const T t = std::tanh(a.v);
     return {t, a.d * (1 - t * t)};
   }
-  friend Dual erf(Dual a) { return {std::erf(a.v), a.d * (2 * std::numbers::inv_sqrtpi_v<T> * std::exp(-a.v * a.v))}; }
+  friend Dual error_function(Dual a) {
+    return {std::erf(a.v), a.d * (2 * std::numbers::inv_sqrtpi_v<T> * std::exp(-a.v * a.v))};
+  }
   friend Dual exponential(Dual a) {
     const T e = std::exp(a.v);
     return {e, a.d * e};

@@ -111,6 +111,14 @@ class Tape {
     }
     return push(node);
   }
+  // The same elements in another shape, of a value without gaps: shares memory and gradient with it.
+  Var<T, On> reshape(Var<T, On> x, Shape shape) {
+    const Tensor<T> from = nodes_[check(x)].value;
+    SAMFORMER_CHECK(from.contiguous() && shape.count() == from.count(), "reshape: {} to {}", from.shape.to_string(),
+                    shape.to_string());
+    nodes_[static_cast<std::size_t>(root(x.index))].keeps_layout = true;
+    return part(x, Axis::rows, 0, from.rows(), Tensor<T>(from.data, shape));
+  }
   // As record, for an operation that wrote its result over `input` and passes the gradient through unchanged: value
   // and gradient are input's own (a constant's has none: then it is the node's). Using `input` afterwards is an error.
   template <class F>
@@ -167,11 +175,12 @@ class Tape {
     bool needs_gradient = false;
     bool own_memory = true;  // of the gradient: the arena's, not the caller's
     bool overwritten = false;
-    bool always = false;       // runs without a gradient
-    bool written = false;      // all of the gradient holds something
-    std::int32_t root = -1;    // whose gradient this one is a part of, or -1: it has its own
-    std::int32_t shared = -1;  // nodes with the same number have one gradient memory (Backward::pass): that one's,
-    Part shared_part = {};     // of which this one has a part
+    bool always = false;        // runs without a gradient
+    bool keeps_layout = false;  // its gradient is read in other shapes too: it has the value's gaps
+    bool written = false;       // all of the gradient holds something
+    std::int32_t root = -1;     // whose gradient this one is a part of, or -1: it has its own
+    std::int32_t shared = -1;   // nodes with the same number have one gradient memory (Backward::pass): that one's,
+    Part shared_part = {};      // of which this one has a part
     Part part = {};
     void (*run)(const void*, Backward<T, On>&) = nullptr;
     const void* saved = nullptr;
@@ -438,7 +447,8 @@ class Backward {
     if (!x.needs_gradient()) return;
     auto& input = tape_.nodes_[static_cast<std::size_t>(x.index)];
     const Tensor<T> from = self();
-    if (input.root < 0 && input.own_memory && !tape_.touched(x.index, {})) {
+    const bool fits = !input.keeps_layout || from.stride == input.value.stride;
+    if (input.root < 0 && input.own_memory && fits && !tape_.touched(x.index, {})) {
       const std::int32_t root = tape_.root(index_);
       auto& owner = tape_.nodes_[static_cast<std::size_t>(root)];
       if (owner.shared < 0) owner.shared = root;

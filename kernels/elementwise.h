@@ -117,8 +117,7 @@ void dropout_mask(T* factor, std::int64_t n, const Dropout& dropout) {
 
 template <class T>
 T normal_distribution(T x) {
-  using std::erf;
-  return static_cast<T>(0.5) * (static_cast<T>(1) + erf(x * static_cast<T>(std::numbers::sqrt2 / 2)));
+  return static_cast<T>(0.5) * (static_cast<T>(1) + error_function(x * static_cast<T>(std::numbers::sqrt2 / 2)));
 }
 
 // body(activation's function, its slope as a function of x): one loop each, that vectorises.

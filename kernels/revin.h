@@ -28,9 +28,18 @@ struct Windows {
   std::int64_t D;
   const Progress* progress = nullptr;
   std::int64_t batch_stride = 0;
+  std::int64_t marks = 0;  // rows behind the D channels, in every window: what the dates say (model/data/marks.h)
 
   const T* row(std::int64_t n, std::int64_t d) const { return base + d * channel_stride + starts[n]; }
 };
+
+// The windows of the marks.
+template <class T>
+Windows<T> marks_of(Windows<T> x) {
+  x.base += x.D * x.channel_stride;
+  x.D = x.marks, x.marks = 0;
+  return x;
+}
 
 // none: no RevIN, level 0 and sigma 1.
 enum class Center { mean, last, none };

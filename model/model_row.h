@@ -81,6 +81,13 @@ struct ModelRow {
   std::vector<ModelOption> options = {};
   Settings defaults = {};
   Settings fixed = {};  // what the model is: other values are refused
+  // The weight [H, in] of the layer that forecasts, in = L unless it reads something else: by it a checkpoint's sizes
+  // are checked before anything is made of them.
+  std::string_view head = "linear_forecaster.weight";
+  bool head_reads_window = true;
+  // --preset published: the settings that the authors trained it with, by the file's name (lower case, without
+  // extension) and the horizon (0: auto); null: there are none of its own.
+  Settings (*published)(std::string_view series, std::int64_t H) = nullptr;
   Model (*make)(Sizes, const OptionValues&) = nullptr;
 
   const ModelOption* find_option(std::string_view option) const {
@@ -98,8 +105,47 @@ struct ModelRow {
 };
 
 // Of every model with attention.
-inline ModelOption attention_width() {
-  return {.name = "d-model", .otherwise = 16, .value_name = "N", .help = "attention width", .range = {.low = 1}};
+inline ModelOption attention_width(std::int64_t otherwise = 16) {
+  return {.name = "d-model", .otherwise = otherwise, .value_name = "N", .help = "attention width", .range = {.low = 1}};
+}
+
+// Of encoders.
+inline ModelOption feed_forward_width(std::int64_t otherwise) {
+  return {.name = "d-ff",
+          .otherwise = otherwise,
+          .value_name = "N",
+          .help = "width inside a layer's feed-forward network",
+          .range = {.low = 1}};
+}
+inline ModelOption head_count(std::int64_t otherwise) {
+  return {.name = "heads", .otherwise = otherwise, .value_name = "N", .help = "attention heads", .range = {.low = 1}};
+}
+inline ModelOption layer_count(std::int64_t otherwise) {
+  return {.name = "layers",
+          .otherwise = otherwise,
+          .value_name = "N",
+          .help = "of the encoder",
+          .range = {.low = 1, .high = 64}};
+}
+inline ModelOption dropout_rate(double otherwise) {
+  return {.name = "dropout",
+          .otherwise = otherwise,
+          .value_name = "X",
+          .help = "share of units that is left out",
+          .range = {.low = 0, .high = 1, .high_open = true}};
+}
+
+// Of models that were published without RevIN.
+inline ModelOption revin_option() {
+  return {.name = "revin", .otherwise = false, .help = "normalise each window, with a learned scale and shift"};
+}
+
+// What the published trainings of the linear and transformer baselines have in common: plain Adam on the best epoch,
+// without SAM and averaged weights.
+inline ModelRow::Settings published_training() {
+  return {{"rho", "0"},    {"stats-mix", "0"},    {"ema", "0"},     {"init", "pytorch"}, {"head-init", "as-init"},
+          {"batch", "32"}, {"schedule", "halve"}, {"epochs", "10"}, {"patience", "3"},   {"epoch-steps", "1"},
+          {"lr", "0.0001"}};
 }
 
 }  // namespace samformer::model

@@ -37,6 +37,40 @@ Dense add_dense(ParameterTable& table, const std::string& name, std::int64_t out
   return {out, in, weight, add(".bias", Shape{out})};
 }
 
+Dense add_pointwise(ParameterTable& table, const std::string& name, std::int64_t out, std::int64_t in) {
+  const std::int64_t weight = table.add(name + ".weight", Shape{out, in, 1});
+  return {out, in, weight, table.add(name + ".bias", Shape{out})};
+}
+
+void add_side_by_side(ParameterTable& table, std::initializer_list<std::pair<std::string, Dense*>> layers,
+                      std::int64_t out, std::int64_t in) {
+  const Dense* const first = layers.begin()->second;
+  for (const auto& [name, layer] : layers) {
+    *layer = {out, in};
+    layer->weight = table.add(name + ".weight", Shape{out, in}, layer != first);
+  }
+  for (const auto& [name, layer] : layers) layer->bias = table.add(name + ".bias", Shape{out}, layer != first);
+}
+
+void check_heads(const char* network, std::int64_t d, std::int64_t heads) {
+  if (heads > 0 && d % heads == 0) return;
+  std::int64_t fewer = std::clamp<std::int64_t>(heads, 1, d);
+  while (d % fewer != 0) --fewer;
+  throw Error(Exit::usage, fmt::format("--model {}: {} heads do not divide --d-model {}", network, heads, d))
+      .hint(fmt::format("take --heads {}", fewer));
+}
+
+NormLayer::NormLayer(ParameterTable& table, const std::string& name, std::int64_t d)
+    : d(d), weight(table.add(name + ".weight", Shape{d})), bias(table.add(name + ".bias", Shape{d})) {}
+void NormLayer::add_running(ParameterTable& table, const std::string& name) {
+  running_mean = table.add_untrained(name + ".running_mean", Shape{d});
+  running_var = table.add_untrained(name + ".running_var", Shape{d});
+}
+void NormLayer::initialise(float* weights) const {
+  std::fill_n(weights + weight, d, 1.0f);
+  if (running_var > 0) std::fill_n(weights + running_var, d, 1.0f);
+}
+
 AttentionLayers add_attention(ParameterTable& table, std::int64_t d_m, std::int64_t in, bool trained) {
   AttentionLayers layers{{d_m, in}, {d_m, in}, {d_m, in}};
   const std::pair<const char*, Dense*> all[] = {
@@ -53,11 +87,17 @@ AttentionLayers add_attention(ParameterTable& table, std::int64_t d_m, std::int6
   return layers;
 }
 
+void draw_uniform(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed,
+                  double limit) {
+  const Parameter& p = table.find(name);
+  fill_uniform(weights + p.offset, p.shape.count(), limit, seed, p.name);
+}
+
 void draw_dense(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, Init init,
                 double keras_limit) {
   const Parameter& weight = table.find(std::string(name) + ".weight");
   const Parameter& bias = table.find(std::string(name) + ".bias");
-  const double out = static_cast<double>(weight.shape.rows()), in = static_cast<double>(weight.shape.cols());
+  const double out = static_cast<double>(weight.shape[0]), in = static_cast<double>(weight.shape.count()) / out;
   double limit = std::sqrt(6.0 / (in + out));
   if (init == Init::pytorch) limit = 1.0 / std::sqrt(in);
   if (init == Init::keras && keras_limit > 0) limit = keras_limit;

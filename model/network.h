@@ -30,6 +30,21 @@ struct Pass {
   const kernels::Progress* progress = nullptr;  // on a device: whose step is taken instead
 };
 
+// Dropout's places in a network, in the order in which forward asks for them; none outside training.
+class DropoutSites {
+ public:
+  DropoutSites(double rate, const Pass& pass) : rate_(pass.training ? rate : 0), pass_(pass) {}
+  Dropout operator()() {
+    if (rate_ == 0) return {};
+    return {rate_, pass_.seed, pass_.step, pass_.number, site_++, pass_.progress};
+  }
+
+ private:
+  double rate_;
+  Pass pass_;
+  int site_ = 0;
+};
+
 // What the forecast's loss and inverse need.
 template <class T, class On = Cpu>
 struct Output {
@@ -46,6 +61,26 @@ struct Dense {
 };
 Dense add_dense(ParameterTable& table, const std::string& name, std::int64_t out, std::int64_t in, bool trained = true);
 
+// A convolution of width 1, `name`.weight [out, in, 1]: a linear layer of every token.
+Dense add_pointwise(ParameterTable& table, const std::string& name, std::int64_t out, std::int64_t in);
+// Layers [out, in] whose weights lie side by side, and so do their biases: one product.
+void add_side_by_side(ParameterTable& table, std::initializer_list<std::pair<std::string, Dense*>> layers,
+                      std::int64_t out, std::int64_t in);
+// Throws Exit::usage unless `heads` divides d.
+void check_heads(const char* network, std::int64_t d, std::int64_t heads);
+
+// A norm over the d features of tokens, `name`.weight and `name`.bias [d]; a batch norm's running averages are added
+// behind all that is trained.
+struct NormLayer {
+  std::int64_t d = 0;
+  std::int64_t weight = 0, bias = 0, running_mean = 0, running_var = 0;  // offsets
+
+  NormLayer() = default;
+  NormLayer(ParameterTable& table, const std::string& name, std::int64_t d);
+  void add_running(ParameterTable& table, const std::string& name);
+  void initialise(float* weights) const;
+};
+
 // Attention's layers: W_V, W_Q, W_K [d_m, in] lie side by side, and so do their biases, so that one product has them
 // all.
 struct AttentionLayers {
@@ -58,6 +93,8 @@ AttentionLayers add_attention(ParameterTable& table, std::int64_t d_m, std::int6
 // depend on the seed, the tensors' names and an element's index alone.
 void draw_dense(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, Init init,
                 double keras_limit = 0);
+// A tensor alone, +-limit.
+void draw_uniform(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, double limit);
 // What Keras takes for W_Q, W_K and W_V, as the authors' TensorFlow code states them: kernels of shape L x 1 x d_m.
 double keras_attention_limit(std::int64_t in, std::int64_t out);
 

@@ -15,6 +15,9 @@ std::span<const ModelRow> models() {
       linear_row(),              //
       sigma_reparam_row(),       //
       tsmixer_row(),             //
+      dlinear_row(),             //
+      itransformer_row(),        //
+      patchtst_row(),            //
   };
   return rows;
 }

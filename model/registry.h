@@ -12,8 +12,11 @@
 #include <utility>
 #include <variant>
 
+#include "model/dlinear.h"
+#include "model/itransformer.h"
 #include "model/linear.h"
 #include "model/model_row.h"
+#include "model/patchtst.h"
 #include "model/samformer.h"
 #include "model/temporal.h"
 #include "model/transformer.h"
@@ -23,7 +26,7 @@ namespace samformer::model {
 
 class Model {
  public:
-  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer>;
+  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 
@@ -48,8 +51,20 @@ class Model {
   bool only_projects() const {
     return std::holds_alternative<Samformer>(network_) || std::holds_alternative<Linear>(network_);
   }
-  // Rows of the widest matrices for each window: those of the steps, where it mixes channels.
-  std::int64_t rows_per_window() const {
+  // The windows as the network reads them: with the dates' marks, if it does.
+  template <class T>
+  kernels::Windows<T> seen(kernels::Windows<T> x) const {
+    if (!std::holds_alternative<ITransformer>(network_)) x.marks = 0;
+    return x;
+  }
+  // Rows of the widest matrices for each window: those of the steps, where it mixes channels; on the CPU the channels,
+  // of tokens a quarter.
+  std::int64_t rows_per_window(kernels::Cpu) const {
+    const auto* by_patches = std::get_if<PatchTst>(&network_);
+    return by_patches ? (shape().D * by_patches->patches() + 3) / 4 : shape().D;
+  }
+  std::int64_t rows_per_window(const kernels::Cuda&) const {
+    if (const auto* by_patches = std::get_if<PatchTst>(&network_)) return shape().D * by_patches->patches();
     const bool by_steps = std::holds_alternative<Temporal>(network_) || std::holds_alternative<TsMixer>(network_);
     return by_steps ? std::max(shape().D, shape().L) : shape().D;
   }

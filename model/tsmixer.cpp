@@ -71,11 +71,7 @@ Output<T, On> TsMixer::forward(Tape<T, On>& tape, T* weights, T* gradients, cons
                       Running<T>{slab.tensor(norm.running_mean, positions), slab.tensor(norm.running_var, positions),
                                  pass.training, pass.training && pass.number == 0, pass.progress});
   };
-  int site = 0;
-  const auto dropout = [&]() -> Dropout {
-    if (!pass.training || shape_.dropout == 0) return {};
-    return {shape_.dropout, pass.seed, pass.step, pass.number, site++, pass.progress};
-  };
+  DropoutSites dropout(shape_.dropout, pass);
   // residual + dropout(act(x W' + b))
   const auto layer = [&](const Dense& dense, Var<T, On> x, Activation activation, Var<T, On> residual = {}) {
     return bias_activation(linear(x, slab.weight(dense)), slab.bias(dense), activation, residual, dropout());

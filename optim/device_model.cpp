@@ -55,13 +55,10 @@ class GpuModel final : public DeviceModel {
     targets_.upload(problem.targets, on_.stream);
     channel_weight_.upload(weight, on_.stream);
     kernels::synchronise(on_.stream);
-    here_ = {weights_.data(),
-             series_.data(),
-             problem.rows,
-             problem.D,
-             targets_.data(),
-             targets_.count(),
-             targets_.count() == problem.D ? nullptr : channel_weight_.data()};
+    here_ = {weights_.data(),  series_.data(),
+             problem.rows,     problem.D,
+             problem.marks,    targets_.data(),
+             targets_.count(), targets_.count() == problem.D ? nullptr : channel_weight_.data()};
   }
 
   ErrorSums errors(std::span<const float> weights, std::span<const std::int32_t> starts) override {

@@ -43,7 +43,7 @@ typename Evaluation<On>::Forward Evaluation<On>::forward(const Resident& at, std
   arena_.rewind({});
   tape_.clear();
   const std::int64_t L = model_.shape().L, N = static_cast<std::int64_t>(starts.size());
-  const kernels::Windows<float> windows = at.windows(first, N);
+  const kernels::Windows<float> windows = model_.seen(at.windows(first, N));
   Normalised<float, On> input;
   if constexpr (std::is_same_v<On, Cpu>) {
     if (slide && slides(N, starts)) input = revin_sliding(tape_, windows, L, center_);
@@ -57,7 +57,7 @@ template <class Body>
 void Evaluation<On>::for_batches(const Resident& at, std::span<const std::int32_t> starts, const Body& body) {
   const auto [D, L, H] = model_.shape();
   const std::int64_t together = std::min(kernels::correlation_windows(L), sliding_floats / (2 * D * H));
-  const std::int64_t rows = std::is_same_v<On, Cpu> ? D : model_.rows_per_window();
+  const std::int64_t rows = model_.rows_per_window(tape_.on());
   const auto most = static_cast<std::size_t>(
       slides(together, starts) ? together : std::max<std::int64_t>(1, evaluation_rows(tape_.on()) / rows));
   for (std::size_t first = 0; first < starts.size(); first += most) {
@@ -201,7 +201,7 @@ namespace {
 
 // Without gradients and outside training the weights are only read.
 Resident on_the_host(std::span<const float> weights, const Problem& p, std::span<const std::int32_t> starts) {
-  return {const_cast<float*>(weights.data()),          p.values.data(), p.rows,       p.D, p.targets.data(),
+  return {const_cast<float*>(weights.data()),          p.values.data(), p.rows,       p.D, p.marks, p.targets.data(),
           static_cast<std::int64_t>(p.targets.size()), nullptr,         starts.data()};
 }
 

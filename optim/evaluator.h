@@ -57,14 +57,14 @@ struct ErrorSums {
 struct Resident {
   float* weights = nullptr;
   const float* values = nullptr;
-  std::int64_t rows = 0, D = 0;
+  std::int64_t rows = 0, D = 0, marks = 0;
   const std::int32_t* targets = nullptr;
   std::int64_t target_count = 0;
   const float* channel_weight = nullptr;  // of Truth
   const std::int32_t* starts = nullptr;
 
   kernels::Windows<float> windows(std::int64_t first, std::int64_t N, std::int64_t offset = 0) const {
-    return {values + offset, rows, starts + first, N, D};
+    return {values + offset, rows, starts + first, N, D, nullptr, 0, marks};
   }
 };
 

@@ -30,18 +30,19 @@ void Step<T, On>::operator()(const StepSlabs<T>& slabs, kernels::Progress* progr
   arena_.rewind({});
   tape_.clear();
   Normalised<T, On> input =
-      revin(tape_, x, model_.shape().L, model_.center(settings_.center), settings_.stats_mix.any());
+      revin(tape_, model_.seen(x), model_.shape().L, model_.center(settings_.center), settings_.stats_mix.any());
   if constexpr (std::is_same_v<T, float> && std::is_same_v<On, Cpu>) {
     if (settings_.bf16) round_to_bf16(input);
   }
   double* const parts = arena_.template allocate<double>(kernels::norm_parts(on, n));
-  const Tensor<T> xhat = input.xhat.value();
+  const Tensor<T> xhat = input.xhat.value(), marks = input.marks ? input.marks.value() : Tensor<T>{};
   const typename Arena<On>::Mark begin = arena_.mark();
   // Forward, backward and the gradient's norm at the weights as they are.
   const auto pass = [&](int number, bool last, bool adaptive) {
     tape_.clear();
     arena_.rewind(begin);
     input.xhat = tape_.constant(xhat);
+    if (input.marks) input.marks = tape_.constant(marks);
     const std::int64_t step = std::is_same_v<On, Cpu> ? progress->step : 0;  // a device's reads its own progress
     const model::Pass training{true, settings_.seed, step, number, std::is_same_v<On, Cpu> ? nullptr : progress};
     const auto output = model_.forward(tape_, slabs.weights, slabs.gradient, input, training);

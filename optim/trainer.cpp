@@ -25,6 +25,8 @@ std::uint64_t bounded(std::uint64_t bits, std::uint64_t bound) {
 
 double learning_rate(Schedule schedule, double lr, std::int64_t epoch) {
   if (schedule == Schedule::constant) return lr;
+  if (schedule == Schedule::halve) return lr * std::pow(0.5, std::max<double>(0, static_cast<double>(epoch) - 1));
+  if (schedule == Schedule::decay) return lr * std::pow(0.9, std::max<double>(0, static_cast<double>(epoch) - 3));
   const double phase = static_cast<double>(epoch % restart_period) / static_cast<double>(restart_period);
   return lowest_rate + (lr - lowest_rate) * (1 + std::cos(std::numbers::pi * phase)) / 2;
 }

@@ -2,7 +2,8 @@
 //
 // An epoch goes through the windows in a new order; where that makes fewer than `epoch_steps` batches, it goes on with
 // the next orders until it has so many, all full.
-// Learning rate of epoch e (from 0): cosine-restart 1e-6 + (lr - 1e-6)(1 + cos(pi (e mod 5) / 5)) / 2, or constant.
+// Learning rate of epoch e (from 0): cosine-restart 1e-6 + (lr - 1e-6)(1 + cos(pi (e mod 5) / 5)) / 2; constant; halve
+// lr 0.5^max(0, e - 1), Informer's `type1`; decay lr 0.9^max(0, e - 3), PatchTST's `type3`.
 // Order p of epoch e: Fisher-Yates, Philox stream 1, counter e * orders + p: the same after a resume. A last short batch is
 // kept. What files, clocks and signals do is the Observer's business. A State holds all that the rest of a training
 // depends on: restored, it continues to the same bits.
@@ -17,7 +18,7 @@
 
 namespace samformer::optim {
 
-enum class Schedule { cosine_restart, constant };
+enum class Schedule { cosine_restart, constant, halve, decay };
 double learning_rate(Schedule schedule, double lr, std::int64_t epoch);
 // Order number `order` (from 0) of `starts`.
 void shuffle(std::span<std::int32_t> starts, std::uint64_t seed, std::int64_t order);

@@ -35,6 +35,7 @@ struct Build {
   std::function<const T*(std::vector<T>)> place_numbers;
 
   Var<T, On> none() const { return {}; }
+  Projected<T, On> projected(Var<T, On> z) const { return z; }
   ProjectionInput<T, On> projection() const { return {}; }
   Layer<T, On> layer(Var<T, On> weight, Var<T, On> bias, std::int64_t column) const { return {weight, bias, column}; }
   Scaled<T, On> scaled(std::size_t weight, std::size_t gamma) const { return {in[weight], in[gamma]}; }
@@ -292,6 +293,78 @@ inline std::vector<Case> table() {
           [](const auto& b) { return transpose(b.in[0], 3, b.in[1]); }),
       row("transpose of what is added", {{Shape{6, 3}}},
           [](const auto& b) { return transpose(b.in[0], 2, tanh(b.in[0])); }),
+      row("decompose", {x, w},
+          [](const auto& b) {
+            const auto [seasonal, trend] = decompose(b.in[0], 7);
+            return linear(seasonal, b.in[1]) + tanh(linear(trend, b.in[1]));
+          }),
+      row("decompose, wider than the rows", {{Shape{3, 5}}, {Shape{4, 5}}, {Shape{4, 5}}},
+          [](const auto& b) {
+            const auto [seasonal, trend] = decompose(b.in[0], 12);
+            return linear(trend, b.in[1]) + linear(seasonal, b.in[2]) + linear(b.in[0], b.in[1]);
+          }),
+      row("decompose by an even width", {x, w},
+          [](const auto& b) { return linear(decompose(b.in[0], 4).trend, b.in[1]); }),
+      row("multi-head attention", {{Shape{3 * 11, 24}}},
+          [](const auto& b) {
+            const auto part = [&](std::int64_t i) { return b.projected(columns(b.in[0], 8 * i, 8)); };
+            return multi_head_attention(part(1), part(2), part(0), 3, 2).context;
+          }),
+      row("multi-head attention of layers", {x, {Shape{24, 20}, true, 0, 0.5}, {Shape{1, 24}}},
+          [](const auto& b) {
+            const auto layer = [&](std::int64_t i) {
+              return b.layer(rows(b.in[1], 8 * i, 8), columns(b.in[2], 8 * i, 8), 8 * i);
+            };
+            const auto p = layers(b.in[0], {layer(0), layer(1), layer(2)});
+            return multi_head_attention(p.columns(8, 8), p.columns(16, 8), p.columns(0, 8), 3, 4).context;
+          }),
+      row("multi-head attention of queries over other keys",
+          {{Shape{2 * 5, 6}}, {Shape{2 * 67, 6}}, {Shape{2 * 67, 6}}},
+          [](const auto& b) {
+            return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 2, 2).context;
+          }),
+      row("multi-head attention, one head of 70", {{Shape{66, 70}}, {Shape{66, 70}}, {Shape{66, 70}}},
+          [](const auto& b) {
+            return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 1, 1).context;
+          }),
+      row("multi-head attention of one key", {{Shape{4, 6}}, {Shape{4, 6}}, {Shape{4, 6}}},
+          [](const auto& b) {
+            return tanh(multi_head_attention(b.projected(b.in[0] + b.in[2]), b.projected(b.in[1] + b.in[2]),
+                                             b.projected(b.in[2]), 4, 3)
+                            .context) +
+                   b.in[0] + b.in[1];
+          }),
+      row("multi-head attention, scores passed on twice", {{Shape{2 * 7, 12}}, {Shape{2 * 7, 12}}, {Shape{2 * 7, 12}}},
+          [](const auto& b) {
+            const auto q = b.projected(b.in[0]), k = b.projected(b.in[1]), v = b.projected(b.in[2]);
+            const auto first = multi_head_attention(q, k, v, 2, 3, {}, b.none(), true);
+            const auto second = multi_head_attention(k, q, v, 2, 3, {}, first.scores, true);
+            const auto third = multi_head_attention(v, k, b.projected(first.context), 2, 3, {}, second.scores);
+            return third.context + second.context;
+          }),
+      row("patches", {{Shape{3, 17}}, {Shape{4, 5}}},
+          [](const auto& b) { return linear(patches(b.in[0], 5, 3), b.in[1]); }),
+      row("patches that leave steps out", {{Shape{3, 17}}, {Shape{4, 10}}, {Shape{4, 17}}},
+          [](const auto& b) {
+            return linear(reshape(patches(b.in[0], 2, 5), Shape{3, 10}), b.in[1]) + linear(b.in[0], b.in[2]);
+          }),
+      row("a patch of the whole row", {{Shape{3, 6}}, {Shape{4, 6}}},
+          [](const auto& b) { return linear(patches(b.in[0], 6, 9), b.in[1]); }),
+      row("join rows, first rows, reshape", {{Shape{3 * 2, 4}}, {Shape{3 * 5, 4}}, {Shape{6, 8}}},
+          [](const auto& b) {
+            const auto joined = join_rows(tanh(b.in[0]), b.in[1], 3);
+            const auto first = first_rows(joined, 3, 4);
+            return linear(reshape(first + first, Shape{6, 8}), b.in[2]) + linear(reshape(first, Shape{6, 8}), b.in[2]);
+          }),
+      row("reshape of what is handed on", {{Shape{6, 8}}, {Shape{6, 8}}, {Shape{5, 16}}},
+          [](const auto& b) {
+            // Columns of a wider gradient are handed on to a sum, which is read in another shape as well.
+            const auto sum = b.in[0] + b.in[1];
+            const auto wide = linear(reshape(sum, Shape{3, 16}), b.in[2]);
+            return linear(linear(reshape(sum + b.in[0], Shape{3, 16}), b.in[2]), wide);
+          }),
+      row("layer norm of tokens", {{Shape{13, 8}}, {Shape{8}, true, 1, 0.2}, {Shape{8}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2], 1e-5); }),
       row("mse", {x, x}, [](const auto& b) { return mse(b.in[0], b.in[1]); }),
       row("layer norm", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
           [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]); }),
@@ -346,6 +419,16 @@ inline std::vector<Case> table() {
       }
     }
   }
+  for (const std::int64_t queries : {9, 66}) {  // one tile and two
+    Dropout dropout;
+    dropout.rate = 0.3, dropout.seed = 3, dropout.step = 5, dropout.pass = 1, dropout.site = 2;
+    all.push_back(row(fmt::format("multi-head attention, dropout, {} queries", queries),
+                      {{Shape{queries, 8}}, {Shape{queries, 8}}, {Shape{queries, 8}}}, [=](const auto& b) {
+                        return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 1,
+                                                    2, dropout, b.none(), true)
+                            .context;
+                      }));
+  }
   for (const bool training : {true, false}) {
     all.push_back(row(training ? "batch norm" : "batch norm by running averages",
                       {{Shape{5 * 3, 7}},
@@ -354,6 +437,14 @@ inline std::vector<Case> table() {
                        {Shape{3, 7}, constant},
                        {Shape{3, 7}, constant, 3, 0.1}},
                       [=](const auto& b) { return batch_norm(b.in[0], b.in[1], b.in[2], b.running(3, 4, training)); }));
+    all.push_back(
+        row(training ? "batch norm of tokens" : "batch norm of tokens by running averages",
+            {{Shape{70, 5}}, {Shape{5}, true, 1, 0.2}, {Shape{5}}, {Shape{5}, constant}, {Shape{5}, constant, 3, 0.1}},
+            [=](const auto& b) {
+              auto running = b.running(3, 4, training);
+              running.rule = kernels::pytorch_norm;
+              return batch_norm(b.in[0], b.in[1], b.in[2], running);
+            }));
   }
   return all;
 }

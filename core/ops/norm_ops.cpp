@@ -33,11 +33,11 @@ Var<T, On> batch_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias, const Ru
   T *const mean = constant ? running.mean.data : op.saved(M), *const rstd = op.saved(M);
   if (constant) {
     kernels::batch_norm_running(op.on(), Y.data, rstd, running.mean.data, running.var.data, X.data, W.data,
-                                bias.value().data, N, M);
+                                bias.value().data, N, M, running.rule);
   } else {
     T *const moved_mean = running.update ? running.mean.data : nullptr, *const moved_var = running.var.data;
     kernels::batch_norm(op.on(), Y.data, mean, rstd, moved_mean, running.update ? moved_var : nullptr, running.progress,
-                        X.data, W.data, bias.value().data, N, M);
+                        X.data, W.data, bias.value().data, N, M, running.rule);
   }
   return x.tape->record(Y, {x, weight, bias}, [=](Backward<T, On>& g) {
     const Sink<T> dx = g.into(x), dw = g.into(weight), db = g.into(bias);
@@ -46,14 +46,14 @@ Var<T, On> batch_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias, const Ru
 }
 
 template <class T, class On>
-Var<T, On> layer_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias) {
+Var<T, On> layer_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias, double epsilon) {
   const std::int64_t N = samples("layer_norm", x, weight, bias), M = weight.value().count();
   const std::int64_t n = x.value().count();
   Operation<T, On> op(*x.tape, "layer_norm", float_cost(7 * n, 2 * n), float_cost(14 * n, 4 * n));
   const Tensor<T> X = x.value(), W = weight.value(), Y = op.output(X.shape);
   T *const mean = op.saved(N), *const rstd = op.saved(N);
   kernels::layer_norm(op.on(), Y.data, mean, rstd, X.data, W.data, bias.value().data, N, M,
-                      op.scratch(kernels::layer_norm_scratch(op.on(), N, M)));
+                      op.scratch(kernels::layer_norm_scratch(op.on(), N, M)), epsilon);
   return x.tape->record(Y, {x, weight, bias}, [=](Backward<T, On>& g) {
     const Sink<T> dx = g.into(x), dw = g.into(weight), db = g.into(bias);
     kernels::layer_norm_backward(g.on(), dx, dw, db, g.self_dense().data, X.data, mean, rstd, W.data, N, M,
@@ -129,7 +129,7 @@ std::array<Var<T, On>, kernels::spectral_most> spectral_reparam(std::initializer
 
 #define INSTANTIATE(T, On)                                                               \
   template Var<T, On> batch_norm(Var<T, On>, Var<T, On>, Var<T, On>, const Running<T>&); \
-  template Var<T, On> layer_norm(Var<T, On>, Var<T, On>, Var<T, On>);                    \
+  template Var<T, On> layer_norm(Var<T, On>, Var<T, On>, Var<T, On>, double);            \
   template std::array<Var<T, On>, kernels::spectral_most> spectral_reparam(std::initializer_list<Scaled<T, On>>);
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE

@@ -14,6 +14,7 @@
 #include "kernels/cpu/bf16.h"
 #include "kernels/elementwise.h"
 #include "kernels/loss.h"
+#include "kernels/normalise.h"
 #include "kernels/revin.h"
 #include "kernels/spectral.h"
 
@@ -71,6 +72,11 @@ Var<T, On> rows(Var<T, On> x, std::int64_t first, std::int64_t count) {
   return x.tape->part(x, Tape<T, On>::Axis::rows, first, first + count, x.value().slice(first, count));
 }
 
+template <class T, class On>
+Var<T, On> reshape(Var<T, On> x, Shape shape) {
+  return x.tape->reshape(x, shape);
+}
+
 // ---- RevIN (revin_ops.cpp) -----------------------------------------------------------------------------------------
 
 // Normalised windows and their statistics (kernels/revin.h), constants of differentiation.
@@ -81,6 +87,7 @@ struct Normalised {
   const kernels::Moment<T, On>* moments = nullptr;  // what statistics mixing mixes with; null: nothing
   kernels::Bf16Windows halves = {};                 // set: products with xhat are in bfloat16
   kernels::Windows<T> sliding = {};                 // set: products are correlations of the series
+  Var<T, On> marks = {};                            // [N, marks, L], as they are; of no tape where there are none
 
   std::int64_t N() const { return xhat.value().shape[0]; }
   std::int64_t D() const { return xhat.value().shape[1]; }
@@ -209,6 +216,40 @@ Projected<T, On> add_linear(const Projected<T, On>& x, Var<T, On> a, Var<T, On> 
 template <class T, class On>
 Projected<T, On> add_term(const Projected<T, On>& x, Var<T, On> a);
 
+// ---- Sequences (sequence_ops.cpp) ----------------------------------------------------------------------------------
+
+// Patches of `length` steps of each row [R, L], every `stride`, the last value going on: [R n, length]
+// (kernels/patches.h).
+template <class T, class On>
+Var<T, On> patches(Var<T, On> x, std::int64_t length, std::int64_t stride);
+
+// Of each of N samples: the rows of a and, behind them, those of b, [N (A + B), C]; its first `count` rows.
+template <class T, class On>
+Var<T, On> join_rows(Var<T, On> a, Var<T, On> b, std::int64_t N);
+template <class T, class On>
+Var<T, On> first_rows(Var<T, On> x, std::int64_t N, std::int64_t count);
+
+// Attention with heads of each of N samples, q [N T_q, d], k and v [N T_k, d] (kernels/heads.h); dropout is of the
+// probabilities. `previous`: scores of an earlier call, [N h T_k, T_q], that are added to its own, which are in the
+// result where `pass_scores`.
+template <class T, class On>
+struct Attended {
+  Var<T, On> context;      // [N T_q, d]
+  Var<T, On> scores = {};  // of no tape: not wanted
+};
+template <class T, class On>
+Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
+                                     std::int64_t N, std::int64_t heads, const Dropout& dropout = {},
+                                     Var<T, On> previous = {}, bool pass_scores = false);
+
+// A row's moving average of `width` steps, its ends continued, and what is left (kernels/decompose.h): [R, L] each.
+template <class T, class On>
+struct Decomposed {
+  Var<T, On> seasonal, trend;
+};
+template <class T, class On>
+Decomposed<T, On> decompose(Var<T, On> x, std::int64_t width);
+
 // ---- Loss (loss_ops.cpp) -------------------------------------------------------------------------------------------
 
 // RevIN's inverse, for evaluation: y = (z - beta) / (gamma + guard) sigma + level, [R, H]. Not differentiated.
@@ -241,13 +282,15 @@ struct Running {
   bool training = false;  // normalise with the batch's own statistics
   bool update = false;
   const kernels::Progress* progress = nullptr;
+  kernels::NormRule rule = {};
 };
-// Samples [N, ...] of M = D L positions; weight and bias [D, L] (kernels/normalise.h).
+// Samples [N, ...] of M positions, as many as weight and bias have (kernels/normalise.h): all channels and steps of a
+// window, [D, L], or the features of a token, [d].
 template <class T, class On>
 Var<T, On> batch_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias, const Running<T>& running);
 
 template <class T, class On>
-Var<T, On> layer_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias);
+Var<T, On> layer_norm(Var<T, On> x, Var<T, On> weight, Var<T, On> bias, double epsilon = kernels::norm_epsilon);
 
 // gamma W / |W|_2 of up to four layers (kernels/spectral.h), W [out, in], gamma [1]: one behind another in memory.
 template <class T, class On>

@@ -20,6 +20,14 @@ Normalised<T, On> revin(Tape<T, On>& tape, const kernels::Windows<T>& x, std::in
     kernels::revin_normalise(op.on(), xhat.data, stats, x, L, center);
     out.xhat = tape.constant(xhat), out.stats = stats;
   }
+  if (x.marks > 0) {
+    const kernels::Windows<T> marks = kernels::marks_of(x);
+    Operation<T, On> op(tape, "marks", float_cost(0, 2 * x.N * x.marks * L), {});
+    const Tensor<T> copied = op.output(Shape{x.N, x.marks, L});
+    kernels::revin_normalise(op.on(), copied.data, op.scratch(kernels::stats_size(op.on(), x.N, x.marks)), marks, L,
+                             kernels::Center::none);
+    out.marks = tape.constant(copied);
+  }
   if (!mixing || (std::is_same_v<On, Cpu> && x.N == 1)) return out;
   Operation<T, On> op(tape, "moments", float_cost(8 * R, 2 * R), {});
   auto* const moments = op.template saved<kernels::Moment<T, On>>(kernels::moments_size(op.on(), x.D));

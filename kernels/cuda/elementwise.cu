@@ -316,11 +316,15 @@ void transpose(const Cuda& on, float* y, const float* from, const float* add, st
   t.part = (t.shorter + parts - 1) / parts;
   t.length = 32;
   while (t.length < 128 && 2 * t.length * t.part <= 2048) t.length *= 2;
-  launch("transpose", from_shorter ? transpose_kernel<true> : transpose_kernel<false>,
-         dim3{static_cast<unsigned>((t.longer + t.length - 1) / t.length), static_cast<unsigned>(parts),
-              static_cast<unsigned>(samples)},
-         dim3{256, 1, 1}, static_cast<std::size_t>(t.part | 1) * static_cast<std::size_t>(t.length) * 4,
-         static_cast<simt::Stream>(on.stream), y, from, add, t);
+  constexpr std::int64_t most = 65535;  // blocks of a grid's third dimension
+  for (std::int64_t first = 0; first < samples; first += most) {
+    const std::int64_t n = samples - first < most ? samples - first : most, at = first * rows * columns;
+    launch("transpose", from_shorter ? transpose_kernel<true> : transpose_kernel<false>,
+           dim3{static_cast<unsigned>((t.longer + t.length - 1) / t.length), static_cast<unsigned>(parts),
+                static_cast<unsigned>(n)},
+           dim3{256, 1, 1}, static_cast<std::size_t>(t.part | 1) * static_cast<std::size_t>(t.length) * 4,
+           static_cast<simt::Stream>(on.stream), y + at, from + at, add ? add + at : nullptr, t);
+  }
 }
 
 void mean_squares(const Cuda& on, float* mean, const float* a, const float* b, std::int64_t rows, std::int64_t columns,

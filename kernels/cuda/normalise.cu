@@ -10,7 +10,6 @@ namespace samformer::kernels {
 namespace {
 using namespace simt;
 
-constexpr float epsilon = static_cast<float>(norm_epsilon), momentum = static_cast<float>(norm_momentum);
 constexpr int chunk = 2048;  // positions of a sample in a block of the first stage
 
 enum class Statistics { batch, running, sample };
@@ -38,6 +37,7 @@ SIMT_DEVICE void slot_sums(float (&v)[4], Pointer<float> scratch) {
 struct NormArguments {
   In<float> x, dy, weight, bias;
   int samples, positions;
+  float epsilon, momentum, spread;  // NormRule
 };
 
 // A thread's quad of positions in every 32nd sample; the first one stays in registers.
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(256)
     }
     slot_sums(squares, scratch);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) squares[k] *= share, scale[k] = 1.0f / sqrtf(squares[k] + epsilon);
+    for (int k = 0; k < 4; ++k) squares[k] *= share, scale[k] = 1.0f / sqrtf(squares[k] + a.epsilon);
     if (quad.slot == 0) {
       store_slice(mean + quad.column, average, quad.left);
       store_slice(rstd + quad.column, scale, quad.left);
@@ -102,8 +102,8 @@ __global__ void __launch_bounds__(256)
         load_slice<4>(v, running_var + quad.column, quad.left);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-          m[k] = momentum * m[k] + (1.0f - momentum) * average[k];
-          v[k] = momentum * v[k] + (1.0f - momentum) * squares[k];
+          m[k] = a.momentum * m[k] + (1.0f - a.momentum) * average[k];
+          v[k] = a.momentum * v[k] + (1.0f - a.momentum) * (a.spread * squares[k]);
         }
         store_slice(running_mean + quad.column, m, quad.left);
         store_slice(running_var + quad.column, v, quad.left);
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(256)
     load_slice<4>(average, running_mean + quad.column, quad.left);
     load_slice<4>(scale, running_var + quad.column, quad.left);
 #pragma unroll
-    for (int k = 0; k < 4; ++k) scale[k] = 1.0f / sqrtf(scale[k] + epsilon);
+    for (int k = 0; k < 4; ++k) scale[k] = 1.0f / sqrtf(scale[k] + a.epsilon);
     if (quad.slot == 0) store_slice(rstd + quad.column, scale, quad.left);
   }
   const int own = 4 * static_cast<int>(threadIdx.x & 7u);
@@ -214,9 +214,9 @@ __global__ void __launch_bounds__(256)
     sample_parts_kernel(Out<float> parts, In<float> mean, In<float> rstd, NormArguments a) {
   SIMT_SHARED(float, scratch, 8);
   constexpr int samples = backward ? backward_samples : 1, quads = chunk / 1024;
-  const int begin = static_cast<int>(blockIdx.x) * chunk, left = a.positions - begin,
+  const int begin = static_cast<int>(blockIdx.y) * chunk, left = a.positions - begin,
             size = left < chunk ? left : chunk;
-  const int first_sample = static_cast<int>(blockIdx.y) * samples;
+  const int first_sample = static_cast<int>(blockIdx.x) * samples;
   float w[quads][4];
   if constexpr (backward) {
 #pragma unroll
@@ -259,15 +259,16 @@ __global__ void __launch_bounds__(256)
     }
     second = block_sum(second, scratch);
     if (threadIdx.x == 0) {
-      store2(parts + 2 * (static_cast<std::int64_t>(n) * gridDim.x + blockIdx.x), make_float2(first, second));
+      store2(parts + 2 * (static_cast<std::int64_t>(n) * gridDim.y + blockIdx.y), make_float2(first, second));
     }
   }
 }
 
 // A warp merges a sample's parts. Forward: mean, rstd; backward: sums [samples][2].
 template <bool backward>
-__global__ void __launch_bounds__(256) sample_merge_kernel(Out<float> mean, Out<float> rstd, Out<float> sums,
-                                                           In<float> parts, int chunks, int samples, int positions) {
+__global__ void __launch_bounds__(256)
+    sample_merge_kernel(Out<float> mean, Out<float> rstd, Out<float> sums, In<float> parts, int chunks, int samples,
+                        int positions, float epsilon) {
   const int lane = threadIdx.x & 31, n = static_cast<int>(blockIdx.x) * 8 + static_cast<int>(threadIdx.x >> 5);
   if (n >= samples) return;  // the whole warp
   const In<float> own = parts + 2 * static_cast<std::int64_t>(n) * chunks;
@@ -298,10 +299,12 @@ __global__ void __launch_bounds__(256) sample_merge_kernel(Out<float> mean, Out<
 }
 
 NormArguments arguments_of(const float* x, const float* dy, const float* weight, const float* bias, std::int64_t N,
-                           std::int64_t M) {
+                           std::int64_t M, const NormRule& rule = {}) {
   NormArguments a;
   a.x = x, a.dy = dy, a.weight = weight, a.bias = bias, a.samples = static_cast<int>(N);
   a.positions = static_cast<int>(M);
+  a.epsilon = static_cast<float>(rule.epsilon), a.momentum = static_cast<float>(rule.momentum);
+  a.spread = static_cast<float>(rule.spread(N));
   return a;
 }
 dim3 columns_of(const NormArguments& a) { return grid_of(a.positions, 32); }
@@ -311,10 +314,10 @@ template <bool backward>
 void sums_of_samples(const Cuda& on, float* mean, float* rstd, float* sums, float* parts, const NormArguments& a) {
   const auto chunks = static_cast<unsigned>(chunks_of(a.positions)), samples = static_cast<unsigned>(a.samples);
   launch(on, backward ? "layer_norm_backward_parts" : "layer_norm_parts", sample_parts_kernel<backward>,
-         dim3{chunks, backward ? (samples + backward_samples - 1) / backward_samples : samples, 1}, parts, mean, rstd,
+         dim3{backward ? (samples + backward_samples - 1) / backward_samples : samples, chunks, 1}, parts, mean, rstd,
          a);
   launch(on, backward ? "layer_norm_backward_merge" : "layer_norm_merge", sample_merge_kernel<backward>,
-         grid_of(a.samples, 8), mean, rstd, sums, parts, static_cast<int>(chunks), a.samples, a.positions);
+         grid_of(a.samples, 8), mean, rstd, sums, parts, static_cast<int>(chunks), a.samples, a.positions, a.epsilon);
 }
 
 constexpr float* none = nullptr;
@@ -324,14 +327,15 @@ constexpr const Progress* no_progress = nullptr;
 
 void batch_norm(const Cuda& on, float* y, float* mean, float* rstd, float* running_mean, float* running_var,
                 const Progress* progress, const float* x, const float* w, const float* b, std::int64_t N,
-                std::int64_t M) {
-  const NormArguments a = arguments_of(x, nullptr, w, b, N, M);
+                std::int64_t M, const NormRule& rule) {
+  const NormArguments a = arguments_of(x, nullptr, w, b, N, M, rule);
   launch(on, "batch_norm", norm_kernel<Statistics::batch>, columns_of(a), y, mean, rstd, running_mean, running_var,
          progress, a);
 }
 void batch_norm_running(const Cuda& on, float* y, float* rstd, const float* running_mean, const float* running_var,
-                        const float* x, const float* w, const float* b, std::int64_t N, std::int64_t M) {
-  const NormArguments a = arguments_of(x, nullptr, w, b, N, M);
+                        const float* x, const float* w, const float* b, std::int64_t N, std::int64_t M,
+                        const NormRule& rule) {
+  const NormArguments a = arguments_of(x, nullptr, w, b, N, M, rule);
   launch(on, "batch_norm_running", norm_kernel<Statistics::running>, columns_of(a), y, none, rstd,
          const_cast<float*>(running_mean), const_cast<float*>(running_var), no_progress, a);
 }
@@ -346,8 +350,8 @@ void batch_norm_backward(const Cuda& on, Sink<float> dx, Sink<float> dw, Sink<fl
 // Parts [samples][chunks][2], then sums [samples][2].
 std::int64_t layer_norm_scratch(const Cuda&, std::int64_t N, std::int64_t M) { return 2 * N * (chunks_of(M) + 1); }
 void layer_norm(const Cuda& on, float* y, float* mean, float* rstd, const float* x, const float* w, const float* b,
-                std::int64_t N, std::int64_t M, float* scratch) {
-  const NormArguments a = arguments_of(x, nullptr, w, b, N, M);
+                std::int64_t N, std::int64_t M, float* scratch, double epsilon) {
+  const NormArguments a = arguments_of(x, nullptr, w, b, N, M, {epsilon});
   sums_of_samples<false>(on, mean, rstd, none, scratch, a);
   launch(on, "layer_norm", norm_kernel<Statistics::sample>, columns_of(a), y, mean, rstd, none, none, no_progress, a);
 }

@@ -58,18 +58,20 @@ void TrainingLoss::scatter(std::span<const double> v, std::span<double> slab) co
 
 template <class T>
 kernels::Windows<T> TrainingLoss::load(Pass<T>& pass, std::span<const std::int32_t> batch) const {
-  const std::int64_t D = problem_->D, length = model_.shape().L + model_.shape().H;
+  const std::int64_t length = model_.shape().L + model_.shape().H;
+  const std::int64_t rows = problem_->D + problem_->marks;
   const auto N = static_cast<std::int64_t>(batch.size());
-  pass.windows.resize(std::max(pass.windows.size(), static_cast<std::size_t>(N * D * length)));
+  pass.windows.resize(std::max(pass.windows.size(), static_cast<std::size_t>(N * rows * length)));
   pass.starts.clear();
   for (std::int64_t n = 0; n < N; ++n) {
-    pass.starts.push_back(static_cast<std::int32_t>(n * D * length));
-    for (std::int64_t d = 0; d < D; ++d) {
+    pass.starts.push_back(static_cast<std::int32_t>(n * rows * length));
+    for (std::int64_t d = 0; d < rows; ++d) {
       const float* from = problem_->values.data() + d * problem_->rows + batch[static_cast<std::size_t>(n)];
-      std::copy(from, from + length, pass.windows.begin() + (n * D + d) * length);
+      std::copy(from, from + length, pass.windows.begin() + (n * rows + d) * length);
     }
   }
-  return {pass.windows.data(), length, pass.starts.data(), N, D};
+  return model_.seen(kernels::Windows<T>{pass.windows.data(), length, pass.starts.data(), N, problem_->D, nullptr, 0,
+                                         problem_->marks});
 }
 
 template <class T>

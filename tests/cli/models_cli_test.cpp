@@ -1,5 +1,7 @@
 // Every --model through the program: trained, tested, taken up again, evaluated and asked for a forecast; `toy`.
+#include "model/safetensors.h"
 #include "tests/cli_fixture.h"
+#include "tests/shared_data.h"
 
 namespace samformer {
 namespace {
@@ -38,17 +40,90 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"random-transformer", head}, Row{"identity", qkv / 3 + back + head + revin},
         Row{"temporal", 4 * 16 * 3 + 3 * 16 + 3 + head + revin}, Row{"linear", head + revin},
         Row{"sigma-reparam", qkv + back + head + revin + 4}, Row{"tsmixer", 2 * (mixer + 2 * norm) + head + revin},
+        Row{"itransformer",
+            25 * 16 + 2 * (4 * 256 + 2 * 128 + 8 + 144) + 32 + 17 * 6,
+            {"--d-model", "16", "--d-ff", "8", "--heads", "2", "--rho", "0.05", "--lr", "1e-3"}},
+        Row{"patchtst",
+            17 * 8 + 3 * 8 + 2 * (4 * 64 + 2 * 64 + 8 + 72) + 3 * 8 * 6 + 6,
+            {"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2", "--rho", "0.05", "--lr", "1e-3"}},
+        Row{"dlinear", 2 * head},
+        Row{"dlinear", 2 * head + revin, {"--revin", "--moving-average", "4", "--rho", "0.1"}},
         Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
         Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--norm", "layer", "--activation", "gelu"}}));
 
-// Dropout, running averages and the averaged weights continue to the same bits.
-TEST_F(Models, TsMixerResumes) {
-  const Words flags{"--model", "tsmixer", "--rho", "0.3", "--dropout", "0.5"};
-  document(small("whole", flags + Words{"--epochs", "6"}));
-  document(small("part", flags + Words{"--epochs", "3"}));
-  document({"train", "--resume", path("part"), "--epochs", "6"});
-  EXPECT_EQ(read("part/metrics.jsonl"), read("whole/metrics.jsonl"));
-  EXPECT_EQ(hash_of("part/best.safetensors"), hash_of("whole/best.safetensors"));
+// Dropout, running averages, marks and the averaged weights continue to the same bits, on one thread and on two.
+TEST_F(Models, Resume) {
+  for (const std::string model : {"tsmixer", "itransformer", "patchtst"}) {
+    SCOPED_TRACE(model);
+    const std::string whole = "whole-" + model, part = "part-" + model;
+    Words flags{"--model", model, "--rho", "0.3", "--dropout", "0.5"};
+    if (model != "tsmixer") flags = flags + Words{"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2"};
+    document(small(whole, flags + Words{"--epochs", "6"}));
+    document(small(part, flags + Words{"--epochs", "3"}));
+    document({"train", "--resume", path(part), "--epochs", "6", "--threads", "2"});
+    EXPECT_EQ(read(part + "/metrics.jsonl"), read(whole + "/metrics.jsonl"));
+    EXPECT_EQ(hash_of(part + "/best.safetensors"), hash_of(whole + "/best.safetensors"));
+  }
+}
+
+// What the official program would have saved: its own tensors beside ours, numbers in double.
+TEST_F(Models, WeightsFromAFile) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  series("small.csv", 400, 3);
+  for (const std::string model : {"itransformer", "patchtst"}) {
+    SCOPED_TRACE(model);
+    const auto golden = model::Safetensors::open(shared_data("golden/baseline_" + model + ".safetensors"));
+    std::vector<std::vector<double>> values;
+    std::vector<model::TensorSource> tensors;
+    values.reserve(golden.names().size());
+    for (const std::string& name : golden.names()) {
+      const std::size_t prefix = name.starts_with("weight.") || name.starts_with("buffer.") ? 7 : 0;
+      if (prefix == 0) continue;
+      values.push_back(golden.read<double>(name));
+      tensors.push_back(model::tensor_source(name.substr(prefix), golden.tensor(name).shape, values.back().data()));
+    }
+    model::write_safetensors(path("official.safetensors"), tensors);
+    const auto train = [&](const std::string& name, const std::string& layers, const std::string& d_ff) {
+      Words words{"train",
+                  "--data",
+                  path("small.csv"),
+                  "--lookback",
+                  "24",
+                  "--horizon",
+                  "8",
+                  "--model",
+                  model,
+                  "--d-model",
+                  "8",
+                  "--heads",
+                  "2",
+                  "--ema",
+                  "0",
+                  "--lr",
+                  "1e-30",
+                  "--epochs",
+                  "1",
+                  "--out",
+                  path(name + model),
+                  "--weights-from",
+                  path("official.safetensors"),
+                  "--layers",
+                  layers,
+                  "--d-ff",
+                  d_ff};
+      return model == "patchtst" ? words + Words{"--patch", "8", "--stride", "4"} : words;
+    };
+    document(train("run-", "2", "16"));
+    const auto trained = model::Safetensors::open(path("run-" + model + "/best.safetensors"));
+    for (const std::string& name : trained.names()) {
+      if (name.find("running") != name.npos) continue;  // these move
+      const std::vector<double> stored = golden.read<double>("weight." + name);
+      EXPECT_EQ(trained.read<float>(name), std::vector<float>(stored.begin(), stored.end())) << name;
+    }
+    // Nothing is begun with a file of another model: the folder is free for the right one.
+    fails(3, train("other-", "3", "16"), {"official.safetensors", "layers.2"});
+    fails(3, train("other-", "2", "8"), {"official.safetensors", "--model and its options"});
+  }
 }
 
 TEST_F(Models, RefusesWhatAModelLacks) {
@@ -57,6 +132,10 @@ TEST_F(Models, RefusesWhatAModelLacks) {
         {"random-transformer", "--stats-mix"});
   fails(2, small("run", {"--model", "identity", "--blocks", "3"}), {"--blocks"});
   fails(2, small("run", {"--model", "tsmixer", "--dropout", "1"}), {"--dropout"});
+  fails(2, small("heads", Words{"--model", "itransformer", "--d-model", "16", "--heads", "7"}), {"take --heads 4"});
+  document(small("heads", Words{"--model", "itransformer", "--d-model", "16", "--heads", "4"}));
+  fails(2, small("patch", {"--model", "patchtst", "--patch", "25"}), {"take --patch 24"});
+  document(small("patch", {"--model", "patchtst", "--patch", "24"}));
   document(small("identity", {"--model", "identity"}));
   fails(2, {"attention", path("identity")}, {"no attention between channels"});
 }

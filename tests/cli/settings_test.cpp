@@ -217,6 +217,35 @@ TEST(Settings, ModelsHaveTheirOwnDefaultsAndRefuseWhatTheyLack) {
   refused("tsmixer", "precision", "bf16");
 }
 
+TEST(Settings, PublishedSettingsAreTheModels) {
+  const auto published = [](Flags flags) {
+    flags.push_back({"preset", "published"});
+    return from_flags(flags).settings;
+  };
+  const Settings s = published({{"model", "dlinear"}, {"data", "ETTh1.csv"}, {"horizon", "96"}, {"epochs", "3"}});
+  EXPECT_EQ(s.lookback, 336);
+  EXPECT_EQ(s.lr, 0.005);
+  EXPECT_EQ(s.schedule, "halve");
+  EXPECT_EQ(s.ema, 0);
+  EXPECT_EQ(s.epochs, 3);
+  const auto batch = [&](const char* horizon) {
+    return published({{"model", "dlinear"}, {"data", "exchange_rate.csv"}, {"horizon", horizon}}).batch;
+  };
+  EXPECT_EQ(batch("96"), 8);
+  EXPECT_EQ(batch("336"), 32);
+  const Settings wide = published({{"model", "itransformer"}, {"horizon", "336"}, {"data", "ETTh1.csv"}});
+  EXPECT_EQ(wide.model_option<std::int64_t>("d-model"), 512);
+  EXPECT_EQ(wide.lookback, 96);
+  const Settings patches = published({{"model", "patchtst"}, {"data", "x/ETTh1.csv"}, {"dropout", "0.1"}});
+  EXPECT_EQ(patches.schedule, "decay");
+  EXPECT_EQ(patches.model_option<std::int64_t>("heads"), 4);
+  EXPECT_EQ(patches.model_option<double>("dropout"), 0.1);
+  EXPECT_EQ(published({{"model", "patchtst"}, {"data", "ETTm1.csv"}}).model_option<std::int64_t>("heads"), 16);
+  // Those of SAMformer's paper.
+  EXPECT_EQ(differences(published({{"model", "linear"}})).size(),
+            differences(from_flags({{"model", "linear"}, {"preset", "paper"}}).settings).size());
+}
+
 TEST(Settings, TsMixerFollowsTheSeries) {
   const auto check = [](const std::string& data, std::int64_t blocks, std::int64_t ff, double dropout) {
     const Settings s = from_flags({{"model", "tsmixer"}, {"data", data}}).settings;

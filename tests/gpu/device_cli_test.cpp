@@ -82,9 +82,12 @@ TEST_F(DeviceCli, TrainsOnAGpuAsOnTheCpu) {
 // The relatives; tsmixer with running averages and dropout, which a resumed run has to go on with.
 TEST_F(DeviceCli, EveryModelOnAGpu) {
   if (!gpu()) GTEST_SKIP() << "no GPU here, and no PTX simulator in CUDASIM that the program can be run on";
-  for (const std::string model : {"linear", "identity", "random-transformer", "sigma-reparam", "temporal", "tsmixer"}) {
+  for (const std::string model : {"linear", "identity", "random-transformer", "sigma-reparam", "temporal", "dlinear",
+                                  "itransformer", "patchtst", "tsmixer"}) {
     SCOPED_TRACE(model);
     Words kind = {"--model", model, "--rho", "0.1"};
+    if (model == "itransformer" || model == "patchtst")
+      kind = kind + Words{"--d-model", "16", "--d-ff", "16", "--heads", "2"};
     if (model == "tsmixer") kind = kind + Words{"--ff", "8", "--dropout", "0.5"};
     const Json cpu = document(small("cpu-" + model, kind + Words{"--device", "cpu"}));
     const Json gpu = document(small("gpu-" + model, kind), on_gpu());  // auto

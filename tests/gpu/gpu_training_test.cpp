@@ -28,7 +28,7 @@ struct Bench {
     if (targets.empty()) {
       for (std::int32_t d = 0; d < D; ++d) targets.push_back(d);
     }
-    for (std::int64_t d = 0; d < D; ++d) {
+    for (std::int64_t d = 0; d < D + marks; ++d) {
       for (std::int64_t t = 0; t < rows; ++t) {
         const double phase = 2 * std::numbers::pi * static_cast<double>(t) / static_cast<double>(9 + d);
         const double noise = static_cast<double>((t * 7919 + d * 104729) % 1000) / 1000 - 0.5;
@@ -38,7 +38,9 @@ struct Bench {
     for (std::int32_t t = 0; t < 37; ++t) train.push_back(t);
     for (std::int32_t t = 60; t < 90; ++t) val.push_back(t);
   }
-  Problem problem() const { return {values, rows, model.shape().D, targets}; }
+  Problem problem() const { return {values, rows, model.shape().D, targets, {}, marks}; }
+
+  static constexpr std::int64_t marks = 2;  // what a date would say, for models that ask
 
   model::Model model;
   std::vector<std::int32_t> targets;
@@ -186,6 +188,10 @@ const Case cases[] = {
     {"SigmaReparam", transformer(model::Attention::sigma_reparam), [](TrainerSettings&) {}},
     {"Temporal", model::Temporal({3, 24, 6, 4}), [](TrainerSettings&) {}},
     {"TemporalWideKeys", model::Temporal({3, 24, 6, 66}), [](TrainerSettings&) {}},
+    {"DLinear", model::DLinear({3, 20, 6}), [](TrainerSettings&) {}},
+    {"DLinearRevin", model::DLinear({3, 20, 6, 4, true}), [](TrainerSettings&) {}},
+    {"ITransformer", model::ITransformer({3, 20, 6, 8, 12, 2, 2, 0.2}), [](TrainerSettings&) {}},
+    {"PatchTst", model::PatchTst({3, 20, 6, 8, 12, 2, 2, 6, 4, 0.2}), [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
@@ -280,6 +286,9 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"random-transformer", transformer(model::Attention::frozen, false)},
       {"sigma-reparam", transformer(model::Attention::sigma_reparam)},
       {"temporal", model::Temporal({3, 24, 6, 4})},
+      {"dlinear", model::DLinear({3, 24, 6})},
+      {"itransformer", model::ITransformer({3, 24, 6, 8, 12, 2, 2, 0.2})},
+      {"patchtst", model::PatchTst({3, 24, 6, 8, 12, 2, 2, 6, 4, 0.2})},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

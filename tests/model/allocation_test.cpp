@@ -99,22 +99,22 @@ struct Counts {
 };
 
 // Of ten steps after the first, a last short batch among them.
-Counts counts_of(const StepSettings& settings, model::Value value, int threads) {
+Counts counts_of(const StepSettings& settings, const model::Model& model, int threads) {
   omp_set_num_threads(threads);
-  constexpr std::int64_t D = 7, L = 96, H = 24, rows = 400;
-  const model::Samformer model({value, D, L, H, 16});
+  constexpr std::int64_t rows = 400, marks = 4;
+  const auto [D, L, H] = model.shape();
   Training<float> training(model, settings);
   model.initialise(training.weights().data(), 1, model::Init::glorot, model::HeadInit::as_init);
   training.start_average();
-  std::vector<float> values(static_cast<std::size_t>(D * rows));
+  std::vector<float> values(static_cast<std::size_t>((D + marks) * rows));
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<float>(std::sin(0.1 * static_cast<double>(i)));
-  std::vector<std::int32_t> targets(D), starts(32);
+  std::vector<std::int32_t> targets(static_cast<std::size_t>(D)), starts(32);
   std::iota(targets.begin(), targets.end(), 0);
   std::iota(starts.begin(), starts.end(), 5);
-  const Problem problem{values, rows, D, targets};
+  const Problem problem{values, rows, D, targets, {}, marks};
   const std::span<const std::int32_t> batch = starts;
-  const auto step = [&](std::span<const std::int32_t> part) {
+  const auto step = [&, L = L](std::span<const std::int32_t> part) {
     training.step(problem.windows(part), problem.truth(part, L), 1e-3);
   };
   step(batch);
@@ -166,18 +166,25 @@ TEST(Allocation, TheCounterCounts) {
 TEST(Allocation, NoneAfterTheFirstStep) {
   void* frames[4];
   backtrace(frames, 4);
-  for (const model::Value value : {model::Value::low_rank, model::Value::full}) {
+  constexpr std::int64_t D = 7, L = 96, H = 24;
+  const std::pair<const char*, model::Model> models[] = {
+      {"low-rank", model::Samformer({model::Value::low_rank, D, L, H, 16})},
+      {"full", model::Samformer({model::Value::full, D, L, H, 16})},
+      {"dlinear", model::DLinear({D, L, H})},
+      {"itransformer", model::ITransformer({D, L, H, 16, 16, 4})},
+      {"patchtst", model::PatchTst({D, L, H})},
+  };
+  for (const auto& [model_name, model] : models) {
     for (const auto& [rho, rule] : {std::pair(0.7, kernels::Rule::adam), std::pair(0.0, kernels::Rule::sgd)}) {
       for (const int threads : {1, 2}) {
         StepSettings settings;
         settings.rule.rule = rule;
         settings.rho = rho;
-        const Counts counts = counts_of(settings, value, threads);
+        const Counts counts = counts_of(settings, model, threads);
         Dl_info info{};
         if (counts.ours > 0) dladdr(culprit, &info);
-        const std::string name =
-            fmt::format("{}, rho {}, {}, {} threads", value == model::Value::full ? "full" : "low-rank", rho,
-                        rule == kernels::Rule::adam ? "adam" : "sgd", threads);
+        const std::string name = fmt::format("{}, rho {}, {}, {} threads", model_name, rho,
+                                             rule == kernels::Rule::adam ? "adam" : "sgd", threads);
         EXPECT_EQ(counts.ours, 0) << name << "; the last one came from "
                                   << (info.dli_sname   ? info.dli_sname
                                       : info.dli_fname ? info.dli_fname

@@ -303,6 +303,18 @@ std::vector<Relative> relatives() {
   transformer("sigma-reparam", Attention::sigma_reparam, true, qkv + back + head + 2 * D + 4);
   out.push_back({"temporal", model::Temporal({D, L, H, d_m}), 4 * d_m * D + 3 * d_m + D + head + 2 * D});
   out.push_back({"linear", model::Linear({D, L, H}), head + 2 * D});
+  out.push_back({"dlinear", model::DLinear({D, L, H, 5}), 2 * head});
+  out.push_back({"dlinear with RevIN", model::DLinear({D, L, H, 25, true}), 2 * head + 2 * D});
+  for (const double dropout : {0.0, 0.2}) {
+    out.push_back({dropout > 0 ? "itransformer" : "itransformer without dropout",
+                   model::ITransformer({D, L, H, 6, 7, 2, 2, dropout}),
+                   L * 6 + 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 12 + 6 * H + H});
+  }
+  for (const double dropout : {0.0, 0.2}) {
+    out.push_back({dropout > 0 ? "patchtst" : "patchtst without dropout",
+                   model::PatchTst({D, L, H, 6, 7, 2, 2, 4, 3, dropout}),
+                   4 * 6 + 6 + 4 * 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 6 * 4 * H + H});
+  }
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -315,10 +327,21 @@ template <class T>
 model::Output<T> apply_relative(const model::Model& net, Tape<T>& tape, T* weights, T* gradients,
                                 const model::Pass& pass) {
   const auto [D, L, H] = net.shape();
-  return net.forward(tape, weights, gradients, revin(tape, windows(tape, 4, D, L, 520), L, net.center(Center::mean)),
-                     pass);
+  constexpr std::int64_t marks = 2;
+  kernels::Windows<T> x = windows(tape, 4, D + marks, L, 520);
+  x.D = D, x.marks = marks;
+  return net.forward(tape, weights, gradients, revin(tape, net.seen(x), L, net.center(Center::mean)), pass);
 }
 constexpr model::Pass second_pass{.training = true, .seed = 5, .step = 3, .number = 1};
+
+// Softmax is blind to a key's bias, a batch norm to one that goes into it as it is.
+bool has_no_gradient(const Relative& r, const std::string& name) {
+  const auto is_one_of = [&](std::initializer_list<const char*> ends) {
+    return std::any_of(ends.begin(), ends.end(), [&](const char* end) { return name.ends_with(end); });
+  };
+  if (is_one_of({"compute_keys.bias", "key_projection.bias", "W_K.bias"})) return true;
+  return r.name == "patchtst without dropout" && is_one_of({"W_V.bias", "to_out.0.bias", "ff.3.bias"});
+}
 
 Case relative_case(const Relative& r) {
   Case c{r.name,
@@ -331,9 +354,11 @@ Case relative_case(const Relative& r) {
          true};
   for (const model::Parameter& p : r.net.parameters().all()) {
     const bool scale = p.name == "revin.affine_weight" || p.name.ends_with("norm.weight") ||
+                       p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight") ||
+                       p.name.ends_with("norm_attn.1.weight") || p.name.ends_with("norm_ffn.1.weight") ||
                        p.name.ends_with(".gamma") || p.name.ends_with("running_var");
     c.parts.push_back({p.name, 0, p.offset, p.shape.count(), scale ? 1.0 : 0.0, scale ? 0.1 : 0.4,
-                       !p.trained || p.name == "compute_keys.bias"});
+                       !p.trained || has_no_gradient(r, p.name)});
   }
   return c;
 }
@@ -620,6 +645,23 @@ TEST(Model, RelativesHaveTheirNumberOfParameters) {
   EXPECT_EQ(count(model::Attention::identity, true), 16912 + head + 14);
   EXPECT_EQ(count(model::Attention::sigma_reparam, true), attention + 4 + head + 14);
   EXPECT_EQ(model::Linear(model::LinearShape{}).parameters().count(), head + 14);
+  EXPECT_EQ(model::DLinear(model::DLinearShape{}).parameters().count(), 2 * 337 * 96);
+  const auto itransformer = [](std::int64_t H, std::int64_t d) {
+    return model::ITransformer({.H = H, .d = d, .f = d}).parameters().count();
+  };
+  const auto patchtst = [](std::int64_t L, std::int64_t H) {
+    return model::PatchTst({.L = L, .H = H}).parameters().count();
+  };
+  EXPECT_EQ(patchtst(336, 96), 81728);
+  EXPECT_EQ(patchtst(336, 192), 146336);
+  EXPECT_EQ(patchtst(336, 336), 243248);
+  EXPECT_EQ(patchtst(336, 720), 501680);
+  EXPECT_EQ(patchtst(512, 96), 115872);
+  EXPECT_EQ(patchtst(96, 96), 35168);
+  EXPECT_EQ(itransformer(96, 256), 841568);
+  EXPECT_EQ(itransformer(192, 256), 866240);
+  EXPECT_EQ(itransformer(336, 512), 3379024);
+  EXPECT_EQ(itransformer(720, 512), 3576016);
   EXPECT_EQ(model::Temporal(model::TemporalShape{}).parameters().count(), 4 * 16 * 7 + 3 * 16 + 7 + head + 14);
 }
 

@@ -384,6 +384,15 @@ TEST(Exponential, AgainstTheLibrary) {
     worst = std::max(worst, std::fabs(exponential(x) - expected) / expected);
   }
   EXPECT_TRUE(worst <= 2e-7) << worst;
+  worst = 0;
+  for (int i = -60000; i <= 60000; ++i) {
+    const float x = 1e-4f * static_cast<float>(i);
+    const double expected = std::erf(static_cast<double>(x));
+    worst = std::max(worst, std::fabs(error_function(x) - expected) / (std::fabs(expected) + 1e-30));
+  }
+  EXPECT_TRUE(worst <= 1.2e-7) << worst;
+  EXPECT_EQ(error_function(-std::numeric_limits<float>::infinity()), -1.0f);
+  EXPECT_TRUE(std::isnan(error_function(std::nanf(""))));
   EXPECT_EQ(exponential(0.0f), 1.0f);
   EXPECT_EQ(exponential(-200.0f), 0.0f);
   EXPECT_EQ(exponential(-std::numeric_limits<float>::infinity()), 0.0f);

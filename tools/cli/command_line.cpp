@@ -228,6 +228,8 @@ std::string help_text(std::span<const Command> commands, const Command* command)
     for (const Preset& preset : presets()) {
       std::string text = flags_text(preset.settings);
       if (preset.small_rate) text += " (--lr 1e-4 for a file named weather, electricity or traffic)";
+      if (preset.of_model)
+        text = fmt::format("of {}: their authors' settings; else paper", join(published_models(), ", "));
       result += entry(std::string(preset.name), text.empty() ? "the defaults above" : text);
     }
     result +=

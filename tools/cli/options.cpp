@@ -73,7 +73,8 @@ std::vector<Option> data() {
 
 std::vector<Option> model_of_run() {
   return {
-      {.name = "model", .member = at(&ModelSettings::model), .help = "the network", .choices = names(model::models())},
+      {.name = "model", .member = at(&ModelSettings::model), .value_name = "NAME", .help = "the network, one of those below",
+       .choices = names(model::models())},
   };
 }
 
@@ -92,7 +93,7 @@ std::vector<Option> model_start() {
 std::vector<Option> training() {
   return {
       {.name = "preset", .member = at(&TrainSettings::preset),
-       .help = "paper: the published loss and protocol; authors-*: what their code does", .choices = names(presets())},
+       .help = "paper: the published loss and protocol; authors-*: what their code does; published: a model's own", .choices = names(presets())},
       {.name = "rho", .member = at(&TrainSettings::rho), .value_name = "X",
        .help = "SAM's radius; 0: no SAM, one pass a step", .range = not_negative},
       {.name = "adaptive", .member = at(&TrainSettings::adaptive), .help = "ASAM"},
@@ -117,8 +118,8 @@ std::vector<Option> training() {
        .range = below_one},
       {.name = "adam-form", .member = at(&TrainSettings::adam_form),
        .help = "keras: epsilon beside the uncorrected root", .choices = {"pytorch", "keras"}},
-      {.name = "schedule", .member = at(&TrainSettings::schedule), .help = "period 5 epochs, floor 1e-6",
-       .choices = {"cosine-restart", "constant"}},
+      {.name = "schedule", .member = at(&TrainSettings::schedule), .help = "cosine-restart: period 5 epochs, floor 1e-6; halve, decay: by 0.5 or 0.9 an epoch, from the third or fifth",
+       .choices = {"cosine-restart", "constant", "halve", "decay"}},
       {.name = "batch", .member = at(&TrainSettings::batch), .value_name = "N", .help = "windows a step",
        .range = from_one, .aliases = {"batch_size"}},
       {.name = "epochs", .member = at(&TrainSettings::epochs), .value_name = "N", .help = "at most", .range = from_one,
@@ -137,6 +138,9 @@ std::vector<Option> training() {
        .range = {.low = 0, .high = 9223372036854775807.0}},
       {.name = "seeds", .member = at(&TrainSettings::seeds), .value_name = "LIST",
        .help = "1..5 or 1,3,9: trains each, reports mean and deviation", .default_text = "the one seed"},
+      {.name = "weights-from", .member = at(&TrainSettings::weights_from), .value_name = "FILE.safetensors",
+       .help = "weights to begin with, under the official module's names; its other tensors are left alone",
+       .default_text = "drawn"},
       {.name = "refit", .member = at(&TrainSettings::refit), .help = "then train on all rows, for predict"},
       {.name = "track-sharpness", .member = at(&TrainSettings::track_sharpness), .value_name = "N",
        .help = "every N epochs the largest eigenvalue of the Hessian (512 windows) and the attention's entropy; 0: "
@@ -302,9 +306,10 @@ Takes takes_of_training(std::initializer_list<std::string_view> more) {
 }
 
 std::span<const Preset> presets() {
+  static const model::ModelRow::Settings paper = {{"stats-mix", "0"}, {"head-init", "as-init"}, {"ema", "0"}};
   static const std::vector<Preset> rows = {
       {.name = "default"},
-      {.name = "paper", .settings = {{"stats-mix", "0"}, {"head-init", "as-init"}, {"ema", "0"}}, .small_rate = true},
+      {.name = "paper", .settings = paper, .small_rate = true},
       {.name = "authors-tensorflow",
        .settings = {{"stats-mix", "1"},
                     {"init", "keras"},
@@ -326,6 +331,7 @@ std::span<const Preset> presets() {
                     {"epochs", "100"},
                     {"patience", "0"},
                     {"select", "last"}}},
+      {.name = "published", .settings = paper, .small_rate = true, .of_model = true},
   };
   return rows;
 }

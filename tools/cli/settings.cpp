@@ -340,16 +340,19 @@ std::vector<Assignment> assignments_of_flags(const Flags& flags) {
   return result;
 }
 
-// The value of a text option in the last of the lists that has one.
-std::string last_text(std::string_view name, std::initializer_list<const std::vector<Assignment>*> lists,
-                      std::string_view otherwise) {
-  std::string result(otherwise);
+// The value of an option in the last of the lists that has one.
+template <class T>
+T last_value(std::string_view name, std::initializer_list<const std::vector<Assignment>*> lists, T otherwise) {
   for (const auto* list : lists) {
     for (const Assignment& assignment : *list) {
-      if (assignment.option->name == name) result = std::get<std::string>(assignment.value);
+      if (assignment.option->name == name) otherwise = std::get<T>(assignment.value);
     }
   }
-  return result;
+  return otherwise;
+}
+std::string last_text(std::string_view name, std::initializer_list<const std::vector<Assignment>*> lists,
+                      std::string_view otherwise) {
+  return last_value(name, lists, std::string(otherwise));
 }
 
 // Rules between settings. Messages carry the origin, since the value may come from anywhere.
@@ -377,6 +380,9 @@ void check_together(Resolved& resolved) {
       throw usage(fmt::format("--no-date ({}) and --{} ({}) exclude each other", from("no-date"), name, from(name)))
           .hint(fmt::format("leave --{} out", name));
     }
+  }
+  if (s.automatic && !s.weights_from.empty()) {
+    throw usage(fmt::format("--weights-from ({}) is of one model, --auto of several", from("weights-from")));
   }
   if (s.features == "M" && !s.target.empty()) {
     resolved.notices.push_back("--target has no effect with --features M: every channel is forecast");
@@ -462,7 +468,12 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
   for (const auto& [name, text] : model.defaults) {
     apply(name, text, {Layer::builtin, fmt::format("default of --model {}", model.name)}, resolved);
   }
-  for (const auto& [name, text] : preset.settings) {
+  model::ModelRow::Settings chosen = preset.settings;
+  if (preset.of_model && model.published) {
+    const std::string series = std::filesystem::path(last_text("data", {&file, &environment, &flags}, "")).stem();
+    chosen = model.published(lower(series), last_value("horizon", {&file, &environment, &flags}, std::int64_t{0}));
+  }
+  for (const auto& [name, text] : chosen) {
     if (lacks(model, *find_option(name))) continue;
     apply(name, text, {Layer::preset, fmt::format("preset {}", preset.name)}, resolved);
   }
@@ -490,7 +501,7 @@ Resolved merge(const std::vector<Assignment>& file, const std::vector<Assignment
     resolved.origins["data-sha256"] = {Layer::builtin, "any, after " + resolved.origin("data").text};
   }
   apply_seed_rule(resolved);
-  apply_small_rate(preset, resolved);
+  if (!(preset.of_model && model.published)) apply_small_rate(preset, resolved);
   apply_model_defaults(model, resolved);
   check_together(resolved);
   return resolved;
@@ -578,6 +589,14 @@ std::string models_text(const Option& option, const std::string& common) {
 }
 
 }  // namespace
+
+std::vector<std::string_view> published_models() {
+  std::vector<std::string_view> names;
+  for (const model::ModelRow& row : model::models()) {
+    if (row.published) names.push_back(row.name);
+  }
+  return names;
+}
 
 bool operator==(const Settings& a, const Settings& b) {
   return std::ranges::all_of(options(), [&](const Option& o) { return o.member.read(a) == o.member.read(b); });

@@ -91,6 +91,7 @@ struct TrainSettings {
   std::string select_by = "own";
   std::int64_t seed = 1;
   std::vector<std::uint64_t> seeds;  // empty: the one of `seed`
+  std::string weights_from;          // empty: drawn
   bool refit = false;
   std::int64_t track_sharpness = 0;  // 0: never
   bool tensorboard = false;
@@ -227,8 +228,11 @@ struct Preset {
   std::string_view name;
   model::ModelRow::Settings settings = {};
   bool small_rate = false;  // lr 1e-4 for a file named weather, electricity or traffic
+  bool of_model = false;    // the model's own ones instead, where it has ModelRow::published
 };
 std::span<const Preset> presets();
+// Those that have published settings of their own.
+std::vector<std::string_view> published_models();
 
 // Nothing when no option has that name or alias.
 const Option* find_option(std::string_view name);

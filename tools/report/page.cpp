@@ -4,6 +4,7 @@
 #include <numeric>
 #include <optional>
 
+#include "model/data/marks.h"
 #include "optim/analysis/attention_map.h"
 #include "optim/conformal.h"
 #include "tools/report/svg.h"
@@ -240,8 +241,8 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   } else {
     const std::vector<Checkpoint> refitted = read_checkpoints(final);
     pictures.ahead_scaler = refitted[0].scaler;
-    const std::vector<float> values = model::standardise(e.series, refitted[0].scaler);
-    const optim::Problem all{values, e.series.rows, e.D(), e.targets};
+    const auto [values, marks] = model::marked_values(e.series, refitted[0].scaler);
+    const optim::Problem all{values, e.series.rows, e.D(), e.targets, {}, marks};
     pictures.ahead = Ensemble(refitted, all, cpu).forecast(end);
   }
 

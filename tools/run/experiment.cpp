@@ -11,6 +11,7 @@
 #include "core/io/sha256.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
+#include "model/data/marks.h"
 #include "model/data/readers.h"
 #include "model/data/repair.h"
 #include "model/data/synth.h"
@@ -191,9 +192,14 @@ Experiment load_experiment(Settings& settings, Console& console) {
   return e;
 }
 
+void fill_values(Experiment& e) {
+  model::MarkedValues all = model::marked_values(e.series, e.scaler);
+  e.values = std::move(all.values), e.marks = all.marks;
+}
+
 void scale(Experiment& e, model::Span rows) {
   e.scaler = model::fit_scaler(e.series, rows);
-  e.values = model::standardise(e.series, e.scaler);
+  fill_values(e);
 }
 
 kernels::Center center_of(const ModelSettings& settings) {
@@ -218,7 +224,10 @@ optim::TrainerSettings trainer_settings(const Settings& s) {
   t.step.ema = s.ema;
   t.step.seed = static_cast<std::uint64_t>(s.seed);
   t.step.bf16 = s.precision == "bf16";
-  t.schedule = s.schedule == "constant" ? optim::Schedule::constant : optim::Schedule::cosine_restart;
+  t.schedule = s.schedule == "constant" ? optim::Schedule::constant
+               : s.schedule == "halve"  ? optim::Schedule::halve
+               : s.schedule == "decay"  ? optim::Schedule::decay
+                                        : optim::Schedule::cosine_restart;
   t.lr = s.lr;
   t.batch = s.batch;
   t.epochs = s.epochs;

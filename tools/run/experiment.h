@@ -21,7 +21,8 @@ struct Experiment {
   std::vector<std::int32_t> targets;
   model::Splits splits;
   model::Scaler scaler;
-  std::vector<float> values;  // standardised, [D][rows]
+  std::vector<float> values;  // standardised, [D + marks][rows]
+  std::int64_t marks = 0;     // of the dates (model/data/marks.h)
   std::int64_t season = 0;    // steps of the seasonal naive forecast; 0: none
   // [targets] of errors over all, because they hardly vary in the training rows; empty: none. What is chosen by
   // validation error must not see the test rows, which `left_out_of_test` goes by too.
@@ -30,8 +31,8 @@ struct Experiment {
   bool too_few = false;  // rows for a window in every part: nothing can be trained, or tested
 
   std::int64_t D() const { return series.width(); }
-  optim::Problem problem() const { return {values, series.rows, D(), targets, left_out}; }
-  optim::Problem tested_problem() const { return {values, series.rows, D(), targets, left_out_of_test}; }
+  optim::Problem problem() const { return {values, series.rows, D(), targets, left_out, marks}; }
+  optim::Problem tested_problem() const { return {values, series.rows, D(), targets, left_out_of_test, marks}; }
   std::vector<std::string> target_names() const;
 };
 
@@ -55,6 +56,8 @@ model::Splits choose_shape(DataSettings& settings, const model::Series& series);
 std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings);
 // kernels::prepare_products on another core, for the time that reading takes, or, where memory is limited, at get().
 std::future<void> prepare_products();
+// Standardises with the scaler, and puts the marks behind.
+void fill_values(Experiment& experiment);
 // Fits the scaler on `rows` and standardises with it.
 void scale(Experiment& experiment, model::Span rows);
 

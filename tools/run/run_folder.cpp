@@ -102,9 +102,8 @@ Error damaged(const fs::path& path, const std::string& what, const char* hint) {
   return Error(Exit::data, "damaged: " + what).at(path.string()).hint(hint);
 }
 
-template <class T>
-bool all_finite(const std::vector<T>& values) {
-  return std::ranges::all_of(values, [](T value) { return std::isfinite(value); });
+bool all_finite(const auto& values) {
+  return std::ranges::all_of(values, [](auto value) { return std::isfinite(value); });
 }
 
 // Of the appended files.
@@ -250,6 +249,32 @@ void write_members(const fs::path& path, const Settings& settings, const Experim
   model::write_safetensors(path, tensors, metadata);
 }
 
+std::vector<float> read_weights(const model::Model& model, const fs::path& path) {
+  never_replace(path);
+  std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));
+  const model::Safetensors file = model::Safetensors::open(path);
+  for (const model::Parameter& p : model.parameters().all()) {
+    const auto refuse = [&](const std::string& what) {
+      return Error(Exit::data, fmt::format("the tensor '{}' {}", p.name, what))
+          .at(path.string())
+          .hint("give --model and its options, --lookback and --horizon as they were when it was trained");
+    };
+    const model::Safetensors::Tensor& stored = file.tensor(p.name);
+    if (stored.shape != dimensions(p.shape)) {
+      throw refuse(fmt::format("has another shape than {}", p.shape.to_string()));
+    }
+    const std::span<float> to =
+        std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count()));
+    if (stored.dtype == model::Dtype::f64) {
+      std::ranges::transform(file.read<double>(p.name), to.begin(), [](double v) { return static_cast<float>(v); });
+    } else {
+      file.read<float>(p.name, stored.shape, to);
+    }
+    if (!all_finite(to)) throw refuse("has numbers that are not finite");
+  }
+  return slab;
+}
+
 namespace {
 
 // The model whose tensors begin with `prefix`.
@@ -261,8 +286,11 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
   for (const StoredJson& name : parse_metadata(file, "columns", retrain).list()) names.push_back(name.text());
   const auto D = static_cast<std::int64_t>(names.size());
   // The file's own shapes bound the sizes before anything is allocated for the settings'.
-  if (D == 0 ||
-      file.tensor(prefix + "linear_forecaster.weight").shape != std::vector{settings.horizon, settings.lookback}) {
+  const model::ModelRow& row = model::model_row(settings.model);
+  const std::vector<std::int64_t>& head = file.tensor(prefix + std::string(row.head)).shape;
+  constexpr std::int64_t longest = 1 << 24;
+  if (D == 0 || head.size() != 2 || head[0] != settings.horizon ||
+      (row.head_reads_window ? head[1] != settings.lookback : settings.lookback > longest)) {
     throw damaged(
         path,
         fmt::format("tensors do not fit {} columns, look-back {}, horizon {}", D, settings.lookback, settings.horizon),
@@ -398,7 +426,7 @@ Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Co
     if (!all_rows) throw;
   }
   e.scaler = run.scaler;
-  e.values = model::standardise(e.series, e.scaler);
+  fill_values(e);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   prepared.get();
   return e;

@@ -51,6 +51,10 @@ struct ModelMember {
 void write_members(const std::filesystem::path& path, const Settings& settings, const Experiment& experiment,
                    std::span<const ModelMember> members, model::Span trained_rows);
 
+// A slab of the model's tensors in a safetensors file of float32 or float64, others are left alone. Exit::data where one
+// is missing, has another shape or a number that is not finite.
+std::vector<float> read_weights(const model::Model& model, const std::filesystem::path& path);
+
 struct Checkpoint {
   std::string member;  // of several models in one file; empty: the only one
   std::filesystem::path path;

@@ -34,10 +34,21 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     console.info(fmt::format("{} is finished: its stored result", folder.string()));
     return read_result(folder, false);
   }
+  const model::Model model = settings.make_model(experiment.D());
+  const bool goes_on = resume && fs::exists(folder / "state.safetensors");
+  std::vector<float> first_weights;  // before anything is written
+  if (!settings.weights_from.empty() && (!goes_on || settings.refit)) {
+    first_weights = read_weights(model, settings.weights_from);
+  }
+  const auto begin = [&](optim::Training<float>& training) {
+    initialise(training, model, settings);
+    if (first_weights.empty()) return;
+    std::ranges::copy(first_weights, training.weights().begin());
+    training.start_average();
+  };
   remove_temporaries(folder);
   fs::remove(folder / "result.json");
   write_config(folder, settings);
-  const model::Model model = settings.make_model(experiment.D());
   const optim::Problem problem = experiment.problem();
   const auto train_starts = all_starts(experiment, experiment.splits.train, settings);
   const auto val_starts =
@@ -49,7 +60,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
                              device.gpu ? fmt::format("{} ({})", device.name, device.gpu->description()) : device.name,
                              thread_count(settings)));
     optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings), device.gpu.get());
-    initialise(trainer.training(), model, settings);
+    begin(trainer.training());
     run.train(trainer);
 
     const Checkpoint best = read_checkpoint(folder / "best.safetensors");
@@ -90,7 +101,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
       refit.patience = 0;
       const optim::Problem every_row = all.problem();
       optim::Trainer again(model, every_row, starts, {}, refit, device.gpu.get());
-      initialise(again.training(), model, settings);
+      begin(again.training());
       console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
       run.refit(again, all);
     }

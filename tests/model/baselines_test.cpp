@@ -1,0 +1,260 @@
+// The baselines against the shared golden files, which the official PyTorch programs made (BASELINES.md there): outputs,
+// losses, gradients, running averages and exact zeros, in training and in evaluation mode, in double and in float; and
+// the dates' marks. DLinear, which has no file, against its formula.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "core/dual.h"
+#include "model/data/marks.h"
+#include "model/registry.h"
+#include "model/safetensors.h"
+#include "tests/numeric.h"
+#include "tests/shared_data.h"
+
+namespace samformer {
+namespace {
+
+using kernels::Center;
+using model::Model;
+using model::Pass;
+using model::Safetensors;
+
+struct Sizes {
+  std::int64_t N, D, L, H, d, f, heads, layers;
+};
+Sizes sizes_of(const Safetensors& file) {
+  const auto c = nlohmann::json::parse(file.metadata("config"));
+  return {c.at("N"), c.at("D"), c.at("L"), c.at("H"), c.at("d_model"), c.at("d_ff"), c.at("n_heads"), c.at("e_layers")};
+}
+
+// Of double and of float: twice what PyTorch's own float program reaches.
+struct Tolerance {
+  double output, loss, gradient;
+};
+template <class T>
+constexpr Tolerance tolerance =
+    std::is_same_v<T, double> ? Tolerance{1e-11, 1e-11, 1e-11} : Tolerance{6e-6, 1e-6, 2e-4};
+
+// A golden file's batch, its windows channel by channel with the marks behind, and the model that it is of.
+template <class T>
+struct Golden {
+  Safetensors file;
+  Model net;
+  Sizes z;
+  std::int64_t marks;
+  std::vector<T> x, y, weights;
+  std::vector<std::int32_t> x_starts, y_starts, targets;
+
+  Golden(const std::string& name, const std::function<Model(const Sizes&)>& make)
+      : file(Safetensors::open(shared_data("golden/baseline_" + name + ".safetensors"))),
+        net(make(sizes_of(file))),
+        z(sizes_of(file)),
+        marks(file.tensor("input.marks").shape[2]) {
+    const std::vector<double> values = file.read<double>("input.x"), dates = file.read<double>("input.marks");
+    const std::vector<double> target = file.read<double>("target");
+    for (std::int64_t n = 0; n < z.N; ++n) {
+      x_starts.push_back(static_cast<std::int32_t>(x.size()));
+      y_starts.push_back(static_cast<std::int32_t>(y.size()));
+      append(x, values, n, z.L, z.D);
+      append(x, dates, n, z.L, marks);
+      append(y, target, n, z.H, z.D);
+    }
+    targets.resize(static_cast<std::size_t>(z.D));
+    std::iota(targets.begin(), targets.end(), 0);
+    weights.resize(static_cast<std::size_t>(net.parameters().slab_size()));
+    for (const model::Parameter& p : net.parameters().all()) {
+      const std::vector<double> stored = file.read<double>((p.trained ? "weight." : "buffer.") + p.name);
+      EXPECT_EQ(static_cast<std::int64_t>(stored.size()), p.shape.count()) << p.name;
+      std::copy(stored.begin(), stored.end(), weights.begin() + p.offset);
+    }
+  }
+  // Step-major [.., T, C] of window n.
+  static void append(std::vector<T>& to, const std::vector<double>& from, std::int64_t n, std::int64_t steps,
+                     std::int64_t columns) {
+    for (std::int64_t c = 0; c < columns; ++c) {
+      for (std::int64_t t = 0; t < steps; ++t) {
+        to.push_back(static_cast<T>(from[static_cast<std::size_t>((n * steps + t) * columns + c)]));
+      }
+    }
+  }
+  // In evaluation what is as in training is not stored.
+  std::vector<double> stored(const std::string& name, bool training) const {
+    return file.read<double>(!training && file.has("eval." + name) ? "eval." + name : name);
+  }
+};
+
+template <class T>
+struct Outcome {
+  std::vector<T> output, gradient;  // output [N][H][D]
+  T loss{};
+};
+// The weights' running averages move where the pass says so.
+template <class T>
+Outcome<T> evaluate(Golden<T>& g, const Pass& pass) {
+  const auto [N, D, L, H, d, f, heads, layers] = g.z;
+  Outcome<T> out;
+  out.gradient.resize(g.weights.size());
+  Arena<> arena;
+  Tape<T> tape(arena);
+  const kernels::Windows<T> windows{g.x.data(), L, g.x_starts.data(), N, D, nullptr, 0, g.marks};
+  const Normalised<T> input = revin(tape, g.net.seen(windows), L, Center::mean);
+  const auto forward = g.net.forward(tape, g.weights.data(), out.gradient.data(), input, pass);
+  const Truth<T> truth{{g.y.data(), H, g.y_starts.data(), N, D}, g.targets.data(), D};
+  // The same, not differentiated, as SAM's second pass: averages stay.
+  const auto again = g.net.forward(tape, g.weights.data(), static_cast<T*>(nullptr), input,
+                                   Pass{.training = pass.training, .number = 1});
+  const Tensor<T> y = revin_inverse(again.z, again.affine, input);
+  for (std::int64_t n = 0; n < N; ++n) {
+    for (std::int64_t h = 0; h < H; ++h) {
+      for (std::int64_t c = 0; c < D; ++c) out.output.push_back(y.data[(n * D + c) * H + h]);
+    }
+  }
+  const Var<T> loss = forecast_loss(forward.z, forward.affine, input, truth, 0);
+  tape.backward(loss);
+  out.loss = loss.value().data[0];
+  return out;
+}
+
+// `zeros`: parameters by the end of their names whose gradient is exactly zero, in training alone where `normed`.
+template <class T>
+void expect_golden(const std::string& name, const std::function<Model(const Sizes&)>& make,
+                   const std::vector<std::string>& zeros, const std::vector<std::string>& normed) {
+  constexpr Tolerance allowed = tolerance<T>;
+  for (const bool training : {true, false}) {
+    SCOPED_TRACE(name + (training ? ", training" : ", evaluation"));
+    Golden<T> g(name, make);
+    const std::vector<T> before = g.weights;
+    const Outcome<T> got = evaluate(g, Pass{.training = training});
+    const std::vector<double> output = g.stored("output", training);
+    EXPECT_TRUE(numeric::error(got.output, output) <= allowed.output) << numeric::error(got.output, output);
+    const double loss = numeric::error(std::vector{got.loss}, g.stored("loss", training));
+    EXPECT_TRUE(loss <= allowed.loss) << loss;
+    double largest = 0;
+    for (const model::Parameter& p : g.net.parameters().all()) {
+      if (p.trained) largest = std::max(largest, numeric::largest(g.stored("grad." + p.name, training)));
+    }
+    for (const model::Parameter& p : g.net.parameters().all()) {
+      const auto part = [&](const std::vector<T>& slab) {
+        return std::vector<T>(slab.begin() + p.offset, slab.begin() + p.offset + p.shape.count());
+      };
+      const auto is_one_of = [&](const auto& names) {
+        return std::ranges::any_of(names, [&](const std::string& end) { return p.name.ends_with(end); });
+      };
+      if (!p.trained) {
+        const double error =
+            training ? numeric::error(part(g.weights), g.file.template read<double>("after.buffer." + p.name))
+                     : numeric::error(part(g.weights), part(before));
+        EXPECT_TRUE(error <= (training ? allowed.output : 0)) << p.name << ": " << error;
+      } else if (is_one_of(zeros) || (training && is_one_of(normed))) {
+        EXPECT_EQ(part(got.gradient), std::vector<T>(static_cast<std::size_t>(p.shape.count()))) << p.name;
+      } else {
+        const double error = numeric::error(part(got.gradient), g.stored("grad." + p.name, training), 1e-3 * largest);
+        EXPECT_TRUE(error <= allowed.gradient) << p.name << ": " << error;
+      }
+    }
+  }
+}
+
+Model itransformer(const Sizes& z) { return model::ITransformer({z.D, z.L, z.H, z.d, z.f, z.heads, z.layers, 0}); }
+
+TEST(Baselines, ITransformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  expect_golden<double>("itransformer", itransformer, {"key_projection.bias"}, {});
+  expect_golden<float>("itransformer", itransformer, {"key_projection.bias"}, {});
+}
+
+Model patchtst(const Sizes& z) { return model::PatchTst({z.D, z.L, z.H, z.d, z.f, z.heads, z.layers, 8, 4, 0}); }
+
+TEST(Baselines, PatchTst) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const std::vector<std::string> normed{"W_V.bias", "to_out.0.bias", "ff.3.bias"};
+  expect_golden<double>("patchtst", patchtst, {"W_K.bias"}, normed);
+  expect_golden<float>("patchtst", patchtst, {"W_K.bias"}, normed);
+}
+
+TEST(Baselines, TimeMarks) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_time_features.safetensors"));
+  using model::Step, model::StepUnit;
+  for (const auto& [name, step] :
+       {std::pair("second", Step{StepUnit::second, 1}), std::pair("minute", Step{StepUnit::second, 900}),
+        std::pair("hour", Step{StepUnit::second, 3600}), std::pair("day", Step{StepUnit::day, 1}),
+        std::pair("business_day", Step{StepUnit::business_day, 1}), std::pair("week", Step{StepUnit::day, 7}),
+        std::pair("month", Step{StepUnit::month, 1})}) {
+    std::vector<model::Stamp> dates;
+    for (const std::int64_t seconds : file.read<std::int64_t>(std::string(name) + ".stamps"))
+      dates.push_back({seconds});
+    const std::vector<double> stored = file.read<double>(std::string(name) + ".features");
+    const std::vector<double> marks = model::time_marks(dates, step);
+    const std::size_t count = static_cast<std::size_t>(model::mark_count(step));
+    std::vector<double> by_row;
+    for (std::size_t t = 0; t < dates.size(); ++t) {
+      for (std::size_t m = 0; m < count; ++m) by_row.push_back(marks[m * dates.size() + t]);
+    }
+    EXPECT_TRUE(numeric::error(by_row, stored) <= 1e-15) << name << ": " << numeric::error(by_row, stored);
+  }
+}
+
+// 2000-01-01 was a Saturday, in the last week of 1999.
+TEST(Baselines, MarksOfADay) {
+  const std::vector<model::Stamp> dates{{946684800 + 23 * 3600 + 59 * 60}};
+  using model::Step, model::StepUnit;
+  EXPECT_EQ(model::time_marks(dates, Step{StepUnit::second, 60}),
+            (std::vector<double>{0.5, 0.5, 5.0 / 6 - 0.5, -0.5, -0.5}));
+  EXPECT_EQ(model::time_marks(dates, Step{StepUnit::day, 7}), (std::vector<double>{-0.5, 51.0 / 52 - 0.5}));
+  EXPECT_EQ(model::mark_count(Step{StepUnit::month, 12}), 0);
+  EXPECT_EQ(model::mark_count(Step{}), 0);
+}
+
+// The formula, term by term: windows whose moving average reaches over both ends.
+TEST(Baselines, DLinear) {
+  const std::int64_t N = 2, D = 3, L = 9, H = 4;
+  for (const std::int64_t width : {1, 4, 25}) {
+    const Model net = model::DLinear({D, L, H, width});
+    const std::vector<double> x = numeric::normals(N * D * L, 7);
+    std::vector<double> weights(static_cast<std::size_t>(net.parameters().slab_size()));
+    for (const model::Parameter& p : net.parameters().all()) {
+      const auto drawn = numeric::normals(p.shape.count(), 8, static_cast<std::uint32_t>(p.name.size()));
+      std::copy(drawn.begin(), drawn.end(), weights.begin() + p.offset);
+    }
+    const auto tensor = [&](const char* name) { return weights.data() + net.parameters().find(name).offset; };
+    const std::vector<std::int32_t> starts{0, static_cast<std::int32_t>(D * L)};
+    Arena<> arena;
+    Tape<double> tape(arena);
+    const Normalised<double> input =
+        revin(tape, kernels::Windows<double>{x.data(), L, starts.data(), N, D}, L, net.center(Center::mean));
+    const Tensor<double> z =
+        net.forward(tape, weights.data(), static_cast<double*>(nullptr), input, Pass{}).z.z.value();
+    std::vector<double> got, expected;
+    const std::int64_t front = width - 1 - (width - 1) / 2;
+    for (std::int64_t r = 0; r < N * D; ++r) {
+      std::vector<double> trend;
+      for (std::int64_t t = 0; t < L; ++t) {
+        double sum = 0;
+        for (std::int64_t j = t - front; j < t - front + width; ++j)
+          sum += x[r * L + std::clamp<std::int64_t>(j, 0, L - 1)];
+        trend.push_back(sum / static_cast<double>(width));
+      }
+      for (std::int64_t h = 0; h < H; ++h) {
+        double sum = tensor("Linear_Seasonal.bias")[h] + tensor("Linear_Trend.bias")[h];
+        for (std::int64_t t = 0; t < L; ++t) {
+          const double slow = trend[static_cast<std::size_t>(t)];
+          sum += (x[static_cast<std::size_t>(r * L + t)] - slow) * tensor("Linear_Seasonal.weight")[h * L + t] +
+                 slow * tensor("Linear_Trend.weight")[h * L + t];
+        }
+        expected.push_back(sum);
+        got.push_back(z(r, h));
+      }
+    }
+    EXPECT_TRUE(numeric::error(got, expected) <= 1e-14) << width;
+  }
+}
+
+}  // namespace
+}  // namespace samformer
