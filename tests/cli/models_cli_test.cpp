@@ -26,7 +26,27 @@ TEST_P(EveryModel, TrainEvaluatePredict) {
   for (const char* field : {"test_mse", "test_mae", "parameters", "weights_sha256", "per_channel", "model"}) {
     EXPECT_EQ(evaluated[field], trained[field]) << field;
   }
-  EXPECT_EQ(document({"predict", path("run")})["forecast"].size(), 6u);
+  EXPECT_EQ(document({"predict", path("run"), "--intervals", "50"})["forecast"].size(), 6u);
+  // predict from an origin of the test part is what eval has there.
+  ASSERT_EQ(run({"eval", "run", "--forecasts", "forecasts.csv"}).code, 0);
+  std::map<std::string, std::vector<double>> evaluated_from;
+  std::istringstream rows(read("forecasts.csv"));
+  std::string line, last;
+  for (std::getline(rows, line); std::getline(rows, line);) {
+    Words cells;
+    std::istringstream row(line);
+    for (std::string cell; std::getline(row, cell, ',');) cells.push_back(cell);
+    evaluated_from[cells[0]].push_back(std::stod(cells[5]));
+    last = cells[0];
+  }
+  const Json predicted = document({"predict", "run", "--origin", last});
+  const std::vector<double>& expected = evaluated_from[last];
+  ASSERT_EQ(expected.size(), 18u);
+  for (std::size_t h = 0; h < 6; ++h) {
+    for (std::size_t t = 0; t < 3; ++t) {
+      EXPECT_NEAR(predicted["forecast"][h]["values"][t].get<double>(), expected[6 * t + h], 1e-4) << h << " " << t;
+    }
+  }
   EXPECT_GT(document({"sharpness", path("run"), "--windows", "8", "--tolerance", "1e-2"})["lambda_max"], 0);
 }
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/text.h"
+#include "model/data/marks.h"
 #include "model/data/repair.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
@@ -94,28 +95,23 @@ void warn_of_signs(const Forecast& f, const std::vector<std::int32_t>& targets, 
 std::vector<double> forecast_values(const Checkpoint& run, const model::Series& series, std::int64_t origin,
                                     std::int64_t horizon, const ChosenDevice& device) {
   const std::int64_t L = run.settings.lookback, D = series.width();
-  std::vector<float> window(static_cast<std::size_t>(D * L));
   for (std::int64_t d = 0; d < D; ++d) {
-    const auto channel = series.channel(d);
-    for (std::int64_t t = 0; t < L; ++t) {
-      const double x = channel[static_cast<std::size_t>(origin + 1 - L + t)];
-      if (!std::isfinite(x)) {
-        const std::int64_t complete = model::last_complete_row(series, L, series.rows);
-        throw Error(Exit::data,
-                    fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
-                                series.channels[static_cast<std::size_t>(d)], series.date(origin + 1 - L + t), L))
-            .at(series.path)
-            .hint(complete < 0
-                      ? "fill the value in: " + model::repair_command(series.path, series_options(run.settings))
-                      : fmt::format("fill the value in, or forecast from another row: --origin {}",
-                                    model::origin_word(series, complete)));
-      }
-      const auto k = static_cast<std::size_t>(d);
-      window[static_cast<std::size_t>(d * L + t)] = static_cast<float>((x - run.scaler.mean[k]) / run.scaler.std[k]);
-    }
+    const auto window =
+        series.channel(d).subspan(static_cast<std::size_t>(origin + 1 - L), static_cast<std::size_t>(L));
+    const auto missing = std::ranges::find_if_not(window, [](double x) { return std::isfinite(x); });
+    if (missing == window.end()) continue;
+    const std::int64_t complete = model::last_complete_row(series, L, series.rows);
+    throw Error(Exit::data, fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
+                                        series.channels[static_cast<std::size_t>(d)],
+                                        series.date(origin + 1 - L + (missing - window.begin())), L))
+        .at(series.path)
+        .hint(complete < 0 ? "fill the value in: " + model::repair_command(series.path, series_options(run.settings))
+                           : fmt::format("fill the value in, or forecast from another row: --origin {}",
+                                         model::origin_word(series, complete)));
   }
-  const std::int32_t start[] = {0};
-  const optim::Problem problem{window, L, D, run.targets};
+  const auto [values_of, marks] = model::marked_values(series, run.scaler);
+  const std::int32_t start[] = {static_cast<std::int32_t>(origin + 1 - L)};
+  const optim::Problem problem{values_of, series.rows, D, run.targets, {}, marks};
   const auto loaded = device.load(run.model, problem, center_of(run.settings));
   optim::Evaluator evaluator(run.model, center_of(run.settings), loaded.get());
   const std::vector<float> y = evaluator.forecast(run.slab, problem, start);

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "model/data/marks.h"
 #include "optim/conformal.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
@@ -156,8 +157,8 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "give a file with more rows after those of the training, a lower level, or train with a larger "
             "validation part");
   }
-  const std::vector<float> values = model::standardise(series, run.scaler);
-  const optim::Problem problem{values, series.rows, series.width(), run.targets};
+  const auto [values, marks] = model::marked_values(series, run.scaler);
+  const optim::Problem problem{values, series.rows, series.width(), run.targets, {}, marks};
   optim::ConformalScores scores(T * steps, starts.size());
   const Ensemble together(models, problem, device);
   for_each_forecast(together, problem, L, H, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
