@@ -356,9 +356,8 @@ inline std::vector<Case> table() {
             const auto first = first_rows(joined, 3, 4);
             return linear(reshape(first + first, Shape{6, 8}), b.in[2]) + linear(reshape(first, Shape{6, 8}), b.in[2]);
           }),
-      row("reshape of what is handed on", {{Shape{6, 8}}, {Shape{6, 8}}, {Shape{5, 16}}},
+      row("reshape of a sum that is used twice", {{Shape{6, 8}}, {Shape{6, 8}}, {Shape{5, 16}}},
           [](const auto& b) {
-            // Columns of a wider gradient are handed on to a sum, which is read in another shape as well.
             const auto sum = b.in[0] + b.in[1];
             const auto wide = linear(reshape(sum, Shape{3, 16}), b.in[2]);
             return linear(linear(reshape(sum + b.in[0], Shape{3, 16}), b.in[2]), wide);

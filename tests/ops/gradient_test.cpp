@@ -406,6 +406,12 @@ std::vector<Case> table() {
            const auto map = compose(in[0], in[1], in[2], true);
            return linear(in[3], map.weight, map.bias);
          }),
+      // The term is handed columns of a wider gradient, and is read in another shape as well.
+      op("add_term of what is reshaped", {{6, 12}, {6, 4}, {4, 8}},
+         [](auto&, const auto& in) {
+           const auto term = in[1] + in[1], other = linear(reshape(term, Shape{3, 8}), in[2]);
+           return linear(add_term(Projected(copy(in[0])).columns(4, 4), term).z, other);
+         }),
       op("add_term", {{9, 7}, {9, 7}}, [](auto&, const auto& in) { return add_term(Projected(copy(in[0])), in[1]).z; }),
   };
   for (Case& c : relative_ops()) out.push_back(std::move(c));
