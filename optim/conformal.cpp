@@ -9,16 +9,14 @@
 namespace samformer::optim {
 namespace {
 
-// From 1; 99 scores at level 0.95 need the 95th, although 100 * 0.95 is a little more than 95 in binary.
-std::int64_t rank(std::int64_t n, double level) {
-  return static_cast<std::int64_t>(std::ceil(static_cast<double>(n + 1) * level - 1e-9));
-}
+// Rounded up, at least 1. 99 scores at level 0.95 need the 95th, although 100 * 0.95 is a little more than 95 in binary.
+std::int64_t whole(double x) { return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(x - 1e-9))); }
 
 }  // namespace
 
 std::int64_t windows_for(double level) {
   SAMFORMER_CHECK(level > 0 && level < 1, "level {}", level);
-  return static_cast<std::int64_t>(std::ceil(level / (1 - level) - 1e-9));
+  return whole(level / (1 - level));
 }
 
 std::vector<float> window_scales(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback) {
@@ -53,7 +51,7 @@ void ConformalScores::add(std::vector<float> scores) {
 }
 
 double ConformalScores::quantile(std::size_t output, double level) const {
-  const std::int64_t at = rank(count(), level);
+  const std::int64_t at = whole(static_cast<double>(count() + 1) * level);
   if (at > count()) return std::numeric_limits<double>::infinity();
   return static_cast<double>(sorted_[output][static_cast<std::size_t>(at - 1)]);
 }

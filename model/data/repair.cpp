@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -154,7 +155,8 @@ class Repairer {
           refuse_cell(text, d, line(t), static_cast<std::int64_t>(i) + 1);
         } else if (kind != CellKind::missing) {
           const std::size_t point = text.find(mark);
-          const std::size_t digits = point == text.npos ? 0 : text.size() - point - 1;
+          const std::size_t end = std::min(text.find_first_not_of("0123456789", point + 1), text.size());
+          const std::size_t digits = point == text.npos ? 0 : end - point - 1;
           int& most = decimals_[static_cast<std::size_t>(d)];
           most = std::max(most, text.find_first_of("eE") != text.npos ? any_decimals : static_cast<int>(digits));
         }
@@ -165,7 +167,7 @@ class Repairer {
   [[noreturn]] void refuse_cell(std::string_view text, std::int64_t channel, std::int64_t line,
                                 std::int64_t column) const {
     const std::string code =
-        fmt::format("if it stands for a missing value: --sentinel {}", shell_quoted(std::string(text)));
+        fmt::format("if it stands for a missing value: --sentinel {}", names_word(std::array{std::string(text)}));
     for (const Finding& f : series_.findings) {
       if (f.line != line || f.column != column || f.severity != Severity::refuse) continue;
       throw error_of(f).hint(fmt::format("{}; {}", f.hint, code));
@@ -275,6 +277,8 @@ class Repairer {
     result_.has_step = step_.known();
     std::vector<Hole> holes;
     if (rules_.insert && !dates.empty()) holes = find_holes(dates, step_);
+    longest_ = rules_.longest > 0 ? rules_.longest : std::max<std::int64_t>(step_.season(), 1);
+    refuse_long_holes(holes, dates);
     std::size_t hole = 0;
     for (std::size_t i = 0; i < order_.size(); ++i) {
       if (hole < holes.size() && holes[hole].row == static_cast<std::int64_t>(i)) {
@@ -297,8 +301,6 @@ class Repairer {
   void fill_values() {
     const std::size_t T = items_.size();
     const std::int64_t season = step_.season();
-    longest_ = rules_.longest > 0 ? rules_.longest : std::max<std::int64_t>(season, 1);
-    refuse_long_holes();
     filled_.resize(series_.channels.size());
     for (std::size_t d = 0; d < filled_.size(); ++d) {
       const auto channel = static_cast<std::int64_t>(d);
@@ -311,7 +313,8 @@ class Repairer {
         while (last < T && std::isnan(known[last])) ++last;
         if (last - first == T) {
           fail(fmt::format("column '{}' has no value at all", series_.channels[d]),
-               "leave the column out: " + drop_flag(options_, {series_.channels[d]}));
+               filled_.size() == 1 ? "write its values"
+                                   : "leave the column out: " + drop_flag(options_, {series_.channels[d]}));
         }
         if (static_cast<std::int64_t>(last - first) > longest_) refuse_run(channel, first, last);
         result_.longest = std::max(result_.longest, static_cast<std::int64_t>(last - first));
@@ -350,19 +353,15 @@ class Repairer {
     return known[first - 1] + share * (known[last] - known[first - 1]);
   }
 
-  void refuse_long_holes() const {
-    std::size_t longest = 0, at = 0;
-    for (std::size_t first = 0; first < items_.size(); ++first) {
-      std::size_t last = first;
-      while (last < items_.size() && items_[last].source < 0) ++last;
-      if (last - first > longest) longest = last - first, at = first;
-      first = last;
-    }
-    if (static_cast<std::int64_t>(longest) <= longest_) return;
-    fail(fmt::format("{} rows are absent from {} to {}, more than the {} that are filled in", longest, date_text(at),
-                     date_text(at + longest - 1), longest_),
-         fmt::format("if they may be interpolated: --max-gap {}; to leave the holes: --gaps keep", longest),
-         line(items_[at + longest].source));
+  void refuse_long_holes(const std::vector<Hole>& holes, const std::vector<Stamp>& dates) const {
+    const auto longest = std::ranges::max_element(holes, {}, &Hole::absent);
+    if (longest == holes.end() || longest->absent <= longest_) return;
+    const Stamp& before = dates[static_cast<std::size_t>(longest->row - 1)];
+    const auto [from, to] = ends_of_hole(before, step_, longest->absent, series_);
+    fail(fmt::format("{} rows are absent from {} to {}, more than the {} that are filled in", longest->absent, from, to,
+                     longest_),
+         fmt::format("if they may be interpolated: --max-gap {}; to leave the holes: --gaps keep", longest->absent),
+         line(order_[static_cast<std::size_t>(longest->row)]));
   }
 
   [[noreturn]] void refuse_run(std::int64_t channel, std::size_t first, std::size_t last) const {
@@ -371,8 +370,8 @@ class Repairer {
     const std::string& name = series_.channels[static_cast<std::size_t>(channel)];
     fail(fmt::format("column '{}': {} values are missing from {} to {}, more than the {} that are filled in", name,
                      last - first, date_text(first), date_text(last - 1), longest_),
-         fmt::format("if they may be interpolated: --max-gap {}; else leave the column out: {}", last - first,
-                     drop_flag(options_, {name})),
+         fmt::format("if they may be interpolated: --max-gap {}{}", last - first,
+                     filled_.size() == 1 ? "" : "; else leave the column out: " + drop_flag(options_, {name})),
          items_[with_row].source < 0 ? 0 : line(items_[with_row].source),
          static_cast<std::int64_t>(series_.value_columns[static_cast<std::size_t>(channel)]) + 1);
   }
@@ -403,20 +402,20 @@ class Repairer {
     const std::string_view line_end = end > last ? raw(last, end) : "\n";
     result_.text += raw(0, offset(rows_[0].at));
     write_behind(0);
-    std::int64_t before = -1;
+    std::size_t before = 0, after = 0;  // items of the text around those that are inserted
     for (std::size_t i = 0; i < items_.size(); ++i) {
       const std::int64_t row = items_[i].source;
       if (row < 0) {
-        std::size_t next = i + 1;
-        while (items_[next].source < 0) ++next;
-        write_inserted(i, before, items_[next].source, next, line_end);
+        if (after < i) after = i;
+        while (items_[after].source < 0) ++after;
+        write_inserted(i, before, after, line_end);
         continue;
       }
       write_row(row, i);
       if (!result_.text.ends_with('\n') && !result_.text.ends_with('\r') && i + 1 < items_.size()) {
         result_.text += line_end;
       }
-      before = row;
+      before = i;
     }
     result_.text += raw(end_of(series_.rows - 1), original_.size());
   }
@@ -471,17 +470,15 @@ class Repairer {
   }
 
   // Of the shape of the row before it.
-  void write_inserted(std::size_t item, std::int64_t before, std::int64_t after, std::size_t after_item,
-                      std::string_view line_end) {
-    std::size_t before_item = item;
-    while (items_[before_item].source < 0) --before_item;
-    const double share = static_cast<double>(item - before_item) / static_cast<double>(after_item - before_item);
+  void write_inserted(std::size_t item, std::size_t before, std::size_t after, std::string_view line_end) {
+    const double share = static_cast<double>(item - before) / static_cast<double>(after - before);
     const std::string date = format_stamp(items_[item].date, series_.date_format);
     const std::vector<std::string> dates = series_.date_parts.empty() ? std::vector{date} : series_.date_cells(date);
     std::vector<std::string> later;
-    visit(after, [&](std::size_t, std::string_view text, std::size_t, std::size_t) { later.emplace_back(text); });
+    visit(items_[after].source,
+          [&](std::size_t, std::string_view text, std::size_t, std::size_t) { later.emplace_back(text); });
     std::string made;
-    visit(before, [&](std::size_t i, std::string_view text, std::size_t begin, std::size_t) {
+    visit(items_[before].source, [&](std::size_t i, std::string_view text, std::size_t begin, std::size_t end) {
       if (i > 0) made += layout_.delimiter;
       const auto part = std::ranges::find(series_.date_columns, i);
       if (part != series_.date_columns.end()) {
@@ -498,7 +495,7 @@ class Repairer {
       const std::string_view next = i < later.size() ? std::string_view(later[i]) : "";
       double a = 0, b = 0;
       if (text == next) {
-        made += cell_text(std::string(text));
+        made += raw(begin, end);
       } else if (read_cell(text, options_.decimal, a) == CellKind::number &&
                  read_cell(next, options_.decimal, b) == CellKind::number) {
         made += number_text(a + share * (b - a), any_decimals);
@@ -506,7 +503,7 @@ class Repairer {
     });
     result_.text += made;
     result_.text += line_end;
-    result_.changes.push_back({line(after), "", "", made, "insert"});
+    result_.changes.push_back({line(items_[after].source), "", "", made, "insert"});
   }
 
   static constexpr int any_decimals = 16;
@@ -541,6 +538,18 @@ Repaired repair(std::string_view bytes, const std::string& path, const SeriesOpt
     SAMFORMER_CHECK(f.severity != Severity::refuse, "the repaired text is refused: line {}: {}", f.line, f.message);
   }
   return repaired;
+}
+
+std::pair<std::string, std::string> ends_of_hole(const Stamp& before, const Step& step, std::int64_t absent,
+                                                 const Series& series) {
+  const auto text = [&](std::int64_t steps) {
+    Step all = step;
+    const bool at_once = step.unit != StepUnit::slot && !__builtin_mul_overflow(step.count, steps, &all.count);
+    const std::vector<Stamp> dates =
+        continue_dates(before, at_once ? all : step, at_once ? 1 : steps, series.zone.get());
+    return format_stamp(dates.back(), series.date_format);
+  };
+  return {text(1), text(absent)};
 }
 
 std::vector<Gap> gaps_of(const Series& series) {

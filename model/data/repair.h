@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "model/data/series.h"
@@ -71,6 +72,10 @@ struct Gap {
 };
 // Holes first.
 std::vector<Gap> gaps_of(const Series& series);
+
+// The first and the last date of the `absent` rows after `before`, without making those between them.
+std::pair<std::string, std::string> ends_of_hole(const Stamp& before, const Step& step, std::int64_t absent,
+                                                 const Series& series);
 
 // "samformer data repair sales.csv --decimal comma --out sales-repaired.csv": for a file that was read so.
 std::string repair_command(const std::string& path, const SeriesOptions& options);

@@ -128,6 +128,9 @@ TEST_F(Backtest, Origins) {
   write("dates.csv", "origin\n" + hourly(750) + "\n" + hourly(710) + "\r\n");
   EXPECT_EQ(rows_of(document(asked("d", {"--origins", "dates:" + path("dates.csv"), "--refits", "never"}))),
             (std::vector<std::int64_t>{710, 750}));
+  write("dates.csv", "\xEF\xBB\xBF" + hourly(750) + "\n" + hourly(710) + "\n");
+  EXPECT_EQ(rows_of(document(asked("d", {"--origins", "dates:" + path("dates.csv"), "--refits", "never"}))),
+            (std::vector<std::int64_t>{710, 750}));
   fails(3, asked("e", {"--origins", "96"}), {"--origins 96: the test part has 95"});
   const auto dates = [&](const std::string& text) {
     write("dates.csv", text);
@@ -140,6 +143,8 @@ TEST_F(Backtest, Origins) {
   fails(3, dates(hourly(750) + "\nsoon\n"), {"dates.csv:2", "'soon' is no date"});
   for (const char* bad : {"0", "-3", "every:0", "few", "every:"})
     fails(2, asked("e", {"--origins", bad}), {"expected a number, every:K or dates:FILE"});
+  fails(2, asked("e", {"--no-date", "--drop", "date", "--origins", "dates:" + path("dates.csv")}),
+        {"the series has no dates", "--origins 12"});
   fails(2, asked("e", {"--refits", "sometimes"}), {"never, each or every:K"});
   fails(2, asked("e", {"--train-window", "rows:0"}), {"expanding or rows:N"});
   fails(3, asked("e", {"--gap", "580"}), {"have no window of 24 + 6 steps"});
@@ -167,6 +172,21 @@ TEST_F(Backtest, IsResumedFromItsLedger) {
   // Other settings are another backtest; more origins are not.
   fails(2, asked("b", {"--origins", "3", "--lr", "0.01"}), {"backtest.jsonl"});
   EXPECT_EQ(run(asked("b", {"--origins", "every:31"})).code, 0);
+}
+
+// A file may have what `train` does not know; with other values it is another backtest.
+TEST_F(Backtest, SettingsOfAFile) {
+  waves("waves.csv", 800);
+  const std::string ours = "origins = \"2\"\nrefits = \"never\"\njobs = 1\nmodel = \"linear\"\n";
+  write("b.toml", ours + "lr = 0.002\n");
+  const Json d = document(asked("b", {"--config", path("b.toml")}));
+  EXPECT_EQ(d["origins"].size(), 2u);
+  EXPECT_EQ(d["failed"], 0);
+  EXPECT_NE(read(fmt::format("b/origins/{}/config.toml", rows_of(d)[0])).find("lr = 0.002"), std::string::npos);
+  write("b.toml", ours + "lr = 0.003\n");
+  fails(2, asked("b", {"--config", path("b.toml")}), {"backtest.jsonl"});
+  const std::string config = path(fmt::format("b/origins/{}/config.toml", rows_of(d)[0]));
+  EXPECT_EQ(document(asked("c", {"--config", config, "--origins", "1"}))["failed"], 0);
 }
 
 TEST_F(Backtest, WhatIsRefused) {

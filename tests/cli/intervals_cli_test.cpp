@@ -180,6 +180,7 @@ TEST_F(Intervals, WhatIsRefused) {
     fails(2, {"predict", "run", "--intervals", bad}, {"is no percentage between 0 and 100"});
   }
   fails(2, {"predict", "run", "--intervals", "80,80"}, {"a level twice"});
+  fails(2, {"predict", "run", "--intervals", "80,80.00000001"}, {"a level twice"});
   fails(2, {"eval", "run", "--intervals", "95", "--calibration", "18"}, {"an interval of 95 % needs 19 windows"});
   fails(2, small("other", {"--intervals", "101"}), {"is no percentage"});
   EXPECT_FALSE(exists("other"));

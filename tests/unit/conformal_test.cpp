@@ -16,6 +16,7 @@ TEST(Conformal, FewestWindows) {
   EXPECT_EQ(windows_for(0.9), 9);
   EXPECT_EQ(windows_for(0.95), 19);
   EXPECT_EQ(windows_for(0.99), 99);
+  EXPECT_EQ(windows_for(1e-12), 1);
 }
 
 TEST(Conformal, QuantileOfTheLastScores) {
@@ -24,6 +25,7 @@ TEST(Conformal, QuantileOfTheLastScores) {
   scores.add({0, 0});
   EXPECT_EQ(scores.quantile(0, 0.5), 0);
   EXPECT_EQ(scores.quantile(0, 0.51), INFINITY);
+  EXPECT_EQ(scores.quantile(0, 1e-12), 0);  // the smallest there is
   for (const float s : {9.F, 3.F, 1.F, 4.F, 2.F}) scores.add({s, 10 * s});
   // Of 1 2 3 4 9: ranks ceil(6 p).
   EXPECT_EQ(scores.quantile(0, 0.5), 3);

@@ -107,6 +107,12 @@ TEST(Repair, FillsBetweenTheValuesAround) {
             "date,x\n2020-01-01,0\n2020-01-02,0\n2020-01-03,-1\n2020-01-04,-1\n");
 }
 
+// In accounts the minus stands behind the decimals, or a bracket.
+TEST(Repair, DecimalsOfAccounts) {
+  EXPECT_EQ(mended("date,x\n2020-01-01,(1.5)\n2020-01-02,\n2020-01-03,2.5-\n").text,
+            "date,x\n2020-01-01,(1.5)\n2020-01-02,-2.0\n2020-01-03,2.5-\n");
+}
+
 TEST(Repair, FillsWithTheSeasonsAround) {
   std::string text = "date,x\n", whole = text;
   for (int t = 0; t < 35; ++t) {
@@ -161,6 +167,9 @@ TEST(Repair, SentinelsAreNumbersOrWords) {
   // The first word that is no number is a sentinel, the next one is not.
   expect(refusal("date,x\n2020-01-01,closed\n2020-01-02,'\n2020-01-03,3\n", {.sentinels = {"closed"}}),
          "column 'x': ''' is not a number", "--sentinel ''\\'''");
+  // A comma would part it into two.
+  expect(refusal("date,x\n2020-01-01,1\n2020-01-02,\"a,b\"\n2020-01-03,3\n2020-01-04,4\n2020-01-05,5\n"), "'a,b'",
+         "--sentinel '\"a,b\"'");
 }
 
 TEST(Repair, LongGapsAreNamed) {
@@ -182,6 +191,10 @@ TEST(Repair, LongGapsAreNamed) {
   EXPECT_EQ(kept.filled, 3);
   expect(refusal("date,x,y\n2020-01-01,1,\n2020-01-02,2,\n", {.longest = 9}), "column 'y' has no value at all",
          "--drop y");
+  // Without the only column nothing is left.
+  EXPECT_EQ(refusal("date,x\n2020-01-01,\n2020-01-02,\n").advice, "write its values");
+  EXPECT_EQ(refusal("date,x\n2020-01-01,1\n2020-01-02,\n2020-01-03,\n2020-01-04,4\n", {.longest = 1}).advice,
+            "if they may be interpolated: --max-gap 2");
   // Behind the --drop that is there.
   expect(refusal("date,x,y,z\n2020-01-01,1,,\n2020-01-02,2,,\n", {.longest = 9}, {.drop = {"z"}}), "'y'", "--drop z,y");
   expect(refusal("date,x,y\n2020-01-01,1,0,2,5\n2020-01-02,2,0,3,5\n2020-01-03,2,0,3,5\n", {},
@@ -213,6 +226,15 @@ TEST(Repair, InsertedDates) {
   EXPECT_EQ(mended(months).text, all);
 }
 
+// A year that is wrong: the rows are counted, not made, before they are refused; many are made in linear time.
+TEST(Repair, HugeHoles) {
+  std::string text = "date,x\n";
+  for (int t = 0; t < 20; ++t) text += fmt::format("2020-01-01 00:00:{:02},{}\n", t, t);
+  expect(refusal(text + "9999-12-31 23:59:59,9\n"), "from 2020-01-01 00:00:20 to 9999-12-31 23:59:58", "--max-gap");
+  const Repaired r = mended(text + "2020-01-04 00:00:00,9\n", {.longest = 300000});
+  EXPECT_EQ(r.inserted, 3 * 86400 - 20);
+}
+
 TEST(Repair, ClocksOfAZone) {
   std::string text = "date,x\n";
   for (int t = 0; t < 72; ++t) {
@@ -240,6 +262,14 @@ TEST(Repair, OtherColumnsOfInsertedRows) {
   }
   const Repaired r = mended(text, {}, {.drop = {"shop"}});
   EXPECT_NE(r.text.find("\n19.5,2020-01-21,20,Ulm\n"), std::string::npos) << r.text;
+  // With its quotes.
+  std::string quoted = "date,x,note\n", whole = quoted;
+  for (int t = 0; t < 20; ++t) {
+    const std::string row = fmt::format("2020-01-{:02},{},\"a, \"\"b\"\"\nc\"\n", t + 1, t);
+    whole += row;
+    if (t != 7) quoted += row;
+  }
+  EXPECT_EQ(mended(quoted, {}, {.drop = {"note"}}).text, whole);
 }
 
 // Any mixture of faults: what was there stays, what comes is between its neighbours, all is complete and even.

@@ -717,20 +717,31 @@ nlohmann::ordered_json to_json(const Resolved& resolved) {
   return result;
 }
 
+std::string flag_text(const Option& option, const Settings& settings) {
+  return std::visit(overloaded{[](const std::string& text) { return text; },
+                               [&](std::int64_t number) {
+                                 return option.automatic && number == 0 ? "auto" : fmt::format("{}", number);
+                               },
+                               [](double number) { return fmt::format("{}", number); },
+                               [](bool is) { return std::string(is ? "true" : "false"); },
+                               [](const std::vector<std::string>& names) { return names_list(names); },
+                               [](const std::vector<std::uint64_t>& seeds) {
+                                 std::string text;
+                                 for (const std::uint64_t seed : seeds) {
+                                   text += fmt::format("{}{}", text.empty() ? "" : ",", seed);
+                                 }
+                                 return text;
+                               }},
+                    option.member.read(settings));
+}
+
 std::string given_flags(const Resolved& resolved) {
   const Settings& settings = resolved.settings;
   std::string words;
   for (const Option& option : options()) {
     if (!option.stored || resolved.origin(option.name).layer != Layer::flag) continue;
     words += fmt::format(" --{}", option.name);
-    const Value value = option.member.read(settings);
-    if (const auto* text = std::get_if<std::string>(&value)) {
-      words += fmt::format(" {}", shell_quoted(*text));
-    } else if (const auto* number = std::get_if<std::int64_t>(&value)) {
-      words += fmt::format(" {}", *number);
-    } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
-      words += fmt::format(" {}", names_word(*list));
-    }
+    if (!option.is_flag()) words += ' ' + shell_quoted(flag_text(option, settings));
   }
   if (!settings.config.empty()) words += fmt::format(" --config {}", shell_quoted(settings.config));
   return words;

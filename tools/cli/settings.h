@@ -296,6 +296,8 @@ nlohmann::ordered_json to_json(const Resolved& resolved);  // {name: {value, ori
 
 // What the user gave of them as flags, as a shell reads it back: " --horizon 28 --config a.toml".
 std::string given_flags(const Resolved& resolved);
+// The option's value as its flag takes it.
+std::string flag_text(const Option& option, const Settings& settings);
 
 // The inverse, for a run's config.toml or the `config` of a checkpoint's metadata. Exit::data, naming `source`.
 Settings settings_from_toml(std::string_view text, const std::string& source);

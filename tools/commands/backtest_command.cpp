@@ -8,7 +8,7 @@
 // the same rows. Folder --out: backtest.jsonl (the ledger: the same command takes an interrupted one up), origins/ROW
 // (a run each), forecasts.csv (tools/run/forecast_file.h), backtest.json, report.html.
 //
-// JSON: what `eval` has (test_mse ... skill; errors in the scale of the first origin's training rows), gap, refits,
+// JSON: what `eval` has (test_mse ... skill; errors in the scale of the split's training rows), gap, refits,
 // train_window, origins [{origin, row, model, mse, naive_mse, seasonal_naive_mse, least_squares_mse}],
 // diebold_mariano {baseline, t, p} against the best baseline, failed, forecasts.
 #include <algorithm>
@@ -75,11 +75,14 @@ std::int64_t training_rows(const std::string& text) {
 // The starts among `all` of windows whose look-back ends at a date of the file.
 std::vector<std::int32_t> at_dates(const std::string& path, const Experiment& e, std::int64_t lookback,
                                    std::span<const std::int32_t> all) {
+  if (e.series.dates.empty()) {
+    throw Error(Exit::usage, "--origins dates: the series has no dates").hint("say how many: --origins 12");
+  }
   std::vector<std::int32_t> chosen;
   std::istringstream lines(read_file(path));
   std::int64_t number = 0;
   for (std::string line; std::getline(lines, line);) {
-    ++number;
+    if (++number == 1 && line.starts_with("\xEF\xBB\xBF")) line.erase(0, 3);
     if (line.ends_with('\r')) line.pop_back();
     if (line.empty() || (number == 1 && !model::read_date(e.series, line))) continue;  // a name
     const auto fail = [&](const std::string& what) {
@@ -350,13 +353,15 @@ int backtest(const Invocation& invocation) {
         .hint("take a smaller --gap, more of --train-window, or another --split");
   }
 
-  std::vector<std::string> common;  // flags of every training
-  for (const auto& [name, text] : invocation.flags) {
-    const Option& option = *find_option(name);
+  // Flags of every training, those of --config and the environment too: a file may also have what is ours alone.
+  std::vector<std::string> common;
+  for (const Option& option : options()) {
     static constexpr std::string_view ours[] = {"split", "lookback", "horizon", "columns", "seed", "threads"};
-    if ((option.stored || option.name == "config") && std::ranges::find(ours, option.name) == std::end(ours)) {
-      common.push_back(fmt::format("--{}={}", option.name, text));
-    }
+    if (!option.stored || !invocation.resolved.given(option.name)) continue;
+    if (std::ranges::find(ours, option.name) != std::end(ours)) continue;
+    // A run's config.toml has empty lists too.
+    const std::string text = flag_text(option, invocation.resolved.settings);
+    if (!text.empty()) common.push_back(fmt::format("--{}={}", option.name, text));
   }
   common.push_back("--columns=" + names_list(e.series.channels));
   common.push_back(fmt::format("--lookback={}", L));

@@ -8,7 +8,6 @@
 #include <fmt/ostream.h>
 
 #include <algorithm>
-#include <limits>
 #include <span>
 #include <sstream>
 
@@ -99,7 +98,8 @@ std::string repair_for(const Report& report, const Settings& settings) {
   };
   if (settings.data == "-" || std::ranges::none_of(series.findings, is_mended)) return "";
   model::SeriesOptions options = series_options(settings);
-  model::Repair rules{.repeats = model::Repeats::first, .longest = std::numeric_limits<std::int64_t>::max()};
+  // A hole longer than the file is rather a date that is wrong.
+  model::Repair rules{.repeats = model::Repeats::first, .longest = series.rows};
   for (const Finding& f : series.findings) {
     if (f.kind == "sentinel") rules.sentinels.push_back(f.found);
   }
@@ -131,9 +131,7 @@ std::string repair_for(const Report& report, const Settings& settings) {
 // "2023-05-27 04:00:00 to 2023-05-28 09:00:00" of rows that are absent before `row`, or of rows from it on.
 std::pair<std::string, std::string> ends_of(const model::Series& series, const model::Gap& gap) {
   if (gap.channel >= 0) return {series.date(gap.row), series.date(gap.row + gap.length - 1)};
-  const std::vector<model::Stamp> dates = model::continue_dates(series.dates[static_cast<std::size_t>(gap.row - 1)],
-                                                                series.step, gap.length, series.zone.get());
-  return {format_stamp(dates.front(), series.date_format), format_stamp(dates.back(), series.date_format)};
+  return model::ends_of_hole(series.dates[static_cast<std::size_t>(gap.row - 1)], series.step, gap.length, series);
 }
 
 template <class T>

@@ -80,7 +80,7 @@ std::vector<double> levels_of(const Settings& settings) {
     levels.push_back(percent / 100);
   }
   std::ranges::sort(levels);
-  if (std::ranges::adjacent_find(levels) != levels.end()) {
+  if (std::ranges::adjacent_find(levels, {}, level_name) != levels.end()) {  // columns are named so
     throw Error(Exit::usage, "--intervals names a level twice");
   }
   if (!levels.empty() && optim::windows_for(levels.back()) > settings.calibration) {
