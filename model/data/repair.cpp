@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <tuple>
 
 #include "core/error.h"
@@ -442,7 +443,8 @@ class Repairer {
     const auto t = static_cast<std::size_t>(row);
     const std::size_t first = offset(rows_[t].at);
     const std::size_t next = t + 1 < rows_.size() ? offset(rows_[t + 1].at) : end_of(row);
-    const auto edits = std::ranges::equal_range(edits_, row, {}, &Edit::row);
+    const auto from = std::ranges::lower_bound(edits_, row, {}, &Edit::row);
+    const std::span edits(from, std::ranges::upper_bound(edits_, row, {}, &Edit::row));
     if (edits.empty()) {
       result_.text += raw(first, next);
       return;

@@ -157,8 +157,9 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "give a file with more rows after those of the training, a lower level, or train with a larger "
             "validation part");
   }
-  const auto [values, marks] = model::marked_values(series, run.scaler);
-  const optim::Problem problem{values, series.rows, series.width(), run.targets, {}, marks};
+  const model::MarkedValues marked = model::marked_values(series, run.scaler);
+  const std::vector<float>& values = marked.values;
+  const optim::Problem problem{values, series.rows, series.width(), run.targets, {}, marked.marks};
   optim::ConformalScores scores(T * steps, starts.size());
   const Ensemble together(models, problem, device);
   for_each_forecast(together, problem, L, H, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
