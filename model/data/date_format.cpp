@@ -257,6 +257,8 @@ bool scan_clock(Scanner& scan, DateFormat& format, Fields& fields) {
   if (separator != '\0') {
     if (std::string_view(" T:,").find(separator) == std::string_view::npos || !scan.literal(separator)) return false;
     if (separator == ',' && !scan.literal(' ')) return false;
+  } else if (!format.pad_date) {
+    return false;  // 2020-7-110:00 could be the 1st or the 11th
   }
   bool short_hour = false;
   if (!scan.number(1, 2, fields.hour, &short_hour)) return false;
