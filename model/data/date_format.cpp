@@ -438,6 +438,7 @@ bool scan_text(std::string_view text, DateFormat& format, Stamp& stamp) {
   if (!scan.interval(format.interval) || !scan_moment(scan, of_end, last) || !scan.done() || !last.to_stamp(end)) {
     return false;
   }
+  if (of_end.day && !format.day) return false;  // 2020-12 - 2020-12-31: its end cannot be written like its start
   format.end_is_24 |= last.midnight_is_24;
   learn_length(stamp, end, format);
   return compare(stamp, end) < 0;
