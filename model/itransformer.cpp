@@ -16,7 +16,7 @@ ITransformer::ITransformer(ITransformerShape shape) : shape_(shape) {
   embedding_ = add_dense(table_, "enc_embedding.value_embedding", d, L);
   layers_.resize(static_cast<std::size_t>(layers));
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    Layer& layer = layers_[i];
+    EncoderLayer& layer = layers_[i];
     const std::string prefix = fmt::format("encoder.attn_layers.{}.", i), attention = prefix + "attention.";
     add_side_by_side(table_,
                      {{attention + "query_projection", &layer.queries},
@@ -64,7 +64,7 @@ Output<T, On> ITransformer::forward(Tape<T, On>& tape, T* weights, T* gradients,
 
   const Var<T, On> windows = reshape(input.xhat, Shape{N * D, shape_.L});
   Var<T, On> z = layer(embedding_, input.marks ? join_rows(windows, input.marks, N) : windows, Activation::none);
-  for (const Layer& l : layers_) {
+  for (const EncoderLayer& l : layers_) {
     const Projected<T, On> p =
         layers(z, {slab.layer(l.queries), slab.layer(l.keys, d, true), slab.layer(l.values, 2 * d)});
     const Var<T, On> context =

@@ -43,16 +43,11 @@ class ITransformer {
                         const Pass& pass) const;
 
  private:
-  struct Layer {
-    Dense queries, keys, values, out, first, second;  // the first three side by side
-    NormLayer attention_norm, norm;
-  };
-
   ITransformerShape shape_;
   ParameterTable table_;
   Dense embedding_, projector_;
   NormLayer norm_;
-  std::vector<Layer> layers_;
+  std::vector<EncoderLayer> layers_;
 };
 
 ModelRow itransformer_row();

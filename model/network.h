@@ -81,6 +81,12 @@ struct NormLayer {
   void initialise(float* weights) const;
 };
 
+// A layer of a transformer's encoder: attention of d columns, d -> f -> d, a norm behind each.
+struct EncoderLayer {
+  Dense queries, keys, values, out, first, second;  // the first three side by side
+  NormLayer attention_norm, norm;
+};
+
 // Attention's layers: W_V, W_Q, W_K [d_m, in] lie side by side, and so do their biases, so that one product has them
 // all.
 struct AttentionLayers {

@@ -30,7 +30,7 @@ PatchTst::PatchTst(PatchTstShape shape) : shape_(shape), cut_{shape.L, shape.pat
   positions_ = table_.add(backbone + "W_pos", Shape{n, d});
   layers_.resize(static_cast<std::size_t>(layers));
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    Layer& layer = layers_[i];
+    EncoderLayer& layer = layers_[i];
     const std::string prefix = layer_name(i), attention = prefix + "self_attn.";
     add_side_by_side(
         table_,
@@ -92,8 +92,8 @@ Output<T, On> PatchTst::forward(Tape<T, On>& tape, T* weights, T* gradients, con
                                  Activation::none, {}, dropout());
   z = reshape(z, Shape{samples * n, d});
   Var<T, On> scores;
-  for (const Layer& l : layers_) {
-    const samformer::Layer<T, On> values{slab.weight(l.values), bias(l.values), 2 * d};
+  for (const EncoderLayer& l : layers_) {
+    const Layer<T, On> values{slab.weight(l.values), bias(l.values), 2 * d};
     const Projected<T, On> p = layers(z, {slab.layer(l.queries), slab.layer(l.keys, d, true), values});
     const auto attended = multi_head_attention(p.columns(0, d), p.columns(d, d), p.columns(2 * d, d), samples,
                                                shape_.heads, {}, scores, &l != &layers_.back());

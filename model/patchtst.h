@@ -48,17 +48,12 @@ class PatchTst {
                         const Pass& pass) const;
 
  private:
-  struct Layer {
-    Dense queries, keys, values, out, first, second;  // the first three side by side
-    NormLayer attention_norm, norm;
-  };
-
   PatchTstShape shape_;
   kernels::PatchShape cut_;
   ParameterTable table_;
   Dense embedding_, head_;
   std::int64_t positions_ = 0;  // offset
-  std::vector<Layer> layers_;
+  std::vector<EncoderLayer> layers_;
 };
 
 ModelRow patchtst_row();

@@ -73,6 +73,16 @@ ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int
   return repeated_errors(problem, starts, lookback, H, season);
 }
 
+std::vector<double> repeated_forecast(const Problem& problem, std::int32_t start, std::int64_t lookback, std::int64_t H,
+                                      std::int64_t period) {
+  std::vector<double> forecast;
+  for (const std::int32_t d : problem.targets) {
+    const float* const end = problem.values.data() + d * problem.rows + start + lookback;
+    for (std::int64_t h = 0; h < H; ++h) forecast.push_back(static_cast<double>(end[h % period - period]));
+  }
+  return forecast;
+}
+
 std::vector<float> repeating_slab(const model::Linear& net, std::int64_t period) {
   const std::int64_t L = net.shape().L, H = net.shape().H;
   SAMFORMER_CHECK(period > 0 && period <= L, "a period of 1..{} steps expected, found {}", L, period);

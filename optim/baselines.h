@@ -26,6 +26,10 @@ ErrorSums naive_errors(const Problem& problem, std::span<const std::int32_t> sta
 ErrorSums seasonal_naive_errors(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback,
                                 std::int64_t H, std::int64_t season);
 
+// What they are: the look-back's last `period` values of the window at `start`, again and again, [targets][H].
+std::vector<double> repeated_forecast(const Problem& problem, std::int32_t start, std::int64_t lookback, std::int64_t H,
+                                      std::int64_t period);
+
 // The same as weights of model/linear.h (RevIN at its neutral values): what a checkpoint can hold. Exact up to rounding
 // for a period of several steps, with either centre; the last value itself (period 1) is Center::last's.
 std::vector<float> repeating_slab(const model::Linear& net, std::int64_t period);

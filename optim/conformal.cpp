@@ -39,6 +39,29 @@ std::vector<float> window_scales(const Problem& problem, std::span<const std::in
   return scales;
 }
 
+std::vector<double> window_errors(const Problem& problem, std::int32_t start, std::int64_t lookback, std::int64_t H,
+                                  std::span<const double> forecast) {
+  std::vector<double> errors;
+  errors.reserve(forecast.size());
+  for (const std::int32_t d : problem.targets) {
+    const float* const truth = problem.values.data() + d * problem.rows + start + lookback;
+    for (std::int64_t h = 0; h < H; ++h) {
+      errors.push_back(std::abs(static_cast<double>(truth[h]) - forecast[errors.size()]));
+    }
+  }
+  return errors;
+}
+
+std::vector<float> scores_of(std::span<const double> errors, std::span<const float> scales) {
+  const std::size_t H = errors.size() / scales.size();
+  std::vector<float> scores;
+  scores.reserve(errors.size());
+  for (const double error : errors) {
+    scores.push_back(static_cast<float>(error / static_cast<double>(scales[scores.size() / H])));
+  }
+  return scores;
+}
+
 void ConformalScores::add(std::vector<float> scores) {
   SAMFORMER_CHECK(scores.size() == outputs_, "{} scores, expected {}", scores.size(), outputs_);
   for (std::size_t i = 0; i < outputs_; ++i) {
@@ -60,44 +83,38 @@ RollingIntervals::RollingIntervals(const Problem& problem, std::int64_t lookback
                                    std::span<const double> levels, std::int64_t most)
     : problem_(problem),
       lookback_(lookback),
-      H_(H),
       scores_(problem.targets.size() * static_cast<std::size_t>(H), static_cast<std::size_t>(most)) {
   const std::vector<double> zeros(problem.targets.size() * static_cast<std::size_t>(H));
   for (const double level : levels) sums_.levels.push_back({level, zeros, zeros, zeros});
   sums_.wis = zeros;
+  sums_.H = H;
+  sums_.left_out.assign(problem.left_out.begin(), problem.left_out.end());
 }
 
 void RollingIntervals::add(std::int32_t start, std::span<const double> forecast, std::span<const float> scales,
                            bool scored) {
   // Ended: its last step is a row of this look-back.
-  while (!pending_.empty() && pending_.front().start <= start - H_) {
+  while (!pending_.empty() && pending_.front().start <= start - sums_.H) {
     scores_.add(std::move(pending_.front().scores));
     pending_.pop_front();
   }
   scored = scored && scores_.count() >= windows_for(sums_.levels.back().level);
   sums_.windows += scored ? 1 : 0;
-  std::vector<float> scores(forecast.size());
-  std::size_t i = 0;
-  for (std::size_t t = 0; t < problem_.targets.size(); ++t) {
-    const float* const truth = problem_.values.data() + problem_.targets[t] * problem_.rows + start + lookback_;
-    const auto scale = static_cast<double>(scales[t]);
-    for (std::int64_t h = 0; h < H_; ++h, ++i) {
-      const double error = std::abs(static_cast<double>(truth[h]) - forecast[i]);
-      scores[i] = static_cast<float>(error / scale);
-      if (!scored) continue;
-      double wis = error / 2;
-      for (IntervalSums::Level& level : sums_.levels) {
-        const double half = scores_.quantile(i, level.level) * scale, outside = std::max(error - half, 0.0);
-        const double winkler = 2 * half + 2 / (1 - level.level) * outside;
-        level.covered[i] += error <= half ? 1 : 0;
-        level.width[i] += 2 * half;
-        level.winkler[i] += winkler;
-        wis += (1 - level.level) / 2 * winkler;
-      }
-      sums_.wis[i] += wis / (static_cast<double>(sums_.levels.size()) + 0.5);
+  const std::vector<double> errors = window_errors(problem_, start, lookback_, sums_.H, forecast);
+  for (std::size_t i = 0; scored && i < errors.size(); ++i) {
+    const auto scale = static_cast<double>(scales[i / static_cast<std::size_t>(sums_.H)]);
+    double wis = errors[i] / 2;
+    for (IntervalSums::Level& level : sums_.levels) {
+      const double half = scores_.quantile(i, level.level) * scale, outside = std::max(errors[i] - half, 0.0);
+      const double winkler = 2 * half + 2 / (1 - level.level) * outside;
+      level.covered[i] += errors[i] <= half ? 1 : 0;
+      level.width[i] += 2 * half;
+      level.winkler[i] += winkler;
+      wis += (1 - level.level) / 2 * winkler;
     }
+    sums_.wis[i] += wis / (static_cast<double>(sums_.levels.size()) + 0.5);
   }
-  pending_.push_back({start, std::move(scores)});
+  pending_.push_back({start, scores_of(errors, scales)});
 }
 
 }  // namespace samformer::optim

@@ -14,17 +14,20 @@
 #include <span>
 #include <vector>
 
-#include "model/data/problem.h"
+#include "optim/evaluator.h"
 
 namespace samformer::optim {
-
-using model::Problem;
 
 // The fewest scores that an interval of level p needs: 4 for 0.8, 19 for 0.95.
 std::int64_t windows_for(double level);
 
 // sigma of each window and target, [windows][targets].
 std::vector<float> window_scales(const Problem& problem, std::span<const std::int32_t> starts, std::int64_t lookback);
+
+// |y - f| of a window's forecast [targets][H], standardised, and its scores by the window's scales [targets].
+std::vector<double> window_errors(const Problem& problem, std::int32_t start, std::int64_t lookback, std::int64_t H,
+                                  std::span<const double> forecast);
+std::vector<float> scores_of(std::span<const double> errors, std::span<const float> scales);
 
 // The scores of the last `most` windows, of each output in order.
 class ConformalScores {
@@ -55,9 +58,16 @@ struct IntervalSums {
     double level = 0;
     std::vector<double> covered, width, winkler;
   };
-  std::int64_t windows = 0;
+  std::int64_t windows = 0, H = 0;
+  std::vector<std::uint8_t> left_out;  // as ErrorSums
   std::vector<Level> levels;
   std::vector<double> wis;
+
+  // Of targets t0 to t1 and steps h0 to h1, as mean_of().
+  double mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
+              std::int64_t h1) const {
+    return mean_of(sums, windows, H, left_out, t0, t1, h0, h1);
+  }
 };
 
 // Intervals of one forecast after the other, each from the windows that had ended before it.
@@ -77,7 +87,7 @@ class RollingIntervals {
     std::vector<float> scores;
   };
   const Problem& problem_;
-  std::int64_t lookback_, H_;
+  std::int64_t lookback_;
   ConformalScores scores_;
   std::deque<Pending> pending_;  // windows that had not ended
   IntervalSums sums_;

@@ -18,8 +18,9 @@ constexpr std::int64_t sliding_floats = std::int64_t{12} << 20;
 
 }  // namespace
 
-double ErrorSums::mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
-                       std::int64_t h1) const {
+double mean_of(const std::vector<double>& sums, std::int64_t windows, std::int64_t H,
+               std::span<const std::uint8_t> left_out, std::int64_t t0, std::int64_t t1, std::int64_t h0,
+               std::int64_t h1) {
   double total = 0;
   std::int64_t counted = 0;
   for (std::int64_t t = t0; t < t1; ++t) {

@@ -16,6 +16,12 @@ namespace samformer::optim {
 
 using model::Problem;
 
+// The mean of sums [targets][H] over windows, of targets t0 to t1 and steps h0 to h1 (exclusive). A target that is left
+// out ([targets], or empty) counts where it is asked for alone.
+double mean_of(const std::vector<double>& sums, std::int64_t windows, std::int64_t H,
+               std::span<const std::uint8_t> left_out, std::int64_t t0, std::int64_t t1, std::int64_t h0,
+               std::int64_t h1);
+
 struct ErrorSums {
   std::int64_t windows = 0;
   std::int64_t targets = 0;
@@ -50,7 +56,9 @@ struct ErrorSums {
 
  private:
   double mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
-              std::int64_t h1) const;
+              std::int64_t h1) const {
+    return mean_of(sums, windows, H, left_out, t0, t1, h0, h1);
+  }
 };
 
 // What an evaluation reads, where it computes: the weights, a series and the starts of windows in it.

@@ -68,9 +68,6 @@ class Repairer {
                          std::int64_t column = 0) const {
     throw Error(Exit::data, message).at(path_, line, column).hint(hint);
   }
-  static Error error_of(const Finding& f) {
-    return Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint);
-  }
 
   static bool mended_later(const Finding& f) {
     return f.kind == "missing" || f.kind == "unparsable" || f.kind == "text-column" || f.kind == "infinite" ||

@@ -170,6 +170,8 @@ bool is_hole(const Step& step, std::int64_t absent) {
 
 }  // namespace
 
+Error error_of(const Finding& f) { return Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint); }
+
 std::string Series::date(std::int64_t row) const {
   if (dates.empty()) return fmt::format("row {}", row + 1);
   return format_stamp(dates.at(static_cast<std::size_t>(row)), date_format);
@@ -246,8 +248,7 @@ std::string drop_flag(const SeriesOptions& options, const std::vector<std::strin
 void require_step(const Series& series, const Step& step) {
   if (step.known()) return;
   const auto found = std::ranges::find(series.findings, "step", &Finding::kind);
-  if (found != series.findings.end())
-    throw Error(Exit::data, found->message).at(found->file, found->line, found->column).hint(found->hint);
+  if (found != series.findings.end()) throw error_of(*found);
   throw Error(Exit::data, "one row does not show the step of the dates")
       .at(series.path)
       .hint("say it with --freq, for example --freq 15min, h, d, b, w or m");
@@ -276,9 +277,7 @@ void require_lookback(const Series& series, const SeriesOptions& options, std::i
 
 void require_clean(const Series& series) {
   for (const Finding& finding : series.findings) {
-    if (finding.severity == Severity::refuse) {
-      throw Error(Exit::data, finding.message).at(finding.file, finding.line, finding.column).hint(finding.hint);
-    }
+    if (finding.severity == Severity::refuse) throw error_of(finding);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/error.h"
 #include "model/data/calendar.h"
 
 namespace samformer::model {
@@ -33,6 +34,8 @@ struct Finding {
   std::string hint;
   std::string found = {};  // of a sentinel: the number
 };
+
+Error error_of(const Finding& finding);  // Exit::data
 
 enum class Decimal : std::uint8_t { found, point, comma };
 
@@ -140,7 +143,8 @@ struct Splits {
 // What `auto` is for a series of this name; other rules are what they are.
 std::string split_rule(const std::string& rule, std::string name);
 // auto | ett-hour | ett-minute | ratio[:A,B,C] | rows:A,B,C[@FIRST] | dates:VAL,TEST[,END]. Ratio borders as Python
-// computes them: int(A n) and n - int(C n). The rows before FIRST (from 0) are in no part. VAL and TEST are the first dates of their parts, END the first date after the test.
+// computes them: int(A n) and n - int(C n). The rows before FIRST (from 0) are in no part. VAL and TEST are the first
+// dates of their parts, END the first date after the test.
 Splits split_rows(const std::string& rule, const Series& series);
 // The horizon where none is asked for: hours and less 96, days 28, business days 20, weeks 13, months 12, quarters 8,
 // years 3; 96 without a step.

@@ -29,6 +29,18 @@ class SweepTest : public ProgramTest {
   }
 };
 
+// A file has keys of the sweep and of its trainings; the grid goes before it.
+TEST_F(SweepTest, SettingsOfAFile) {
+  write("sweep.toml", "grid = \"rho=0,0.5\"\njobs = 2\nlr = 0.002\nrho = 0.3\n");
+  Words words = sweep("s", {"--config", path("sweep.toml")});
+  const Json d = document(words);
+  EXPECT_EQ(d["jobs"], 2);
+  ASSERT_EQ(d["trials"].size(), 2u);
+  const std::string config = read("s/trials/rho=0/seed-1/config.toml");
+  EXPECT_NE(config.find("lr = 0.002"), std::string::npos) << config;
+  EXPECT_NE(config.find("\nrho = 0\n"), std::string::npos) << config;
+}
+
 // Each trial is a choice of its own; the winner is the mean of its members.
 TEST_F(SweepTest, OfAutomaticChoices) {
   const Words members = {"--auto", "--members", "naive,seasonal-naive,ridge", "--within", "1e6"};

@@ -39,6 +39,7 @@ struct Command {
   std::string_view example = {};
   std::vector<OptionText> texts = {};
 
+  std::string_view first_word() const { return name.substr(0, name.find(' ')); }  // "data"
   bool on_run() const { return !arguments.empty() && arguments[0] == "RUN"; }
 };
 

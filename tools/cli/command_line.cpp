@@ -13,8 +13,6 @@ namespace {
 constexpr std::size_t help_width = 110;
 constexpr std::size_t help_column = 30;
 
-std::string_view first_word(std::string_view name) { return name.substr(0, name.find(' ')); }
-
 const Command& find_command(std::span<const Command> commands, const std::vector<std::string>& words) {
   const std::string& word = words[0];
   const std::string two_words = words.size() > 1 ? word + ' ' + words[1] : word;
@@ -22,7 +20,7 @@ const Command& find_command(std::span<const Command> commands, const std::vector
   for (const Command& command : commands) {
     if (command.name == word || command.name == two_words) return command;
     known.emplace_back(command.name);
-    if (command.name != first_word(command.name) && first_word(command.name) == word) members.push_back(known.back());
+    if (command.name != command.first_word() && command.first_word() == word) members.push_back(known.back());
   }
   if (word.starts_with('-')) {
     throw Error(Exit::usage, fmt::format("expected a command before '{}'", word))
@@ -81,7 +79,7 @@ std::string wrap(std::string_view text, std::size_t indent) {
   std::string result;
   std::size_t column = indent;
   while (!text.empty()) {
-    const std::string_view word = first_word(text);
+    const std::string_view word = text.substr(0, text.find(' '));
     text.remove_prefix(std::min(text.size(), word.size() + 1));
     if (column > indent && column + 1 + word.size() > help_width) {
       result += '\n' + std::string(indent, ' ');
@@ -159,7 +157,7 @@ CommandLine parse_command_line(std::span<const Command> commands, const std::vec
     return words.size() == i + 1 && (words[i] == "--help" || words[i] == "-h");
   };
   const bool is_group = !words.empty() && std::ranges::any_of(commands, [&](const Command& command) {
-    return command.name != words[0] && first_word(command.name) == words[0];
+    return command.name != words[0] && command.first_word() == words[0];
   });
   if (words.empty() || is_help(0) || (is_group && is_help(1))) {
     line.help = true;

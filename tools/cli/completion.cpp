@@ -24,13 +24,11 @@ void for_each_option(const Command& command, const Visit& visit) {
   }
 }
 
-std::string_view first_word(std::string_view name) { return name.substr(0, name.find(' ')); }
-
 // The second words of "data check", "data list", ..., by the first.
 std::map<std::string, std::vector<std::string>> groups(std::span<const Command> commands) {
   std::map<std::string, std::vector<std::string>> all;
   for (const Command& c : commands) {
-    const std::string_view first = first_word(c.name);
+    const std::string_view first = c.first_word();
     if (first != c.name) all[std::string(first)].emplace_back(c.name.substr(first.size() + 1));
   }
   return all;
@@ -39,7 +37,7 @@ std::map<std::string, std::vector<std::string>> groups(std::span<const Command> 
 std::vector<std::string> first_words(std::span<const Command> commands) {
   std::vector<std::string> words;
   for (const Command& c : commands) {
-    if (words.empty() || words.back() != first_word(c.name)) words.emplace_back(first_word(c.name));
+    if (words.empty() || words.back() != c.first_word()) words.emplace_back(c.first_word());
   }
   return words;
 }
@@ -55,7 +53,7 @@ std::string bash(std::span<const Command> commands) {
   std::string text =
       "# bash completion of samformer: source it, or put it where bash-completion looks for it.\n"
       "_samformer() {\n"
-      "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} at=1 words=\n"
+      "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words=\n"
       "  if [[ $COMP_CWORD -eq 1 ]]; then\n";
   text += fmt::format("    COMPREPLY=($(compgen -W '{} help --help --version' -- \"$cur\"))\n    return\n  fi\n",
                       join(first_words(commands), " "));

@@ -11,7 +11,7 @@
 namespace samformer::tools {
 
 inline constexpr std::string_view shells[] = {"bash", "zsh", "fish"};
-// The script for one of `shells`.
+// The script for one of `shells`; Exit::usage for another one.
 std::string completion(std::string_view shell, std::span<const Command> commands);
 
 }  // namespace samformer::tools

@@ -73,7 +73,8 @@ std::vector<Option> data() {
 
 std::vector<Option> model_of_run() {
   return {
-      {.name = "model", .member = at(&ModelSettings::model), .value_name = "NAME", .help = "the network, one of those below",
+      {.name = "model", .member = at(&ModelSettings::model), .value_name = "NAME",
+       .help = "the network, one of those below",
        .choices = names(model::models())},
   };
 }
@@ -93,7 +94,8 @@ std::vector<Option> model_start() {
 std::vector<Option> training() {
   return {
       {.name = "preset", .member = at(&TrainSettings::preset),
-       .help = "paper: the published loss and protocol; authors-*: what their code does; published: a model's own", .choices = names(presets())},
+       .help = "paper: the published loss and protocol; authors-*: what their code does; published: a model's own",
+       .choices = names(presets())},
       {.name = "rho", .member = at(&TrainSettings::rho), .value_name = "X",
        .help = "SAM's radius; 0: no SAM, one pass a step", .range = not_negative},
       {.name = "adaptive", .member = at(&TrainSettings::adaptive), .help = "ASAM"},
@@ -118,7 +120,9 @@ std::vector<Option> training() {
        .range = below_one},
       {.name = "adam-form", .member = at(&TrainSettings::adam_form),
        .help = "keras: epsilon beside the uncorrected root", .choices = {"pytorch", "keras"}},
-      {.name = "schedule", .member = at(&TrainSettings::schedule), .help = "cosine-restart: period 5 epochs, floor 1e-6; halve, decay: by 0.5 or 0.9 an epoch, from the third or fifth",
+      {.name = "schedule", .member = at(&TrainSettings::schedule),
+       .help = "cosine-restart: period 5 epochs, floor 1e-6; halve, decay: by 0.5 or 0.9 an epoch, from the third or "
+               "fifth",
        .choices = {"cosine-restart", "constant", "halve", "decay"}},
       {.name = "batch", .member = at(&TrainSettings::batch), .value_name = "N", .help = "windows a step",
        .range = from_one, .aliases = {"batch_size"}},

@@ -735,6 +735,20 @@ std::string flag_text(const Option& option, const Settings& settings) {
                     option.member.read(settings));
 }
 
+std::vector<std::string> stored_flags(const Resolved& resolved, Layer from, Layer to,
+                                      std::span<const std::string_view> except) {
+  std::vector<std::string> words;
+  for (const Option& option : options()) {
+    const Layer layer = resolved.origin(option.name).layer;
+    if (!option.stored || layer < from || layer > to || std::ranges::find(except, option.name) != except.end())
+      continue;
+    // A run's config.toml has empty lists too.
+    const std::string text = flag_text(option, resolved.settings);
+    if (!text.empty()) words.push_back(fmt::format("--{}={}", option.name, text));
+  }
+  return words;
+}
+
 std::string given_flags(const Resolved& resolved) {
   const Settings& settings = resolved.settings;
   std::string words;

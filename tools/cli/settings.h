@@ -294,6 +294,9 @@ std::string to_toml(const Settings& settings);
 std::string to_toml(const Resolved& resolved);
 nlohmann::ordered_json to_json(const Resolved& resolved);  // {name: {value, origin}}
 
+// What the layers `from` to `to` gave of them, as words of a child process, "--lr=0.1"; without the options `except`.
+std::vector<std::string> stored_flags(const Resolved& resolved, Layer from, Layer to,
+                                      std::span<const std::string_view> except);
 // What the user gave of them as flags, as a shell reads it back: " --horizon 28 --config a.toml".
 std::string given_flags(const Resolved& resolved);
 // The option's value as its flag takes it.

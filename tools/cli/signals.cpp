@@ -42,6 +42,10 @@ CatchSignals::~CatchSignals() { --catchers; }
 
 bool interrupted() { return received != 0; }
 
+void stop_when_interrupted() {
+  if (interrupted()) throw Error(Exit::interrupted, "interrupted");
+}
+
 std::string_view signal_name() {
   switch (received) {
     case SIGINT:

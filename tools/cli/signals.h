@@ -19,6 +19,8 @@ class CatchSignals {
 };
 
 bool interrupted();
+// Throws Error(Exit::interrupted) then.
+void stop_when_interrupted();
 std::string_view signal_name();  // of the signal that interrupted; empty: none
 
 }  // namespace samformer::tools

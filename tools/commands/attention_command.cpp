@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "optim/analysis/attention_map.h"
+#include "tools/cli/signals.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
 #include "tools/run/result.h"

@@ -257,7 +257,6 @@ void write_page(const fs::path& folder, const Json& d, const Experiment& e, std:
     return charts;
   };
   page.gallery(draw(gallery));
-  page.heading("Errors");
   Curve model{"model", {}, {}}, naive{"naive", {}, {}, true};
   for (std::size_t i = 0; i < starts.size(); ++i) {
     for (auto& [curve, field] : {std::pair<Curve&, const char*>(model, "mse"), {naive, "naive_mse"}}) {
@@ -267,20 +266,8 @@ void write_page(const fs::path& folder, const Json& d, const Experiment& e, std:
   }
   LineChart by_origin{"MSE by origin", "", "standardised", {model, naive}};
   for (const std::int32_t s : starts) by_origin.x_names.push_back(e.series.date(s + lookback - 1));
-  LineChart by_step{"MSE by horizon step", "step", "standardised", {}};
-  for (const auto& [name, field] : {std::pair("model", "mse"),
-                                    {"naive", "naive_mse"},
-                                    {"seasonal naive", "seasonal_naive_mse"},
-                                    {"least squares", "least_squares_mse"}}) {
-    if (!d["per_step"][0].contains(field)) continue;
-    Curve curve{name, {}, {}, field != std::string_view("mse")};
-    for (const Json& s : d["per_step"]) {
-      curve.x.push_back(s["step"]);
-      curve.y.push_back(s[field].is_number() ? s[field].get<double>() : NAN);
-    }
-    by_step.curves.push_back(std::move(curve));
-  }
-  page.charts({draw(by_origin), draw(by_step)});
+  page.charts({draw(by_origin)});
+  add_errors(page, d);
   page.write(folder);
 }
 
@@ -354,15 +341,8 @@ int backtest(const Invocation& invocation) {
   }
 
   // Flags of every training, those of --config and the environment too: a file may also have what is ours alone.
-  std::vector<std::string> common;
-  for (const Option& option : options()) {
-    static constexpr std::string_view ours[] = {"split", "lookback", "horizon", "columns", "seed", "threads"};
-    if (!option.stored || !invocation.resolved.given(option.name)) continue;
-    if (std::ranges::find(ours, option.name) != std::end(ours)) continue;
-    // A run's config.toml has empty lists too.
-    const std::string text = flag_text(option, invocation.resolved.settings);
-    if (!text.empty()) common.push_back(fmt::format("--{}={}", option.name, text));
-  }
+  static constexpr std::string_view ours[] = {"split", "lookback", "horizon", "columns", "seed", "threads"};
+  std::vector<std::string> common = stored_flags(invocation.resolved, Layer::file, Layer::flag, ours);
   common.push_back("--columns=" + names_list(e.series.channels));
   common.push_back(fmt::format("--lookback={}", L));
   common.push_back(fmt::format("--horizon={}", H));
@@ -405,9 +385,7 @@ int backtest(const Invocation& invocation) {
   const std::size_t step = drawn_every(starts.size());
   std::optional<Checkpoint> first;
   const double begin = monotonic_seconds();
-  for (std::size_t k = 0; k < fits.size(); ++k) {
-    stop_when_interrupted();
-    const Fit& fit = fits[k];
+  for (const Fit& fit : fits) {
     if (ledger.trial(fit.name(), seed)->value("status", "") != "ok") continue;
     const std::vector<Checkpoint> runs = read_run((folder / "origins" / fit.name()).string(), "best");
     if (!first) first = runs[0];
@@ -415,47 +393,48 @@ int backtest(const Invocation& invocation) {
     here.splits.train = fit.train;
     scale(here, fit.train);
     const optim::Problem problem = here.problem();
-    const std::vector<double> values = Ensemble(runs, problem, device).forecast(fit.starts);
     if (std::vector<float> now = fit_least_squares(here, settings); !now.empty() && (!file || !weights.empty())) {
       weights = std::move(now);
     }
-    std::vector<float> fit_values;
-    if (!weights.empty()) {
-      fit_values = optim::Evaluator(linear, kernels::Center::mean).forecast(weights, problem, fit.starts);
-    }
     if (!file) file.emplace(folder / "forecasts.csv", e, L, H, !weights.empty());
-    file->add(fit.starts, here.scaler, values, fit_values);
-    const std::size_t outputs = e.targets.size() * static_cast<std::size_t>(H);
-    for (std::size_t i = 0; i < fit.starts.size(); ++i) {
-      const std::int32_t start = fit.starts[i];
-      const auto truth = [&](std::int64_t t, std::int64_t h) {
-        return e.series.channel(e.targets[static_cast<std::size_t>(t)])[static_cast<std::size_t>(start + L + h)];
-      };
-      const auto deviation = [&](std::int64_t t) {
-        return e.scaler.std[static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)])];
-      };
-      const auto restored = [&](const auto& of, std::int64_t t, std::int64_t h) {
-        const auto at = i * outputs + static_cast<std::size_t>(t * H + h);
-        return here.scaler.restore(static_cast<double>(of[at]),
-                                   static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)]));
-      };
-      if (done.size() % step == 0) {
-        std::vector<double>& original = forecasts.emplace_back();
-        for (std::int64_t at = 0; at < static_cast<std::int64_t>(outputs); ++at) {
-          original.push_back(restored(values, at / H, at % H));
-        }
-      }
-      model.add([&](auto t, auto h) { return (restored(values, t, h) - truth(t, h)) / deviation(t); });
-      naive.add([&](auto t, auto h) { return (truth(t, -1) - truth(t, h)) / deviation(t); });
-      if (seasonal) {
-        season.add([&](auto t, auto h) { return (truth(t, h % e.season - e.season) - truth(t, h)) / deviation(t); });
-      }
+    Ensemble(runs, problem, device).for_batches(fit.starts, [&](const auto& batch, const auto& values) {
+      std::vector<float> fit_values;
       if (!weights.empty()) {
-        squares.add([&](auto t, auto h) { return (restored(fit_values, t, h) - truth(t, h)) / deviation(t); });
+        fit_values = optim::Evaluator(linear, kernels::Center::mean).forecast(weights, problem, batch);
       }
-      done.push_back(start);
-      model_of.push_back(fit.row);
-    }
+      file->add(batch, here.scaler, values, fit_values);
+      const std::size_t outputs = e.targets.size() * static_cast<std::size_t>(H);
+      for (std::size_t i = 0; i < batch.size(); ++i) {
+        const std::int32_t start = batch[i];
+        const auto truth = [&](std::int64_t t, std::int64_t h) {
+          return e.series.channel(e.targets[static_cast<std::size_t>(t)])[static_cast<std::size_t>(start + L + h)];
+        };
+        const auto deviation = [&](std::int64_t t) {
+          return e.scaler.std[static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)])];
+        };
+        const auto restored = [&](const auto& of, std::int64_t t, std::int64_t h) {
+          const auto at = i * outputs + static_cast<std::size_t>(t * H + h);
+          return here.scaler.restore(static_cast<double>(of[at]),
+                                     static_cast<std::size_t>(e.targets[static_cast<std::size_t>(t)]));
+        };
+        if (done.size() % step == 0) {
+          std::vector<double>& original = forecasts.emplace_back();
+          for (std::int64_t at = 0; at < static_cast<std::int64_t>(outputs); ++at) {
+            original.push_back(restored(values, at / H, at % H));
+          }
+        }
+        model.add([&](auto t, auto h) { return (restored(values, t, h) - truth(t, h)) / deviation(t); });
+        naive.add([&](auto t, auto h) { return (truth(t, -1) - truth(t, h)) / deviation(t); });
+        if (seasonal) {
+          season.add([&](auto t, auto h) { return (truth(t, h % e.season - e.season) - truth(t, h)) / deviation(t); });
+        }
+        if (!weights.empty()) {
+          squares.add([&](auto t, auto h) { return (restored(fit_values, t, h) - truth(t, h)) / deviation(t); });
+        }
+        done.push_back(start);
+        model_of.push_back(fit.row);
+      }
+    });
   }
   if (done.empty()) throw Error(Exit::check, "no model could be trained: the ledger says why").at(folder.string());
   file->commit();

@@ -4,7 +4,8 @@
 // stops at the first refusal. Its JSON: schema_version, version, command, file, sha256, rows, channels, targets, step,
 // first_date, last_date, split (the rule), splits (as train has them), train_windows, val_windows, test_windows,
 // lookback, horizon, findings [{severity, kind, file, line, column, count, message, hint}], holes [{from, to, rows,
-// line}], missing [{column, from, to, cells, line}], repair (a command), accepted; where train would refuse also `error`, as every failure has. What could not be found out is null. Exit code 0 or 3.
+// line}], missing [{column, from, to, cells, line}], repair (a command), accepted; where train would refuse also `error`,
+// as every failure has. What could not be found out is null. Exit code 0 or 3.
 #include <fmt/ostream.h>
 
 #include <algorithm>
@@ -43,8 +44,6 @@ struct Report {
 Finding refusal_of(const Error& error, std::string kind) {
   return {Severity::refuse, std::move(kind), error.file, error.line, error.column, 1, error.what(), error.advice};
 }
-
-Error error_of(const Finding& f) { return Error(Exit::data, f.message).at(f.file, f.line, f.column).hint(f.hint); }
 
 Report examine(Settings& settings) {
   Report report;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "optim/analysis/landscape.h"
+#include "tools/cli/signals.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
 

@@ -45,14 +45,9 @@ model::Repair rules_of(const RepairSettings& s) {
 
 std::string csv_text(const std::vector<model::Change>& changes) {
   std::string text = "line,column,old,new,rule\n";
-  const auto cell = [](const std::string& s) {
-    if (s.find_first_of(",\"\r\n") == s.npos) return s;
-    std::string quoted = "\"";
-    for (const char c : s) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return quoted + '"';
-  };
   for (const model::Change& c : changes) {
-    text += fmt::format("{},{},{},{},{}\n", c.line, cell(c.column), cell(c.before), cell(c.after), c.rule);
+    text +=
+        fmt::format("{},{},{},{},{}\n", c.line, csv_field(c.column), csv_field(c.before), csv_field(c.after), c.rule);
   }
   return text;
 }

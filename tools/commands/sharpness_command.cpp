@@ -4,6 +4,7 @@
 
 #include "optim/analysis/lanczos.h"
 #include "optim/analysis/sharpness.h"
+#include "tools/cli/signals.h"
 #include "tools/report/svg.h"
 #include "tools/run/analysis.h"
 #include "tools/run/result.h"

@@ -291,11 +291,11 @@ int sweep(const Invocation& invocation) {
     const Option& option = *find_option(name);
     if (option.name == "grid") {
       axes.push_back(parse_grid(text, asked.model));
-    } else if ((option.stored || option.name == "config") && option.name != "seed" && option.name != "seeds" &&
-               option.name != "threads") {
+    } else if (option.stored && option.name != "seed" && option.name != "seeds" && option.name != "threads") {
       common.push_back(fmt::format("--{}={}", option.name, text));
     }
   }
+  if (axes.empty() && !own.grid.empty()) axes.push_back(parse_grid(own.grid, asked.model));
   if (axes.empty()) throw Error(Exit::usage, "sweep needs a --grid").hint("for example --grid rho=0..1..0.25");
   for (const Axis& axis : axes) {
     const auto same = [&](const Axis& other) { return &other != &axis && other.key == axis.key; };
@@ -303,6 +303,12 @@ int sweep(const Invocation& invocation) {
     if (std::ranges::any_of(common, [&](const std::string& word) { return word.starts_with("--" + axis.key + "="); })) {
       throw Error(Exit::usage, fmt::format("--{} is in the grid and a flag", axis.key));
     }
+  }
+  // What --config says of trials; the file may also have what is ours alone.
+  std::vector<std::string_view> ours = {"seed", "seeds", "threads"};
+  for (const Axis& axis : axes) ours.push_back(axis.key);
+  for (std::string& word : stored_flags(invocation.resolved, Layer::file, Layer::file, ours)) {
+    common.push_back(std::move(word));
   }
   if (asked.automatic) check_automatic(asked);
   const std::int64_t jobs = asked.jobs, threads = threads_of_each(jobs, asked.threads, 0);

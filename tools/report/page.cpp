@@ -319,6 +319,8 @@ void add_attention(Report& page, const Settings& settings, const Experiment& e, 
                             *std::ranges::max_element(attention.map), e.series.channels, e.series.channels})});
 }
 
+}  // namespace
+
 void add_errors(Report& page, const Json& document) {
   page.heading("Errors");
   const std::string part = document.value("part", "test");
@@ -383,7 +385,7 @@ void add_errors(Report& page, const Json& document) {
                draw(bars)});
 }
 
-}  // namespace
+namespace {}  // namespace
 
 Report::Report(std::string title, std::string line) : title_(std::move(title)) {
   body_ = fmt::format("<h1>{}</h1>\n<p>{}</p>\n", escape_xml(title_), escape_xml(line));

@@ -36,6 +36,8 @@ class Report {
   std::string title_, body_;
 };
 
+// Table and charts of a document's errors: of the model and the baselines, by step and channel.
+void add_errors(Report& report, const Json& document);
 // The settings of a run, folded.
 void add_settings(Report& report, const Settings& settings);
 

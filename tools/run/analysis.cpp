@@ -113,8 +113,4 @@ std::string windows_text(std::size_t chosen, const Experiment& experiment, const
                        : fmt::format("{} of {} training windows, evenly spaced", chosen, all);
 }
 
-void stop_when_interrupted() {
-  if (interrupted()) throw Error(Exit::interrupted, "interrupted");
-}
-
 }  // namespace samformer::tools

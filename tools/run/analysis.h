@@ -39,7 +39,4 @@ std::vector<std::int32_t> training_windows(const Experiment& experiment, const D
 // "2048 of 8033 training windows, evenly spaced"
 std::string windows_text(std::size_t chosen, const Experiment& experiment, const DataSettings& run);
 
-// Throws Error(Exit::interrupted) after a signal.
-void stop_when_interrupted();
-
 }  // namespace samformer::tools

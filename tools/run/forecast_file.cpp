@@ -9,8 +9,6 @@
 namespace samformer::tools {
 namespace {
 
-constexpr std::int64_t batch_floats = std::int64_t{1} << 22;  // of one forecast of a batch
-
 // The dates of rows as cells.
 std::vector<std::string> date_cells(const model::Series& series) {
   std::vector<std::string> cells;
@@ -80,14 +78,11 @@ std::int64_t write_forecasts(const std::filesystem::path& path, std::span<const 
   const model::Linear linear({e.D(), L, H});
   optim::Evaluator fitted(linear, kernels::Center::mean);
   ForecastFile file(path, e, L, H, !least_squares.empty());
-  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_floats / (e.D() * H)));
-  for (std::size_t first = 0; first < starts.size(); first += most) {
-    stop_when_interrupted();
-    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
+  together.for_batches(starts, [&](const auto& batch, const auto& forecasts) {
     std::vector<float> fit;
     if (!least_squares.empty()) fit = fitted.forecast(least_squares, problem, batch);
-    file.add(batch, e.scaler, together.forecast(batch), fit);
-  }
+    file.add(batch, e.scaler, forecasts, fit);
+  });
   file.commit();
   return file.rows();
 }

@@ -5,10 +5,10 @@
 #include <cmath>
 
 #include "model/data/marks.h"
+#include "optim/baselines.h"
 #include "optim/conformal.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
-#include "tools/run/analysis.h"
 #include "tools/run/ensemble.h"
 #include "tools/run/result.h"
 
@@ -16,48 +16,22 @@ namespace samformer::tools {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::int64_t batch_floats = std::int64_t{1} << 22;  // of one forecast of a batch
-
-// The last rows of the window's look-back again, [targets][H].
-std::vector<double> repeated(const optim::Problem& problem, std::int32_t start, std::int64_t L, std::int64_t H,
-                             std::int64_t season) {
-  std::vector<double> forecast;
-  for (const std::int32_t d : problem.targets) {
-    const float* const end = problem.values.data() + d * problem.rows + start + L;
-    for (std::int64_t h = 0; h < H; ++h) forecast.push_back(static_cast<double>(end[h % season - season]));
-  }
-  return forecast;
-}
-
 // Calls `visit(start, forecast [targets][H], scales [targets])` for each window.
 template <class Visit>
-void for_each_forecast(const Ensemble& models, const optim::Problem& problem, std::int64_t L, std::int64_t H,
+void for_each_forecast(const Ensemble& models, const optim::Problem& problem, std::int64_t L,
                        std::span<const std::int32_t> starts, const Visit& visit) {
-  const std::size_t targets = problem.targets.size(), outputs = targets * static_cast<std::size_t>(H);
-  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_floats / (problem.D * H)));
-  for (std::size_t first = 0; first < starts.size(); first += most) {
-    stop_when_interrupted();
-    const auto batch = starts.subspan(first, std::min(most, starts.size() - first));
-    const std::vector<double> forecasts = models.forecast(batch);
+  models.for_batches(starts, [&](const auto& batch, const std::vector<double>& forecasts) {
+    const std::size_t targets = problem.targets.size(), outputs = forecasts.size() / batch.size();
     const std::vector<float> scales = optim::window_scales(problem, batch, L);
     for (std::size_t i = 0; i < batch.size(); ++i) {
       visit(batch[i], std::span(forecasts).subspan(i * outputs, outputs),
             std::span(scales).subspan(i * targets, targets));
     }
-  }
+  });
 }
 
-Json means(const optim::IntervalSums& sums, std::span<const std::uint8_t> left_out, std::int64_t H, std::int64_t t0,
-           std::int64_t t1, std::int64_t h0, std::int64_t h1) {
-  const auto mean = [&](const std::vector<double>& of) {
-    double sum = 0;
-    std::int64_t count = 0;
-    for (std::int64_t t = t0; t < t1; ++t) {
-      if (t1 - t0 > 1 && !left_out.empty() && left_out[static_cast<std::size_t>(t)] != 0) continue;
-      for (std::int64_t h = h0; h < h1; ++h, ++count) sum += of[static_cast<std::size_t>(t * H + h)];
-    }
-    return sum / static_cast<double>(count * sums.windows);
-  };
+Json means(const optim::IntervalSums& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0, std::int64_t h1) {
+  const auto mean = [&](const std::vector<double>& of) { return sums.mean(of, t0, t1, h0, h1); };
   Json levels = Json::array();
   for (const optim::IntervalSums::Level& l : sums.levels) {
     levels.push_back(
@@ -158,22 +132,16 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "validation part");
   }
   const model::MarkedValues marked = model::marked_values(series, run.scaler);
-  const std::vector<float>& values = marked.values;
-  const optim::Problem problem{values, series.rows, series.width(), run.targets, {}, marked.marks};
+  const optim::Problem problem{marked.values, series.rows, series.width(), run.targets, {}, marked.marks};
   optim::ConformalScores scores(T * steps, starts.size());
   const Ensemble together(models, problem, device);
-  for_each_forecast(together, problem, L, H, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
-    std::vector<float> window;
-    for (std::size_t i = 0; i < forecast.size(); ++i) {
-      const auto at = static_cast<std::size_t>(run.targets[i / steps] * series.rows + start + L) + i % steps;
-      const double error = std::abs(static_cast<double>(values[at]) - forecast[i]);
-      if (!std::isfinite(error)) {
-        throw Error(Exit::diverged,
-                    fmt::format("--intervals: the forecast from {} overflows", series.date(start + L - 1)))
-            .at(run.path.string())
-            .hint("look at the rows before with `samformer data check`, or take fewer windows: --calibration");
-      }
-      window.push_back(static_cast<float>(error / static_cast<double>(scales[i / steps])));
+  for_each_forecast(together, problem, L, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
+    std::vector<float> window = optim::scores_of(optim::window_errors(problem, start, L, H, forecast), scales);
+    if (!std::ranges::all_of(window, [](float score) { return std::isfinite(score); })) {
+      throw Error(Exit::diverged,
+                  fmt::format("--intervals: the forecast from {} overflows", series.date(start + L - 1)))
+          .at(run.path.string())
+          .hint("look at the rows before with `samformer data check`, or take fewer windows: --calibration");
     }
     scores.add(std::move(window));
   });
@@ -194,42 +162,53 @@ Json interval_scores(std::span<const Checkpoint> runs, const Experiment& e, std:
   const CatchSignals catch_signals;
   const Settings& settings = runs[0].settings;
   const std::int64_t L = settings.lookback, H = settings.horizon, T = static_cast<std::int64_t>(e.targets.size());
-  const optim::Problem problem = e.problem();
+  const optim::Problem problem = e.tested_problem();
   // Those that had ended before the first forecast: the last `most`, then the ones that are scored themselves.
   const std::int64_t first = std::max<std::int64_t>(first_unseen_row(runs[0], e.series) - L, 0);
   std::vector<std::int32_t> all = model::window_starts(e.series, {first, starts.front() + L + H - 1}, L, H);
   if (std::ssize(all) > most + H) all.erase(all.begin(), all.end() - (most + H));
   all.insert(all.end(), starts.begin(), starts.end());
-  const Ensemble together(runs, problem, device);
+  // One after the other: each holds two copies of its scores.
+  optim::IntervalSums model, naive;
+  {
+    optim::RollingIntervals rolling(problem, L, H, levels, most);
+    for_each_forecast(Ensemble(runs, problem, device), problem, L, all,
+                      [&](std::int32_t start, const auto& forecast, const auto& scales) {
+                        rolling.add(start, forecast, scales, start >= starts.front());
+                      });
+    model = rolling.sums();
+  }
+  if (model.windows == 0) return nullptr;
   const bool seasonal = has_season(e, L);
-  optim::RollingIntervals model(problem, L, H, levels, most), naive(problem, L, H, levels, most);
-  for_each_forecast(together, problem, L, H, all, [&](std::int32_t start, const auto& forecast, const auto& scales) {
-    const bool scored = start >= starts.front();
-    model.add(start, forecast, scales, scored);
-    naive.add(start, repeated(problem, start, L, H, seasonal ? e.season : 1), scales, scored);
-  });
-  if (model.sums().windows == 0) return nullptr;
+  {
+    optim::RollingIntervals rolling(problem, L, H, levels, most);
+    for (const std::int32_t start : all) {
+      rolling.add(start, optim::repeated_forecast(problem, start, L, H, seasonal ? e.season : 1),
+                  optim::window_scales(problem, {&start, 1}, L), start >= starts.front());
+    }
+    naive = rolling.sums();
+  }
   const auto document = [&](const optim::IntervalSums& sums) {
-    Json of = means(sums, e.left_out_of_test, H, 0, T, 0, H);
+    Json of = means(sums, 0, T, 0, H);
     of["pinball"] = of["wis"].get<double>() / 2;
     return of;
   };
-  Json result = {{"calibration", most}, {"windows", model.sums().windows}};
-  result.update(document(model.sums()));
+  Json result = {{"calibration", most}, {"windows", model.windows}};
+  result.update(document(model));
   const std::vector<std::string> names = e.target_names();
   result["per_channel"] = Json::array();
   for (std::int64_t t = 0; t < T; ++t) {
     Json of = {{"name", names[static_cast<std::size_t>(t)]}};
-    of.update(means(model.sums(), {}, H, t, t + 1, 0, H));
+    of.update(means(model, t, t + 1, 0, H));
     result["per_channel"].push_back(std::move(of));
   }
   result["per_step"] = Json::array();
   for (std::int64_t h = 0; h < H; ++h) {
     Json of = {{"step", h + 1}};
-    of.update(means(model.sums(), e.left_out_of_test, H, 0, T, h, h + 1));
+    of.update(means(model, 0, T, h, h + 1));
     result["per_step"].push_back(std::move(of));
   }
-  result[seasonal ? "seasonal_naive" : "naive"] = document(naive.sums());
+  result[seasonal ? "seasonal_naive" : "naive"] = document(naive);
   return result;
 }
 

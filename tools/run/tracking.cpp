@@ -1,4 +1,5 @@
 #include "tools/run/tracking.h"
+#include "tools/cli/signals.h"
 
 #include <chrono>
 
