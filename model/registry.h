@@ -15,6 +15,7 @@
 #include "model/dlinear.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
+#include "model/logtrans.h"
 #include "model/model_row.h"
 #include "model/patchtst.h"
 #include "model/samformer.h"
@@ -26,7 +27,8 @@ namespace samformer::model {
 
 class Model {
  public:
-  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst>;
+  using Network =
+      std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst, LogTrans>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 
