@@ -13,11 +13,13 @@
 #include <variant>
 
 #include "model/dlinear.h"
+#include "model/informer.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
 #include "model/logtrans.h"
 #include "model/model_row.h"
 #include "model/patchtst.h"
+#include "model/pyraformer.h"
 #include "model/samformer.h"
 #include "model/temporal.h"
 #include "model/transformer.h"
@@ -28,7 +30,8 @@ namespace samformer::model {
 class Model {
  public:
   using Network =
-      std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst, LogTrans>;
+      std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst, LogTrans, Informer,
+                   Pyraformer>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 

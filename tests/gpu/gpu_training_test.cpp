@@ -23,7 +23,7 @@ using Slab = std::vector<float>;
 struct Bench {
   explicit Bench(model::Model of, std::vector<std::int32_t> forecast_targets = {})
       : model(std::move(of)), targets(std::move(forecast_targets)) {
-    const auto [D, L, H] = model.shape();
+    const auto [D, L, H, none] = model.shape();
     rows = L + H + 90;
     if (targets.empty()) {
       for (std::int32_t d = 0; d < D; ++d) targets.push_back(d);
@@ -148,6 +148,13 @@ model::Model tsmixer(std::int64_t blocks, double dropout, model::Norm norm, kern
                      bool shared) {
   return model::TsMixer({3, 20, 6, blocks, 8, dropout, norm, activation, shared});
 }
+constexpr model::StepSizes steps{3, 20, 6, 2, 9, 8, 12, 2, 2, 1, 0.2, true};
+model::Model pyraformer() {
+  model::PyraformerShape shape;
+  static_cast<model::StepSizes&>(shape) = steps;
+  shape.key_width = 5, shape.bottleneck = 6, shape.windows = {3, 2};
+  return model::Pyraformer(shape);
+}
 const Case cases[] = {
     {"Defaults", samformer(Value::low_rank, 7, 48, 12, 8), [](TrainerSettings&) {}},
     {"Full", samformer(Value::full, 3, 33, 9, 5), [](TrainerSettings&) {}},
@@ -192,6 +199,10 @@ const Case cases[] = {
     {"DLinearRevin", model::DLinear({3, 20, 6, 4, true}), [](TrainerSettings&) {}},
     {"ITransformer", model::ITransformer({3, 20, 6, 8, 12, 2, 2, 0.2}), [](TrainerSettings&) {}},
     {"PatchTst", model::PatchTst({3, 20, 6, 8, 12, 2, 2, 6, 4, 0.2}), [](TrainerSettings&) {}},
+    {"LogTrans", model::LogTrans({steps, 6}), [](TrainerSettings&) {}},
+    {"Informer", model::Informer({steps, true, 1}), [](TrainerSettings&) {}},
+    {"InformerLtsf", model::Informer({steps, false, 2}), [](TrainerSettings&) {}},
+    {"Pyraformer", pyraformer(), [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
@@ -289,6 +300,9 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"dlinear", model::DLinear({3, 24, 6})},
       {"itransformer", model::ITransformer({3, 24, 6, 8, 12, 2, 2, 0.2})},
       {"patchtst", model::PatchTst({3, 24, 6, 8, 12, 2, 2, 6, 4, 0.2})},
+      {"logtrans", model::LogTrans({steps, 6})},
+      {"informer", model::Informer({steps, false, 1})},
+      {"pyraformer", pyraformer()},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

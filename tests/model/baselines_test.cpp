@@ -206,6 +206,48 @@ TEST(Baselines, LogTrans) {
   expect_golden<float>("logtrans", logtrans, {"key_projection.bias"}, {});
 }
 
+// Its draws, in forward's order.
+Model informer(const Sizes& z, const std::string& name, const std::vector<std::string>& modules) {
+  model::Informer net({step_sizes(z), name == "informer", 1, true});
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_" + name + ".safetensors"));
+  std::vector<std::vector<std::int32_t>> keys;
+  for (const std::string& module : modules) {
+    const auto drawn = file.read<std::int64_t>("choice." + module + ".inner_attention.sampled_keys");
+    keys.emplace_back(drawn.begin(), drawn.end());
+  }
+  net.set_sampled_keys(std::move(keys));
+  return net;
+}
+
+TEST(Baselines, Informer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const std::vector<std::string> sparse{"encoder.attn_layers.0.attention", "encoder.attn_layers.1.attention",
+                                        "decoder.layers.0.self_attention"},
+      normed{"downConv.bias", "attn_layers.0.norm2.bias"};
+  const auto official = [&](const Sizes& z) { return informer(z, "informer", sparse); };
+  expect_golden<double>("informer", official, {"key_projection.bias"}, normed);
+  expect_golden<float>("informer", official, {"key_projection.bias"}, normed);
+  std::vector<std::string> all = sparse;
+  all.push_back("decoder.layers.0.cross_attention");
+  const auto ltsf = [&](const Sizes& z) { return informer(z, "informer_ltsf", all); };
+  expect_golden<double>("informer_ltsf", ltsf, {"key_projection.bias"}, normed);
+  expect_golden<float>("informer_ltsf", ltsf, {"key_projection.bias"}, normed);
+}
+
+Model pyraformer(const Sizes& z) {
+  model::PyraformerShape shape;
+  static_cast<model::StepSizes&>(shape) = step_sizes(z);
+  shape.key_width = 4, shape.bottleneck = 4, shape.windows = {2, 2, 2};
+  return model::Pyraformer(shape);
+}
+
+TEST(Baselines, Pyraformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const std::vector<std::string> normed{"conv_layers.down.bias", "downConv.bias"};
+  expect_golden<double>("pyraformer", pyraformer, {}, normed);
+  expect_golden<float>("pyraformer", pyraformer, {}, normed);
+}
+
 void expect_mask(const kernels::HeadsMask& mask, const std::vector<std::uint8_t>& allowed, std::uint8_t yes) {
   const auto cells = static_cast<std::int64_t>(std::sqrt(static_cast<double>(allowed.size())));
   ASSERT_GT(cells, 1);
@@ -230,6 +272,13 @@ TEST(Baselines, MaskOfLogTrans) {
   }
   // A sequence shorter than the pattern has it once: every step sees something.
   EXPECT_TRUE(model::LogTrans({model::StepSizes{}, 24, 3}).mask(10).allows(0, 0));
+}
+
+TEST(Baselines, MaskOfPyraformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_pyraformer.safetensors"));
+  const Model net = pyraformer(sizes_of(file));
+  expect_mask(std::get<model::Pyraformer>(net.network()).mask(), file.read<std::uint8_t>("choice.mask_forbidden"), 0);
 }
 
 TEST(Baselines, TimeMarks) {

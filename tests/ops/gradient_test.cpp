@@ -315,6 +315,24 @@ std::vector<Relative> relatives() {
                    model::PatchTst({D, L, H, 6, 7, 2, 2, 4, 3, dropout}),
                    4 * 6 + 6 + 4 * 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 6 * 4 * H + H});
   }
+  model::StepSizes z{D, L, H, 2, 7, 6, 7, 2, 2, 1, 0};
+  const std::int64_t embeddings = 2 * (3 * D * 6 + 2 * 6), layer = 4 * 36 + 2 * 6 * 7 + 7 + 9 * 6;
+  const std::int64_t decoder = layer + 4 * 36 + 6 * 6, norms = 4 * 6, to_channels = 6 * D + D;
+  const std::int64_t all = embeddings + 2 * layer + decoder + norms + to_channels, distilling = 3 * 36 + 3 * 6;
+  for (const double dropout : {0.0, 0.2}) {
+    const std::string suffix = dropout > 0 ? "" : " without dropout";
+    z.dropout = dropout, z.revin = dropout > 0;
+    const std::int64_t affine = z.revin ? 2 * D : 0;
+    out.push_back({"logtrans" + suffix, model::LogTrans({z, 4, 3}), all + 3 * 4 * 36 + affine});
+    out.push_back({"informer" + suffix, model::Informer({z, true, 1, true}), all + distilling + 4 * 6 + affine});
+    out.push_back({"informer, ltsf" + suffix, model::Informer({z, false, 2, true}), all + distilling + affine});
+    model::PyraformerShape shape;
+    static_cast<model::StepSizes&>(shape) = z;
+    shape.key_width = 5, shape.bottleneck = 4, shape.windows = {3, 2};
+    out.push_back({"pyraformer" + suffix, model::Pyraformer(shape),
+                   (3 * D + 2) * 6 + 2 * 6 + 2 * 24 + 4 + 6 + 16 * 5 + 3 * 8 + 2 * 6 +
+                       2 * (4 * 6 * 10 + 2 * 42 + 7 + 6 * 6) + 3 * 6 * H * D + affine});
+  }
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -326,9 +344,9 @@ std::vector<Relative> relatives() {
 template <class T>
 model::Output<T> apply_relative(const model::Model& net, Tape<T>& tape, T* weights, T* gradients,
                                 const model::Pass& pass) {
-  const auto [D, L, H] = net.shape();
+  const auto [D, L, H, none] = net.shape();
   constexpr std::int64_t marks = 2;
-  kernels::Windows<T> x = windows(tape, 4, D + marks, L, 520);
+  kernels::Windows<T> x = windows(tape, 4, D + marks, L + H, 520);
   x.D = D, x.marks = marks;
   return net.forward(tape, weights, gradients, revin(tape, net.seen(x), L, net.center(Center::mean)), pass);
 }
@@ -340,6 +358,8 @@ bool has_no_gradient(const Relative& r, const std::string& name) {
     return std::any_of(ends.begin(), ends.end(), [&](const char* end) { return name.ends_with(end); });
   };
   if (is_one_of({"compute_keys.bias", "key_projection.bias", "W_K.bias"})) return true;
+  if (is_one_of({"downConv.bias", "conv_layers.down.bias"})) return true;
+  if (r.name.starts_with("informer") && name == "encoder.attn_layers.0.norm2.bias") return true;
   return r.name == "patchtst without dropout" && is_one_of({"W_V.bias", "to_out.0.bias", "ff.3.bias"});
 }
 
@@ -355,6 +375,7 @@ Case relative_case(const Relative& r) {
   for (const model::Parameter& p : r.net.parameters().all()) {
     const bool scale = p.name == "revin.affine_weight" || p.name.ends_with("norm.weight") ||
                        p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight") ||
+                       p.name.ends_with("norm3.weight") ||
                        p.name.ends_with("norm_attn.1.weight") || p.name.ends_with("norm_ffn.1.weight") ||
                        p.name.ends_with(".gamma") || p.name.ends_with("running_var");
     c.parts.push_back({p.name, 0, p.offset, p.shape.count(), scale ? 1.0 : 0.0, scale ? 0.1 : 0.4,
@@ -658,6 +679,16 @@ TEST(Model, RelativesHaveTheirNumberOfParameters) {
   const auto patchtst = [](std::int64_t L, std::int64_t H) {
     return model::PatchTst({.L = L, .H = H}).parameters().count();
   };
+  const model::StepSizes published;
+  EXPECT_EQ(model::LogTrans({published}).parameters().count(), 13685767);
+  EXPECT_EQ(model::Informer({published, true}).parameters().count(), 11330055);
+  EXPECT_EQ(model::Informer({published, false}).parameters().count(), 11328007);
+  for (const auto& [H, count] :
+       {std::pair(96, 10123520), std::pair(192, 11499776), std::pair(336, 13564160), std::pair(720, 19069184)}) {
+    model::PyraformerShape shape;
+    shape.H = H, shape.f = 512, shape.heads = 6, shape.layers = 4;
+    EXPECT_EQ(model::Pyraformer(shape).parameters().count(), count) << H;
+  }
   EXPECT_EQ(patchtst(336, 96), 81728);
   EXPECT_EQ(patchtst(336, 192), 146336);
   EXPECT_EQ(patchtst(336, 336), 243248);
