@@ -525,6 +525,10 @@ void print_result_table(std::ostream& out, const Json& document) {
     }
   }
   out << table.str();
+  print_intervals(out, document);
+}
+
+void print_intervals(std::ostream& out, const Json& document) {
   if (const Json intervals = document.value("intervals", Json()); intervals.is_object()) {
     const bool seasonal = intervals.contains("seasonal_naive");
     const Json& naive = intervals[seasonal ? "seasonal_naive" : "naive"];
