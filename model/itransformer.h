@@ -38,6 +38,7 @@ class ITransformer {
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
+  // The output's attention map is the last layer's.
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                         const Pass& pass) const;

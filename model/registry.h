@@ -45,7 +45,7 @@ class Model {
     if (const auto* transformer = std::get_if<Transformer>(&network_)) {
       return transformer->shape().attention != Attention::identity;
     }
-    return std::holds_alternative<Samformer>(network_);
+    return std::holds_alternative<Samformer>(network_) || std::holds_alternative<ITransformer>(network_);
   }
   // Windows are read by `project` alone: consecutive ones need not be normalised (revin_sliding).
   bool only_projects() const {

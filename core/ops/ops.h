@@ -236,6 +236,7 @@ template <class T, class On>
 struct Attended {
   Var<T, On> context;      // [N T_q, d]
   Var<T, On> scores = {};  // of no tape: not wanted
+  Tensor<T> lse = {};      // the saved log-sum-exp, [N h, T_q]
 };
 template <class T, class On>
 Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,

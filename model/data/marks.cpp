@@ -12,7 +12,10 @@ struct Moment {
   std::int64_t day, time;
   Civil civil;
 };
-using Mark = double (*)(const Moment&);
+struct Mark {
+  const char* name;
+  double (*of)(const Moment&);
+};
 
 double second(const Moment& m) { return static_cast<double>(m.time % 60) / 59; }
 double minute(const Moment& m) { return static_cast<double>(m.time / 60 % 60) / 59; }
@@ -24,9 +27,14 @@ double day_in_year(const Moment& m) { return static_cast<double>(day_of_year(m.d
 double iso_week(const Moment& m) { return static_cast<double>((day_of_year(m.day - weekday(m.day) + 3) - 1) / 7) / 52; }
 double month(const Moment& m) { return static_cast<double>(m.civil.month - 1) / 11; }
 
-constexpr Mark of_time[] = {second, minute, hour, day_of_week, day_of_month, day_in_year};
-constexpr Mark of_week[] = {day_of_month, iso_week};
-constexpr Mark of_month[] = {month};
+constexpr Mark of_time[] = {{"second", second},
+                            {"minute", minute},
+                            {"hour", hour},
+                            {"weekday", day_of_week},
+                            {"day of month", day_of_month},
+                            {"day of year", day_in_year}};
+constexpr Mark of_week[] = {{"day of month", day_of_month}, {"week", iso_week}};
+constexpr Mark of_month[] = {{"month", month}};
 
 std::span<const Mark> marks_of(const Step& step) {
   const std::span<const Mark> time = of_time;
@@ -53,12 +61,18 @@ std::span<const Mark> marks_of(const Step& step) {
 
 std::int64_t mark_count(const Step& step) { return std::ssize(marks_of(step)); }
 
+std::vector<std::string> mark_names(const Step& step) {
+  std::vector<std::string> names;
+  for (const Mark& mark : marks_of(step)) names.emplace_back(mark.name);
+  return names;
+}
+
 std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step) {
   std::vector<double> all;
-  for (const Mark mark : marks_of(step)) {
+  for (const Mark& mark : marks_of(step)) {
     for (const Stamp& date : dates) {
       const std::int64_t day = floor_div(date.seconds, kDay);
-      all.push_back(mark({day, date.seconds - day * kDay, civil_from_days(day)}) - 0.5);
+      all.push_back(mark.of({day, date.seconds - day * kDay, civil_from_days(day)}) - 0.5);
     }
   }
   return all;

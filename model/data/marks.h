@@ -18,6 +18,7 @@
 namespace samformer::model {
 
 std::int64_t mark_count(const Step& step);
+std::vector<std::string> mark_names(const Step& step);  // "hour", "weekday", ...
 // [marks][dates].
 std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step);
 

@@ -196,6 +196,7 @@ std::vector<Option> run() {
       {.name = "windows", .member = at(&FolderSettings::windows), .value_name = "N|all",
        .help = "training windows that the loss is of, evenly spaced",
        .default_text = "2048, or all where there are fewer"},
+      {.name = "models", .member = at(&FolderSettings::models), .value_name = "A[,B]", .help = "which models"},
       {.name = "jobs", .member = at(&FolderSettings::jobs), .value_name = "N",
        .help = "runs at a time; times --threads at most the cores", .range = from_one},
       {.name = "out", .member = at(&FolderSettings::out), .value_name = "PATH",

@@ -119,7 +119,8 @@ struct FolderSettings {
   std::string origin;
   std::vector<std::string> intervals;  // eval, predict: percent; empty: none
   std::int64_t calibration = 1440;
-  std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
+  std::string windows;              // sharpness, landscape: a number, all, empty: the command's own choice
+  std::vector<std::string> models;  // reproduce: columns; toy: values of --model
   std::int64_t jobs = 1;
 };
 

@@ -155,7 +155,6 @@ std::vector<Column> chosen(const std::vector<Column>& columns, const Words& aske
 
 struct ReproduceSettings {
   Words horizons;  // empty: the paper's
-  Words models;    // empty: all
 };
 
 std::vector<std::int64_t> horizons_of(const ReproduceSettings& asked) {
@@ -843,7 +842,7 @@ int reproduce(const Invocation& invocation) {
   const ReproduceSettings own = asked.of<ReproduceSettings>();
   Work w;
   w.table = invocation.arguments[0];
-  w.columns = chosen(columns_of(w.table), own.models);
+  w.columns = chosen(columns_of(w.table), asked.models);
   w.horizons = horizons_of(own);
   w.seeds = asked.seeds.empty() ? std::vector<std::uint64_t>{1, 2, 3, 4, 5} : asked.seeds;
   w.folder = asked.out;
@@ -917,24 +916,22 @@ Command reproduce_command() {
   return {
       .name = "reproduce",
       .handler = reproduce,
-      .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "out", "dry-run"},
+      .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "models", "out", "dry-run"},
       .options = {{.name = "horizons",
                    .member = at(&ReproduceSettings::horizons),
                    .value_name = "H[,H]",
                    .help = "of the table",
-                   .default_text = "96,192,336,720"},
-                  {.name = "models",
-                   .member = at(&ReproduceSettings::models),
-                   .value_name = "A[,B]",
-                   .help = "the table's columns: samformer, samformer/paper, tsmixer-sam, dlinear, ...; published: "
-                           "every system as its authors trained it; fair: all as SAMformer is, with and without SAM",
-                   .default_text = "those of the systems that the paper's authors trained"}},
+                   .default_text = "96,192,336,720"}},
       .arguments = {"TABLE"},
       .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
       .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
       .texts = {{"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
                 {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
                 {"threads", "CPU threads of each run", "1"},
+                {"models",
+                 "the table's columns: samformer, samformer/paper, tsmixer-sam, dlinear, ...; published: every system as "
+                 "its authors trained it; fair: all as SAMformer is, with and without SAM",
+                 "those of the systems that the paper's authors trained"},
                 {"out", "folder of the tables and their runs, needed; the same one goes on later", "none"}}};
 }
 

@@ -314,9 +314,10 @@ void add_attention(Report& page, const Settings& settings, const Experiment& e, 
   page.paragraph(
       fmt::format("Mean map of {} windows; a row is a channel, its cells say how much it looks at each other "
                   "one. Mean row entropy {:.3f} of at most {:.3f}.",
-                  count, attention.entropy, std::log(static_cast<double>(e.D()))));
-  page.charts({draw(HeatMap{"Attention", "looked at", "looks", e.D(), e.D(), attention.map, 0,
-                            *std::ranges::max_element(attention.map), e.series.channels, e.series.channels})});
+                  count, attention.entropy, std::log(static_cast<double>(attention.tokens))));
+  const std::vector<std::string> names = e.token_names(attention.tokens);
+  page.charts({draw(HeatMap{"Attention", "looked at", "looks", attention.tokens, attention.tokens, attention.map, 0,
+                            *std::ranges::max_element(attention.map), names, names})});
 }
 
 }  // namespace

@@ -73,6 +73,12 @@ std::future<void> prepare_products() {
   return std::async(limited ? std::launch::deferred : std::launch::async, kernels::prepare_products);
 }
 
+std::vector<std::string> Experiment::token_names(std::int64_t count) const {
+  std::vector<std::string> names = series.channels;
+  if (count > D()) std::ranges::copy(model::mark_names(series.step), std::back_inserter(names));
+  return names;
+}
+
 std::vector<std::string> Experiment::target_names() const {
   std::vector<std::string> names;
   for (const std::int32_t t : targets) names.push_back(series.channels[static_cast<std::size_t>(t)]);

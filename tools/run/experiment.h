@@ -34,6 +34,8 @@ struct Experiment {
   optim::Problem problem() const { return {values, series.rows, D(), targets, left_out, marks}; }
   optim::Problem tested_problem() const { return {values, series.rows, D(), targets, left_out_of_test, marks}; }
   std::vector<std::string> target_names() const;
+  // What an attention map of so many rows is between: the channels, behind them the dates' marks.
+  std::vector<std::string> token_names(std::int64_t count) const;
 };
 
 model::SeriesOptions series_options(const DataSettings& settings);
