@@ -132,7 +132,7 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "validation part");
   }
   const model::MarkedValues marked = model::marked_values(series, run.scaler);
-  const optim::Problem problem{marked.values, series.rows, series.width(), run.targets, {}, marked.marks};
+  const optim::Problem problem = marked.problem(run.targets);
   optim::ConformalScores scores(T * steps, starts.size());
   const Ensemble together(models, problem, device);
   for_each_forecast(together, problem, L, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
