@@ -79,10 +79,18 @@ std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step) {
 }
 
 MarkedValues marked_values(const Series& series, const Scaler& scaler) {
-  MarkedValues all{standardise(series, scaler)};
+  return marked_values(series, scaler, {0, series.rows}, {});
+}
+
+MarkedValues marked_values(const Series& series, const Scaler& scaler, Span known, std::span<const Stamp> ahead) {
+  MarkedValues all;
+  all.rows = known.size() + std::ssize(ahead), all.D = series.width();
+  all.values = standardise(series, scaler, known, std::ssize(ahead));
   if (series.dates.empty()) return all;
   all.marks = mark_count(series.step);
-  const std::vector<double> marks = time_marks(series.dates, series.step);
+  std::vector<Stamp> dates(series.dates.begin() + known.first, series.dates.begin() + known.last);
+  dates.insert(dates.end(), ahead.begin(), ahead.end());
+  const std::vector<double> marks = time_marks(dates, series.step);
   all.values.insert(all.values.end(), marks.begin(), marks.end());
   return all;
 }

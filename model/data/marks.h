@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "model/data/problem.h"
 #include "model/data/series.h"
 
 namespace samformer::model {
@@ -24,9 +25,15 @@ std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step);
 
 // A series as networks read it: the standardised channels, and behind them, as further rows, the marks of its dates.
 struct MarkedValues {
-  std::vector<float> values;  // [D + marks][T]
-  std::int64_t marks = 0;     // 0 where there are no dates
+  std::vector<float> values;  // [D + marks][rows]
+  std::int64_t rows = 0, D = 0;
+  std::int64_t marks = 0;  // 0 where there are no dates
+
+  Problem problem(std::span<const std::int32_t> targets) const { return {values, rows, D, targets, {}, marks}; }
 };
 MarkedValues marked_values(const Series& series, const Scaler& scaler);
+// What a forecast reads: the rows `known` alone and behind them those it forecasts, whose dates are `ahead` (any where
+// the series has none). There the channels are NaN: nothing may read them.
+MarkedValues marked_values(const Series& series, const Scaler& scaler, Span known, std::span<const Stamp> ahead);
 
 }  // namespace samformer::model

@@ -189,5 +189,7 @@ struct LateChannel {
 // it.
 std::vector<LateChannel> late_channels(const Series& series, Span train, std::int64_t end);
 std::vector<float> standardise(const Series& series, const Scaler& scaler);  // [D][T]
+// Its rows `known`, and `ahead` of NaN behind them.
+std::vector<float> standardise(const Series& series, const Scaler& scaler, Span known, std::int64_t ahead);
 
 }  // namespace samformer::model

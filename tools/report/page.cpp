@@ -109,19 +109,22 @@ Curve thinned(std::string name, const std::vector<double>& values, double x, std
   return curve;
 }
 
+bool has_dates_ahead(const model::Series& series) { return !series.dates.empty() && series.step.known(); }
+// Of the steps after the last row; of no meaning where it has none.
+std::vector<model::Stamp> dates_ahead(const model::Series& series, std::int64_t steps) {
+  if (!has_dates_ahead(series)) return std::vector<model::Stamp>(static_cast<std::size_t>(steps));
+  return model::continue_dates(series.dates.back(), series.step, steps, series.zone.get());
+}
+
 // The forecast of the steps after the last row, and that of the last window, of every channel that varies.
 class Pictures {
  public:
   Pictures(const Experiment& e, const Settings& settings, std::int32_t window) : e_(e), s_(settings), window_(window) {
     // As many rows of the look-back as steps, but two days of hours.
     tail_ = std::min(s_.lookback, std::max<std::int64_t>(s_.horizon, 48));
-    if (e.series.dates.empty() || !e.series.step.known()) {
-      for (std::int64_t h = 1; h <= s_.horizon; ++h) ahead_dates_.push_back(fmt::format("step {}", h));
-    } else {
-      for (const model::Stamp& date :
-           model::continue_dates(e.series.dates.back(), e.series.step, s_.horizon, e.series.zone.get())) {
-        ahead_dates_.push_back(model::format_stamp(date, e.series.date_format));
-      }
+    for (const model::Stamp& date : dates_ahead(e.series, s_.horizon)) {
+      ahead_dates_.push_back(has_dates_ahead(e.series) ? model::format_stamp(date, e.series.date_format)
+                                                       : fmt::format("step {}", ahead_dates_.size() + 1));
     }
   }
 
@@ -231,19 +234,19 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
     const model::Linear linear({e.D(), settings.lookback, settings.horizon});
     pictures.last.fit = optim::Evaluator(linear, kernels::Center::mean).forecast(fit, problem, last);
   }
-  const std::int32_t end[] = {static_cast<std::int32_t>(e.series.rows - settings.lookback)};
   pictures.ahead_scaler = e.scaler;
   const bool ahead = model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1;
   if (!ahead) {
     // A hole: predict refuses too.
-  } else if (final.empty()) {
-    pictures.ahead = Ensemble(models, problem, cpu).forecast(end);
   } else {
-    const std::vector<Checkpoint> refitted = read_checkpoints(final);
-    pictures.ahead_scaler = refitted[0].scaler;
-    const auto [values, marks] = model::marked_values(e.series, refitted[0].scaler);
-    const optim::Problem all{values, e.series.rows, e.D(), e.targets, {}, marks};
-    pictures.ahead = Ensemble(refitted, all, cpu).forecast(end);
+    const std::vector<Checkpoint> refitted = final.empty() ? std::vector<Checkpoint>{} : read_checkpoints(final);
+    if (!final.empty()) pictures.ahead_scaler = refitted[0].scaler;
+    const model::MarkedValues read =
+        model::marked_values(e.series, pictures.ahead_scaler, {e.series.rows - settings.lookback, e.series.rows},
+                             dates_ahead(e.series, settings.horizon));
+    const optim::Problem last_rows = read.problem(e.targets);
+    const std::int32_t start[] = {0};
+    pictures.ahead = Ensemble(final.empty() ? models : refitted, last_rows, cpu).forecast(start);
   }
 
   if (const std::vector<double> levels = levels_of(settings); ahead && !levels.empty()) {

@@ -149,7 +149,7 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "validation part");
   }
   const model::MarkedValues marked = model::marked_values(series, run.scaler);
-  const optim::Problem whole{marked.values, series.rows, series.width(), run.targets, {}, marked.marks};
+  const optim::Problem whole = marked.problem(run.targets);
   const std::int32_t last[] = {static_cast<std::int32_t>(origin + 1 - L)};
   std::vector<double> widths(levels.size() * T * steps);
   for_each_block(whole, block_of_targets(std::ssize(starts), H), [&](const optim::Problem& problem, std::size_t t0) {
