@@ -12,6 +12,7 @@
 #include <utility>
 #include <variant>
 
+#include "kernels/update.h"
 #include "model/dlinear.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
@@ -34,7 +35,17 @@ class Model {
   Sizes shape() const {
     return std::visit([](const auto& n) { return Sizes{n.shape().D, n.shape().L, n.shape().H}; }, network_);
   }
+  // The same network with a map of so many covariates (kernels/covariates.h), zero until it is trained.
+  Model with_covariates(std::int64_t features) const {
+    Model with = *this;
+    if (features == 0) return with;
+    const Shape shape{this->shape().D, features};
+    with.covariates_ = {features, ParameterTable("covariates.weight", shape, kernels::norm_block, parameters())};
+    return with;
+  }
+  std::int64_t covariates() const { return covariates_.features; }
   const ParameterTable& parameters() const {
+    if (covariates_.features > 0) return covariates_.table;
     return std::visit([](const auto& n) -> const ParameterTable& { return n.parameters(); }, network_);
   }
   bool has_revin() const {
@@ -51,10 +62,11 @@ class Model {
   bool only_projects() const {
     return std::holds_alternative<Samformer>(network_) || std::holds_alternative<Linear>(network_);
   }
-  // The windows as the network reads them: with the dates' marks, if it does.
+  // The windows as the network reads them: with the dates' marks and with covariates, if it does.
   template <class T>
   kernels::Windows<T> seen(kernels::Windows<T> x) const {
     if (!std::holds_alternative<ITransformer>(network_)) x.marks = 0;
+    if (covariates_.features == 0) x.known = {};
     return x;
   }
   // Rows of the widest matrices for each window: those of the steps, where it mixes channels; on the CPU the channels,
@@ -71,16 +83,35 @@ class Model {
   // How the network's windows are normalised, `center` being what was asked for.
   kernels::Center center(kernels::Center center) const { return has_revin() ? center : kernels::Center::none; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
-    std::visit([&](const auto& n) { n.initialise(weights, seed, init, head); }, network_);
+    std::fill_n(weights, shift(), 0.0F);
+    std::visit([&](const auto& n) { n.initialise(weights + shift(), seed, init, head); }, network_);
   }
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                         const Pass& pass) const {
-    return std::visit([&](const auto& n) { return n.forward(tape, weights, gradients, input, pass); }, network_);
+    auto output = std::visit(
+        [&](const auto& n) {
+          return n.forward(tape, weights + shift(), gradients ? gradients + shift() : nullptr, input, pass);
+        },
+        network_);
+    if (covariates_.features > 0) {
+      const SlabVars<T, On> slab(tape, covariates_.table, weights, gradients);
+      output.z = add_covariates(output.z, slab(0, Shape{shape().D, covariates_.features}), input);
+    }
+    return output;
   }
 
  private:
+  // The map's tensor lies in front of the network's, which keep their blocks of the gradient's norm: covariates that
+  // are 0 change no bit.
+  struct Covariates {
+    std::int64_t features = 0;
+    ParameterTable table;
+  };
+  std::int64_t shift() const { return covariates_.features > 0 ? covariates_.table.all()[1].offset : 0; }
+
   Network network_;
+  Covariates covariates_;
 };
 
 std::span<const ModelRow> models();

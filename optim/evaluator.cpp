@@ -202,8 +202,9 @@ namespace {
 
 // Without gradients and outside training the weights are only read.
 Resident on_the_host(std::span<const float> weights, const Problem& p, std::span<const std::int32_t> starts) {
-  return {const_cast<float*>(weights.data()),          p.values.data(), p.rows,       p.D, p.marks, p.targets.data(),
-          static_cast<std::int64_t>(p.targets.size()), nullptr,         starts.data()};
+  return {
+      const_cast<float*>(weights.data()),          p.values.data(), p.rows,        p.D,    p.marks, p.targets.data(),
+      static_cast<std::int64_t>(p.targets.size()), nullptr,         starts.data(), p.known};
 }
 
 }  // namespace

@@ -70,9 +70,10 @@ struct Resident {
   std::int64_t target_count = 0;
   const float* channel_weight = nullptr;  // of Truth
   const std::int32_t* starts = nullptr;
+  kernels::KnownRows known = {};
 
   kernels::Windows<float> windows(std::int64_t first, std::int64_t N, std::int64_t offset = 0) const {
-    return {values + offset, rows, starts + first, N, D, nullptr, 0, marks};
+    return {values + offset, rows, starts + first, N, D, nullptr, 0, marks, known};
   }
 };
 

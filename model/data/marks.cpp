@@ -78,6 +78,12 @@ std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step) {
   return all;
 }
 
+void MarkedValues::add(const Basis& basis, std::span<const double> of_columns, std::span<const Stamp> dates,
+                       const Step& step) {
+  known = {D + marks, basis.shared_features(), basis.own_features};
+  basis.append(values, of_columns, dates, rows, step);
+}
+
 MarkedValues marked_values(const Series& series, const Scaler& scaler) {
   return marked_values(series, scaler, {0, series.rows}, {});
 }

@@ -235,6 +235,15 @@ std::int64_t last_complete_row(const Series& series, std::int64_t length, std::i
   return last;
 }
 
+bool is_known_ahead(std::span<const std::string> patterns, std::string_view name) {
+  return std::ranges::any_of(patterns, [&](std::string_view pattern) {
+    const std::size_t star = pattern.find('*');
+    if (star == std::string_view::npos) return name == pattern;
+    return name.size() + 1 >= pattern.size() && name.starts_with(pattern.substr(0, star)) &&
+           name.ends_with(pattern.substr(star + 1));
+  });
+}
+
 std::string origin_word(const Series& series, std::int64_t row) {
   return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
 }

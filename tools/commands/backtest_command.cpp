@@ -358,6 +358,11 @@ int backtest(const Invocation& invocation) {
                 fmt::format("{} rows are too few for a backtest at look-back {} and horizon {}", e.series.rows, L, H))
         .at(e.series.path);
   }
+  if (const std::vector<std::string> known = e.basis.names(); !known.empty()) {
+    invocation.console.info(fmt::format("{} are taken as known ahead, as they were in the end: a forecast of them is worse, "
+                                        "and so are errors then",
+                                        join(known, ", ")));
+  }
   const std::vector<std::int32_t> all = all_starts(e, model::with_lookback(e.splits.test, L), settings);
   const std::vector<std::int32_t> starts = choose_origins(own.origins, e, L, all);
   const std::vector<Fit> fits = plan(e, own, L, starts);
@@ -406,7 +411,6 @@ int backtest(const Invocation& invocation) {
   const std::size_t failed = warn_of_failures(tasks, ledger, invocation.console);
   require_finished(unfinished);
 
-  const model::Linear linear({e.D(), L, H});
   const bool seasonal = has_season(e, L);
   Sums model(e, H), naive(e, H), season(e, H), squares(e, H);
   std::vector<float> weights;  // of least squares; a fit that its rows do not determine has those of the one before
@@ -424,7 +428,7 @@ int backtest(const Invocation& invocation) {
     if (!first) first = runs[0];
     Experiment here = e;
     here.splits.train = fit.train;
-    scale(here, fit.train);
+    tools::fit(here, settings, fit.train);
     const optim::Problem problem = here.problem();
     if (std::vector<float> now = fit_least_squares(here, settings); !now.empty() && (!file || !weights.empty())) {
       weights = std::move(now);
@@ -444,7 +448,8 @@ int backtest(const Invocation& invocation) {
     Ensemble(runs, problem, device).for_batches(fit.starts, [&](const auto& batch, const auto& values) {
       std::vector<float> fit_values;
       if (!weights.empty()) {
-        fit_values = optim::Evaluator(linear, kernels::Center::mean).forecast(weights, problem, batch);
+        fit_values =
+            optim::Evaluator(linear_model(settings, here), kernels::Center::mean).forecast(weights, problem, batch);
       }
       const std::size_t size = levels.size() * values.size();
       file->add(batch, here.scaler, values, fit_values, std::span(halves).subspan(written, size));

@@ -198,7 +198,7 @@ Command eval_command() {
   return {.name = "eval",
           .handler = eval,
           .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal",
-                    "holes", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
+                    "holes", "calendar", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

@@ -231,23 +231,24 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const ChosenDevice cpu{"cpu", nullptr};
   pictures.last.model = Ensemble(models, problem, cpu).forecast(last);
   if (const std::vector<float> fit = fit_least_squares(e, settings); !fit.empty()) {
-    const model::Linear linear({e.D(), settings.lookback, settings.horizon});
-    pictures.last.fit = optim::Evaluator(linear, kernels::Center::mean).forecast(fit, problem, last);
+    pictures.last.fit = optim::Evaluator(linear_model(settings, e), kernels::Center::mean).forecast(fit, problem, last);
   }
   pictures.ahead_scaler = e.scaler;
-  const bool ahead = model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1;
-  if (!ahead) {
-    // A hole: predict refuses too.
-  } else {
-    const std::vector<Checkpoint> refitted = final.empty() ? std::vector<Checkpoint>{} : read_checkpoints(final);
-    if (!final.empty()) pictures.ahead_scaler = refitted[0].scaler;
-    const model::MarkedValues read =
-        model::marked_values(e.series, pictures.ahead_scaler, {e.series.rows - settings.lookback, e.series.rows},
-                             dates_ahead(e.series, settings.horizon));
-    const optim::Problem last_rows = read.problem(e.targets);
-    const std::int32_t start[] = {0};
-    pictures.ahead = Ensemble(final.empty() ? models : refitted, last_rows, cpu).forecast(start);
-  }
+  // Where predict refuses too, because of a hole or of what should be known ahead.
+  std::string not_ahead = "rows are absent among the last ones";
+  if (model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1) try {
+      const std::vector<Checkpoint> refitted = final.empty() ? std::vector<Checkpoint>{} : read_checkpoints(final);
+      if (!final.empty()) pictures.ahead_scaler = refitted[0].scaler;
+      const model::MarkedValues read = values_ahead(e.series, pictures.ahead_scaler, e.basis, e.series.rows - 1,
+                                                    settings.lookback, dates_ahead(e.series, settings.horizon));
+      const optim::Problem last_rows = read.problem(e.targets);
+      const std::int32_t start[] = {0};
+      pictures.ahead = Ensemble(final.empty() ? models : refitted, last_rows, cpu).forecast(start);
+    } catch (const Error& why) {
+      if (why.code != Exit::data) throw;
+      not_ahead = why.what();
+    }
+  const bool ahead = !pictures.ahead.empty();
 
   if (const std::vector<double> levels = levels_of(settings); ahead && !levels.empty()) {
     const auto windows = calibration_windows(models[0], e.series, e.series.rows - 1, settings.calibration);
@@ -280,7 +281,7 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
       "is the first{}{}.",
       ahead ? fmt::format("the {} steps after the last row, by {}, and ", settings.horizon,
                           final.empty() ? "the tested weights" : "the weights refitted on all rows")
-            : "rows are absent among the last ones, so that no forecast is drawn; ",
+            : not_ahead + ", so that no forecast is drawn; ",
       pictures.levels.empty() ? "" : fmt::format("between thin lines its intervals ({} %); ", percents),
       document.value("part", "test"), constant > 0 ? fmt::format("; {} constant ones are left out", constant) : "",
       step > 1 ? fmt::format("; one step of {} is drawn", step) : ""));

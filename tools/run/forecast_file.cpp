@@ -86,8 +86,7 @@ std::int64_t write_forecasts(const std::filesystem::path& path, std::span<const 
   const std::int64_t L = settings.lookback, H = settings.horizon;
   const optim::Problem problem = e.problem();
   const Ensemble together(runs, problem, device);
-  const model::Linear linear({e.D(), L, H});
-  optim::Evaluator fitted(linear, kernels::Center::mean);
+  optim::Evaluator fitted(linear_model(settings, e), kernels::Center::mean);
   ForecastFile file(path, e, L, H, !least_squares.empty(), levels);
   std::size_t written = 0;
   together.for_batches(starts, [&](const auto& batch, const auto& forecasts) {

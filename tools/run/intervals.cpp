@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cmath>
 
-#include "model/data/marks.h"
 #include "optim/baselines.h"
 #include "optim/conformal.h"
 #include "tools/cli/signals.h"
@@ -148,7 +147,7 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "give a file with more rows after those of the training, a lower level, or train with a larger "
             "validation part");
   }
-  const model::MarkedValues marked = model::marked_values(series, run.scaler);
+  const model::MarkedValues marked = values_of(series, run.scaler, basis_for(run, run.settings, series));
   const optim::Problem whole = marked.problem(run.targets);
   const std::int32_t last[] = {static_cast<std::int32_t>(origin + 1 - L)};
   std::vector<double> widths(levels.size() * T * steps);

@@ -265,8 +265,7 @@ Scores score(std::span<const Checkpoint> models, const Experiment& experiment, s
   std::optional<optim::ErrorSums> oracle;
   std::vector<float> fit = fit_least_squares(experiment, settings);
   if (!fit.empty()) {
-    const model::Linear linear({experiment.D(), L, H});
-    oracle = optim::Evaluator(linear, kernels::Center::mean).errors(fit, problem, starts);
+    oracle = optim::Evaluator(linear_model(settings, experiment), kernels::Center::mean).errors(fit, problem, starts);
   }
   const std::int64_t season = std::max<std::int64_t>(1, experiment.season);
   return {std::move(errors),
