@@ -4,6 +4,7 @@
 // beginning alone, checkpoints all of it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -53,6 +54,9 @@ class ParameterTable {
     std::int64_t total = 0;
     for (const Parameter& p : parameters_) total += p.trained ? p.shape.count() : 0;
     return total;
+  }
+  bool has(std::string_view name) const {
+    return std::any_of(parameters_.begin(), parameters_.end(), [&](const Parameter& p) { return p.name == name; });
   }
   const Parameter& find(std::string_view name) const {
     for (const Parameter& p : parameters_) {

@@ -13,6 +13,7 @@
 
 #include "core/dual.h"
 #include "core/ops/ops.h"
+#include "core/ops/token_ops.h"
 #include "tests/numeric.h"
 
 namespace samformer::cases {
@@ -267,6 +268,11 @@ inline Case samformer_row(std::string name, std::int64_t N, std::int64_t D, std:
   });
 }
 
+template <class Build>
+auto masked(const Build& b, std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask) {
+  return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), N, heads, mask);
+}
+
 inline std::vector<Case> table() {
   const Input x{Shape{12, 20}}, w{Shape{9, 20}, true, 0, 0.5}, bias{Shape{9}};
   std::vector<Case> all = {
@@ -364,6 +370,45 @@ inline std::vector<Case> table() {
             const auto wide = linear(reshape(sum, Shape{3, 16}), b.in[2]);
             return linear(linear(reshape(sum + b.in[0], Shape{3, 16}), b.in[2]), wide);
           }),
+      row("masked attention, causal", {{Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}},
+          [](const auto& b) { return masked(b, 2, 2, {.kind = kernels::HeadsMask::Kind::causal}); }),
+      row("masked attention, logarithmically sparse", {{Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}},
+          [](const auto& b) {
+            return masked(b, 2, 3, {.kind = kernels::HeadsMask::Kind::log_sparse, .cells = 60, .sub = 12});
+          }),
+      row("masked attention of a pyramid", {{Shape{2 * 22, 6}}, {Shape{2 * 22, 6}}, {Shape{2 * 22, 6}}},
+          [](const auto& b) {
+            return masked(b, 2, 1,
+                          {.kind = kernels::HeadsMask::Kind::pyramid,
+                           .radius = 1,
+                           .levels = 3,
+                           .first = {0, 15, 20, 22},
+                           .window = {3, 2}});
+          }),
+      row("masked attention of picked queries", {{Shape{2 * 3, 6}}, {Shape{2 * 40, 6}}, {Shape{2 * 40, 6}}},
+          [](const auto& b) {
+            return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 2, 2,
+                                    {.kind = kernels::HeadsMask::Kind::causal}, {},
+                                    b.place({1, 5, 39, 2, 3, 4, 7, 20, 38, 11, 12, 30}));
+          }),
+      row("circular convolution", {{Shape{2 * 9, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 9, .first = -1, .circular = true}); }),
+      row("circular convolution that pads two, of two rows", {{Shape{3 * 2, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 3, b.in[1], {.rows = 4, .first = -2, .circular = true}); }),
+      row("causal convolution", {{Shape{2 * 9, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 9, .first = -2}); }),
+      row("strided convolution", {{Shape{2 * 11, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 3, .stride = 3}); }),
+      row("rows of samples, zeros around them", {{Shape{2 * 7, 4}}, {Shape{9, 4}}},
+          [](const auto& b) {
+            return linear(sample_rows(b.in[0], 2, -3, 12), b.in[1]) +
+                   linear(sample_rows(sample_rows(b.in[0], 2, 5, 2), 2, 0, 12), b.in[1]);
+          }),
+      row("max pool", {{Shape{2 * 9, 4}}}, [](const auto& b) { return max_pool(b.in[0], 2); }),
+      row("max pool of an even number of steps, used twice", {{Shape{2 * 6, 4}}},
+          [](const auto& b) {
+            return max_pool(b.in[0], 2) + linear(max_pool(tanh(b.in[0]), 2), sinusoids(b.tape, 4, 4));
+          }),
       row("layer norm of tokens", {{Shape{13, 8}}, {Shape{8}, true, 1, 0.2}, {Shape{8}}},
           [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2], 1e-5); }),
       row("mse", {x, x}, [](const auto& b) { return mse(b.in[0], b.in[1]); }),
@@ -434,7 +479,7 @@ inline std::vector<Case> table() {
       samformer_row("samformer, attention by products", 2, 70, 12, 20, 4, true, 0, 70),
       samformer_row("samformer, keys of 70", 2, 5, 75, 4, 70, false, 0, 5),
   };
-  for (const Activation act : {Activation::none, Activation::relu, Activation::gelu}) {
+  for (const Activation act : {Activation::none, Activation::relu, Activation::gelu, Activation::elu}) {
     for (const double rate : {0.0, 0.4}) {
       for (const bool residual : {false, true}) {
         Dropout dropout;

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/dual.h"
@@ -27,11 +30,20 @@ using model::Pass;
 using model::Safetensors;
 
 struct Sizes {
-  std::int64_t N, D, L, H, d, f, heads, layers;
+  std::int64_t N, D, L, H, d, f, heads, layers, label;
 };
 Sizes sizes_of(const Safetensors& file) {
   const auto c = nlohmann::json::parse(file.metadata("config"));
-  return {c.at("N"), c.at("D"), c.at("L"), c.at("H"), c.at("d_model"), c.at("d_ff"), c.at("n_heads"), c.at("e_layers")};
+  const auto of = [&](const char* name, const char* otherwise) { return c.at(c.contains(name) ? name : otherwise); };
+  return {c.at("N"),
+          c.at("D"),
+          c.at("L"),
+          c.at("H"),
+          c.at("d_model"),
+          of("d_ff", "d_inner_hid"),
+          of("n_heads", "n_head"),
+          of("e_layers", "n_layer"),
+          c.value("label_len", 0)};
 }
 
 // Of double and of float: twice what PyTorch's own float program reaches.
@@ -42,7 +54,8 @@ template <class T>
 constexpr Tolerance tolerance =
     std::is_same_v<T, double> ? Tolerance{1e-11, 1e-11, 1e-11} : Tolerance{6e-6, 1e-6, 2e-4};
 
-// A golden file's batch, its windows channel by channel with the marks behind, and the model that it is of.
+// A golden file's batch, its windows channel by channel with the marks behind, also those of the horizon, and the
+// model that it is of.
 template <class T>
 struct Golden {
   Safetensors file;
@@ -58,13 +71,20 @@ struct Golden {
         z(sizes_of(file)),
         marks(file.tensor("input.marks").shape[2]) {
     const std::vector<double> values = file.read<double>("input.x"), dates = file.read<double>("input.marks");
-    const std::vector<double> target = file.read<double>("target");
+    const std::vector<double> target = file.read<double>("target"), ahead = file.read<double>("input.marks_dec");
+    const std::vector<T> unknown(static_cast<std::size_t>(z.H), std::numeric_limits<T>::quiet_NaN());
     for (std::int64_t n = 0; n < z.N; ++n) {
       x_starts.push_back(static_cast<std::int32_t>(x.size()));
       y_starts.push_back(static_cast<std::int32_t>(y.size()));
-      append(x, values, n, z.L, z.D);
-      append(x, dates, n, z.L, marks);
-      append(y, target, n, z.H, z.D);
+      for (std::int64_t c = 0; c < z.D; ++c) {
+        append(x, values, n, z.L, z.D, 0, c);
+        x.insert(x.end(), unknown.begin(), unknown.end());
+      }
+      for (std::int64_t c = 0; c < marks; ++c) {
+        append(x, dates, n, z.L, marks, 0, c);
+        append(x, ahead, n, z.label + z.H, marks, z.label, c);
+      }
+      for (std::int64_t c = 0; c < z.D; ++c) append(y, target, n, z.H, z.D, 0, c);
     }
     targets.resize(static_cast<std::size_t>(z.D));
     std::iota(targets.begin(), targets.end(), 0);
@@ -75,13 +95,11 @@ struct Golden {
       std::copy(stored.begin(), stored.end(), weights.begin() + p.offset);
     }
   }
-  // Step-major [.., T, C] of window n.
+  // Column c of the step-major [.., T, C] of window n, from step `first` on.
   static void append(std::vector<T>& to, const std::vector<double>& from, std::int64_t n, std::int64_t steps,
-                     std::int64_t columns) {
-    for (std::int64_t c = 0; c < columns; ++c) {
-      for (std::int64_t t = 0; t < steps; ++t) {
-        to.push_back(static_cast<T>(from[static_cast<std::size_t>((n * steps + t) * columns + c)]));
-      }
+                     std::int64_t columns, std::int64_t first, std::int64_t c) {
+    for (std::int64_t t = first; t < steps; ++t) {
+      to.push_back(static_cast<T>(from[static_cast<std::size_t>((n * steps + t) * columns + c)]));
     }
   }
   // In evaluation what is as in training is not stored.
@@ -98,13 +116,13 @@ struct Outcome {
 // The weights' running averages move where the pass says so.
 template <class T>
 Outcome<T> evaluate(Golden<T>& g, const Pass& pass) {
-  const auto [N, D, L, H, d, f, heads, layers] = g.z;
+  const auto [N, D, L, H, d, f, heads, layers, label] = g.z;
   Outcome<T> out;
   out.gradient.resize(g.weights.size());
   Arena<> arena;
   Tape<T> tape(arena);
-  const kernels::Windows<T> windows{g.x.data(), L, g.x_starts.data(), N, D, nullptr, 0, g.marks};
-  const Normalised<T> input = revin(tape, g.net.seen(windows), L, Center::mean);
+  const kernels::Windows<T> windows{g.x.data(), L + H, g.x_starts.data(), N, D, nullptr, 0, g.marks};
+  const Normalised<T> input = revin(tape, g.net.seen(windows), L, g.net.center(Center::mean));
   const auto forward = g.net.forward(tape, g.weights.data(), out.gradient.data(), input, pass);
   const Truth<T> truth{{g.y.data(), H, g.y_starts.data(), N, D}, g.targets.data(), D};
   // The same, not differentiated, as SAM's second pass: averages stay.
@@ -177,6 +195,42 @@ TEST(Baselines, PatchTst) {
   const std::vector<std::string> normed{"W_V.bias", "to_out.0.bias", "ff.3.bias"};
   expect_golden<double>("patchtst", patchtst, {"W_K.bias"}, normed);
   expect_golden<float>("patchtst", patchtst, {"W_K.bias"}, normed);
+}
+
+model::StepSizes step_sizes(const Sizes& z) { return {z.D, z.L, z.H, 4, z.label, z.d, z.f, z.heads, z.layers, 1, 0}; }
+
+Model logtrans(const Sizes& z) { return model::LogTrans({step_sizes(z), 12, 3}); }
+
+TEST(Baselines, LogTrans) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  expect_golden<double>("logtrans", logtrans, {"key_projection.bias"}, {});
+  expect_golden<float>("logtrans", logtrans, {"key_projection.bias"}, {});
+}
+
+void expect_mask(const kernels::HeadsMask& mask, const std::vector<std::uint8_t>& allowed, std::uint8_t yes) {
+  const auto cells = static_cast<std::int64_t>(std::sqrt(static_cast<double>(allowed.size())));
+  ASSERT_GT(cells, 1);
+  for (std::int64_t i = 0; i < cells; ++i) {
+    for (std::int64_t j = 0; j < cells; ++j) {
+      EXPECT_EQ(mask.allows(i, j), allowed[static_cast<std::size_t>(i * cells + j)] == yes) << i << ", " << j;
+    }
+  }
+}
+
+TEST(Baselines, MaskOfLogTrans) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_logtrans.safetensors"));
+  for (const auto& [name, cells, sub] :
+       {std::tuple("choice.mask_allowed.encoder", 24, 12), std::tuple("choice.mask_allowed.decoder", 20, 12),
+        std::tuple("mask_allowed.n96_sub24", 96, 24), std::tuple("mask_allowed.n96_sub48", 96, 48),
+        std::tuple("mask_allowed.n144_sub24", 144, 24)}) {
+    SCOPED_TRACE(name);
+    model::StepSizes z;
+    z.d = 8, z.f = 8;
+    expect_mask(model::LogTrans({z, sub, 3}).mask(cells), file.read<std::uint8_t>(name), 1);
+  }
+  // A sequence shorter than the pattern has it once: every step sees something.
+  EXPECT_TRUE(model::LogTrans({model::StepSizes{}, 24, 3}).mask(10).allows(0, 0));
 }
 
 TEST(Baselines, TimeMarks) {
