@@ -15,6 +15,7 @@
 
 #include "core/dual.h"
 #include "model/data/marks.h"
+#include "model/data/synth.h"
 #include "model/registry.h"
 #include "model/safetensors.h"
 #include "tests/numeric.h"
@@ -313,6 +314,30 @@ TEST(Baselines, MarksOfADay) {
   EXPECT_EQ(model::time_marks(dates, Step{StepUnit::day, 7}), (std::vector<double>{-0.5, 51.0 / 52 - 0.5}));
   EXPECT_EQ(model::mark_count(Step{StepUnit::month, 12}), 0);
   EXPECT_EQ(model::mark_count(Step{}), 0);
+}
+
+// A forecast's rows: those of the look-back with their marks, then marks alone.
+TEST(Baselines, MarksGoOnAfterTheLastRow) {
+  model::Series whole = model::make_seasonal({60, 2, 1});
+  const model::Scaler scaler = model::fit_scaler(whole, {0, 40});
+  const model::MarkedValues all = model::marked_values(whole, scaler);
+  const std::vector<model::Stamp> ahead(whole.dates.begin() + 50, whole.dates.begin() + 56);
+  model::Series cut = model::make_seasonal({50, 2, 1});
+  const model::MarkedValues read = model::marked_values(cut, scaler, {38, 50}, ahead);
+  const std::vector<std::int32_t> targets{0, 1};
+  const model::Problem problem = read.problem(targets);
+  ASSERT_EQ(problem.rows, 18);
+  ASSERT_EQ(problem.marks, all.marks);
+  for (std::int64_t d = 0; d < 2 + all.marks; ++d) {
+    for (std::int64_t t = 0; t < 18; ++t) {
+      const float value = problem.values[static_cast<std::size_t>(d * 18 + t)];
+      if (d < 2 && t >= 12) {
+        EXPECT_TRUE(std::isnan(value));
+      } else {
+        EXPECT_EQ(value, all.values[static_cast<std::size_t>(d * 60 + 38 + t)]) << d << ", " << t;
+      }
+    }
+  }
 }
 
 // The formula, term by term: windows whose moving average reaches over both ends.

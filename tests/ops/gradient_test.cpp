@@ -333,6 +333,7 @@ std::vector<Relative> relatives() {
                    (3 * D + 2) * 6 + 2 * 6 + 2 * 24 + 4 + 6 + 16 * 5 + 3 * 8 + 2 * 6 +
                        2 * (4 * 6 * 10 + 2 * 42 + 7 + 6 * 6) + 3 * 6 * H * D + affine});
   }
+  out.push_back({"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -346,8 +347,9 @@ model::Output<T> apply_relative(const model::Model& net, Tape<T>& tape, T* weigh
                                 const model::Pass& pass) {
   const auto [D, L, H, none] = net.shape();
   constexpr std::int64_t marks = 2;
-  kernels::Windows<T> x = windows(tape, 4, D + marks, L + H, 520);
-  x.D = D, x.marks = marks;
+  const std::int64_t own = std::min<std::int64_t>(net.covariates(), 1), shared = net.covariates() - own;
+  kernels::Windows<T> x = windows(tape, 4, D + marks + shared + own * D, L + H, 520);
+  x.D = D, x.marks = marks, x.known = {D + marks, shared, own};
   return net.forward(tape, weights, gradients, revin(tape, net.seen(x), L, net.center(Center::mean)), pass);
 }
 constexpr model::Pass second_pass{.training = true, .seed = 5, .step = 3, .number = 1};
