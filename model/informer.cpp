@@ -33,7 +33,8 @@ Informer::Informer(InformerShape shape) : shape_(shape) {
   decoder_norm_ = NormLayer(table_, "decoder.norm", d);
   projection_ = add_dense(table_, projection_name(), shape_.D, d);
   affine_ = RevinAffine(table_, shape_.D, shape_.revin);
-  for (std::size_t i = 0; i < distilling_.size(); ++i) distilling_[i].norm.add_running(table_, distilling_name(i) + "norm");
+  for (std::size_t i = 0; i < distilling_.size(); ++i)
+    distilling_[i].norm.add_running(table_, distilling_name(i) + "norm");
 }
 
 Informer::StepLayer Informer::add_layer(const std::string& name, bool decodes) {
@@ -179,7 +180,8 @@ ModelRow informer_row() {
               [](std::string_view, std::int64_t H) {
                 ModelRow::Settings all = published_steps();
                 all.insert(all.end(), {{"epochs", "6"}});
-                if (H > 96) all.insert(all.end(), {{"lookback", H > 336 ? "336" : "168"}, {"label", H > 336 ? "336" : "168"}});
+                if (H > 96)
+                  all.insert(all.end(), {{"lookback", H > 336 ? "336" : "168"}, {"label", H > 336 ? "336" : "168"}});
                 return all;
               },
           .make = [](Sizes s, const OptionValues& o) -> Model {

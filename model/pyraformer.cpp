@@ -50,8 +50,8 @@ Pyraformer::Pyraformer(PyraformerShape shape) : shape_(std::move(shape)) {
   for (std::size_t l = 0; l < shape_.windows.size(); ++l) {
     steps /= shape_.windows[l];
     if (steps == 0) {
-      throw Error(Exit::usage, fmt::format("--model pyraformer: level {} of the pyramid is empty at look-back {}", l + 1,
-                                           shape_.L))
+      throw Error(Exit::usage,
+                  fmt::format("--model pyraformer: level {} of the pyramid is empty at look-back {}", l + 1, shape_.L))
           .hint("take fewer or smaller --pyramid windows, or a longer --lookback");
     }
     all += steps;
@@ -106,7 +106,8 @@ void Pyraformer::initialise(float* weights, std::uint64_t seed, Init init, HeadI
       const Parameter& p = table_.find(layer_name(i) + name + ".weight");
       draw_uniform(weights, table_, p.name, seed, std::sqrt(6 / static_cast<double>(p.shape[0] + p.shape[1])));
     }
-    for (const char* name : {"pos_ffn.w_1", "pos_ffn.w_2"}) draw_dense(weights, table_, layer_name(i) + name, seed, init);
+    for (const char* name : {"pos_ffn.w_1", "pos_ffn.w_2"})
+      draw_dense(weights, table_, layer_name(i) + name, seed, init);
     layers_[i].attention_norm.initialise(weights);
     layers_[i].norm.initialise(weights);
   }
@@ -178,55 +179,53 @@ SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 // Published: Formers/Pyraformer/scripts in yuqinie98/PatchTST, look-back 96; the epoch is chosen by validation here, by
 // the test error there.
 ModelRow pyraformer_row() {
-  return {.name = "pyraformer",
-          .summary = "Pyraformer: attention over a pyramid of steps",
-          .options = {attention_width(512),
-                      feed_forward_width(512),
-                      head_count(6),
-                      layer_count(4),
-                      {.name = "key-width",
-                       .otherwise = 128,
-                       .value_name = "N",
-                       .help = "columns of a head",
-                       .range = {.low = 1}},
-                      {.name = "bottleneck",
-                       .otherwise = 128,
-                       .value_name = "N",
-                       .help = "width of the convolutions that make the pyramid",
-                       .range = {.low = 1}},
-                      {.name = "inner",
-                       .otherwise = 3,
-                       .value_name = "N",
-                       .help = "nodes of its own level that one sees",
-                       .range = {.low = 1}},
-                      {.name = "pyramid",
-                       .otherwise = std::string("4,4,4"),
-                       .value_name = "N,..",
-                       .help = "children of a node of each coarser level"},
-                      dropout_rate(0.05),
-                      revin_option()},
-          .defaults = step_defaults(),
-          .fixed = {{"precision", "float32"}},
-          .head = "predictor.linear.weight",
-          .head_reads_window = false,
-          .head_rows = ModelRow::HeadRows::both,
-          .marks_weight = "encoder.enc_embedding.temporal_embedding.embed.weight",
-          .published = [](std::string_view, std::int64_t H) -> ModelRow::Settings {
-            ModelRow::Settings all = published_training();
-            all.insert(all.end(), {{"lookback", "96"}, {"epochs", "5"}, {"inner", H > 336 ? "5" : "3"}});
-            return all;
-          },
-          .make = [](Sizes s, const OptionValues& o) -> Model {
-            PyraformerShape shape;
-            const auto number = [&](std::string_view name) { return o.get<std::int64_t>(name); };
-            shape.D = s.D, shape.L = s.L, shape.H = s.H, shape.marks = s.marks;
-            shape.d = number("d-model"), shape.f = number("d-ff"), shape.heads = number("heads");
-            shape.layers = number("layers"), shape.dropout = o.get<double>("dropout");
-            shape.revin = o.get<bool>("revin"), shape.key_width = number("key-width");
-            shape.bottleneck = number("bottleneck"), shape.inner = number("inner");
-            shape.windows = windows_of(o.get<std::string>("pyramid"));
-            return Pyraformer(std::move(shape));
-          }};
+  return {
+      .name = "pyraformer",
+      .summary = "Pyraformer: attention over a pyramid of steps",
+      .options =
+          {attention_width(512),
+           feed_forward_width(512),
+           head_count(6),
+           layer_count(4),
+           {.name = "key-width", .otherwise = 128, .value_name = "N", .help = "columns of a head", .range = {.low = 1}},
+           {.name = "bottleneck",
+            .otherwise = 128,
+            .value_name = "N",
+            .help = "width of the convolutions that make the pyramid",
+            .range = {.low = 1}},
+           {.name = "inner",
+            .otherwise = 3,
+            .value_name = "N",
+            .help = "nodes of its own level that one sees",
+            .range = {.low = 1}},
+           {.name = "pyramid",
+            .otherwise = std::string("4,4,4"),
+            .value_name = "N,..",
+            .help = "children of a node of each coarser level"},
+           dropout_rate(0.05),
+           revin_option()},
+      .defaults = step_defaults(),
+      .fixed = {{"precision", "float32"}},
+      .head = "predictor.linear.weight",
+      .head_reads_window = false,
+      .head_rows = ModelRow::HeadRows::both,
+      .marks_weight = "encoder.enc_embedding.temporal_embedding.embed.weight",
+      .published = [](std::string_view, std::int64_t H) -> ModelRow::Settings {
+        ModelRow::Settings all = published_training();
+        all.insert(all.end(), {{"lookback", "96"}, {"epochs", "5"}, {"inner", H > 336 ? "5" : "3"}});
+        return all;
+      },
+      .make = [](Sizes s, const OptionValues& o) -> Model {
+        PyraformerShape shape;
+        const auto number = [&](std::string_view name) { return o.get<std::int64_t>(name); };
+        shape.D = s.D, shape.L = s.L, shape.H = s.H, shape.marks = s.marks;
+        shape.d = number("d-model"), shape.f = number("d-ff"), shape.heads = number("heads");
+        shape.layers = number("layers"), shape.dropout = o.get<double>("dropout");
+        shape.revin = o.get<bool>("revin"), shape.key_width = number("key-width");
+        shape.bottleneck = number("bottleneck"), shape.inner = number("inner");
+        shape.windows = windows_of(o.get<std::string>("pyramid"));
+        return Pyraformer(std::move(shape));
+      }};
 }
 
 }  // namespace samformer::model

@@ -30,9 +30,8 @@ namespace samformer::model {
 
 class Model {
  public:
-  using Network =
-      std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst, LogTrans, Informer,
-                   Pyraformer>;
+  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst,
+                               LogTrans, Informer, Pyraformer>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 

@@ -62,8 +62,7 @@ struct Build {
     }
     kernels::Windows<T> y = windows(i, x.N(), L);
     y.D = D;
-    const Truth<T> truth{y, place(channels), targets,
-                         targets == D ? nullptr : place_numbers(weight)};
+    const Truth<T> truth{y, place(channels), targets, targets == D ? nullptr : place_numbers(weight)};
     return forecast_loss(z, affine, x, truth, mix);
   }
 };
@@ -416,9 +415,13 @@ inline std::vector<Case> table() {
             return max_pool(b.in[0], 2) + linear(max_pool(tanh(b.in[0]), 2), sinusoids(b.tape, 4, 4));
           }),
       row("sparse attention of sampled keys", {{Shape{2 * 30, 6}}, {Shape{2 * 21, 6}}, {Shape{2 * 21, 6}}},
-          [](const auto& b) { return prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 2, sampled(1, false, false)); }),
+          [](const auto& b) {
+            return prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 2, sampled(1, false, false));
+          }),
       row("sparse attention, heads first", {{Shape{2 * 12, 6}}, {Shape{2 * 21, 6}}, {Shape{2 * 21, 6}}},
-          [](const auto& b) { return prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 3, sampled(2, false, true)); }),
+          [](const auto& b) {
+            return prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 3, sampled(2, false, true));
+          }),
       row("masked sparse attention, used twice", {{Shape{2 * 30, 6}}, {Shape{2 * 30, 6}}, {Shape{2 * 30, 6}}},
           [](const auto& b) {
             const auto y = prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 2, sampled(2, true, true));

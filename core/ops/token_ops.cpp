@@ -52,12 +52,13 @@ Var<T, On> prob_sparse_attention(Var<T, On> q, Var<T, On> k, Var<T, On> v, std::
                                  const ProbSparse& how) {
   const Tensor<T> Q = q.value(), K = k.value(), V = v.value();
   const std::int64_t d = Q.cols();
-  SAMFORMER_CHECK(N > 0 && heads > 0 && d % heads == 0 && Q.rows() % N == 0 && K.rows() % N == 0 && K.cols() == d &&
-                      V.rows() == K.rows() && V.cols() == d && Q.contiguous() && K.contiguous() && V.contiguous() &&
-                      how.factor > 0 && (!how.masked || Q.rows() == K.rows()),
-                  "prob_sparse_attention: q [N T, d], k and v [N S, d], d a multiple of {} heads expected, found {}, {}, "
-                  "{} for N = {}",
-                  heads, Q.shape.to_string(), K.shape.to_string(), V.shape.to_string(), N);
+  SAMFORMER_CHECK(
+      N > 0 && heads > 0 && d % heads == 0 && Q.rows() % N == 0 && K.rows() % N == 0 && K.cols() == d &&
+          V.rows() == K.rows() && V.cols() == d && Q.contiguous() && K.contiguous() && V.contiguous() &&
+          how.factor > 0 && (!how.masked || Q.rows() == K.rows()),
+      "prob_sparse_attention: q [N T, d], k and v [N S, d], d a multiple of {} heads expected, found {}, {}, "
+      "{} for N = {}",
+      heads, Q.shape.to_string(), K.shape.to_string(), V.shape.to_string(), N);
   const std::int64_t steps = Q.rows() / N, keys = K.rows() / N;
   const auto few = [&](std::int64_t of) {
     const auto logarithm = static_cast<std::int64_t>(std::ceil(std::log(static_cast<double>(of))));
@@ -85,8 +86,8 @@ Var<T, On> prob_sparse_attention(Var<T, On> q, Var<T, On> k, Var<T, On> v, std::
     });
   }
   using Kind = kernels::HeadsMask::Kind;
-  const Var<T, On> attended = masked_attention<T, On>(queries, k, v, N, heads,
-                                                      {.kind = how.masked ? Kind::causal : Kind::none}, {}, picked);
+  const Var<T, On> attended =
+      masked_attention<T, On>(queries, k, v, N, heads, {.kind = how.masked ? Kind::causal : Kind::none}, {}, picked);
   const bool cumulative = how.masked, heads_first = how.heads_first;
   Operation<T, On> op(tape, "sparse_context", float_cost(V.count(), V.count() + Q.count()),
                       float_cost(Q.count() + V.count(), V.count() + 2 * Q.count()));
@@ -100,11 +101,12 @@ Var<T, On> prob_sparse_attention(Var<T, On> q, Var<T, On> k, Var<T, On> v, std::
   });
 }
 
-#define INSTANTIATE(T, On)                                             \
-  template Var<T, On> unfold(Var<T, On>, std::int64_t, const Unfold&); \
-  template Var<T, On> max_pool(Var<T, On>, std::int64_t);              \
-  template Var<T, On> sinusoids(Tape<T, On>&, std::int64_t, std::int64_t); \
-  template Var<T, On> prob_sparse_attention(Var<T, On>, Var<T, On>, Var<T, On>, std::int64_t, std::int64_t, const ProbSparse&);
+#define INSTANTIATE(T, On)                                                                                  \
+  template Var<T, On> unfold(Var<T, On>, std::int64_t, const Unfold&);                                      \
+  template Var<T, On> max_pool(Var<T, On>, std::int64_t);                                                   \
+  template Var<T, On> sinusoids(Tape<T, On>&, std::int64_t, std::int64_t);                                  \
+  template Var<T, On> prob_sparse_attention(Var<T, On>, Var<T, On>, Var<T, On>, std::int64_t, std::int64_t, \
+                                            const ProbSparse&);
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 

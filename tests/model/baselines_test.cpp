@@ -235,6 +235,33 @@ TEST(Baselines, Informer) {
   expect_golden<float>("informer_ltsf", ltsf, {"key_projection.bias"}, normed);
 }
 
+// The sampled keys go by seed and step in training, whichever of SAM's passes it is; outside it by nothing.
+TEST(Baselines, InformersDraws) {
+  const model::Informer net(
+      {{.D = 2, .L = 40, .H = 6, .marks = 0, .label = 20, .d = 8, .f = 8, .heads = 2, .dropout = 0}, false, 1});
+  std::vector<float> drawn(static_cast<std::size_t>(net.parameters().slab_size()));
+  net.initialise(drawn.data(), 3, model::Init::pytorch, model::HeadInit::as_init);
+  std::vector<double> weights(drawn.begin(), drawn.end());
+  const std::vector<double> x = numeric::normals(3 * 2 * 40, 9);
+  const std::vector<std::int32_t> starts{0, 80, 160};
+  const auto forecast = [&](const Pass& pass) {
+    Arena<> arena;
+    Tape<double> tape(arena);
+    const Normalised<double> input =
+        revin(tape, kernels::Windows<double>{x.data(), 40, starts.data(), 3, 2}, 40, Center::none);
+    const Tensor<double> z = net.forward(tape, weights.data(), static_cast<double*>(nullptr), input, pass).z.z.value();
+    return std::vector<double>(z.data, z.data + z.count());
+  };
+  const auto training = [&](std::uint64_t seed, std::int64_t step) {
+    return forecast({.training = true, .seed = seed, .step = step, .number = 1});
+  };
+  const std::vector<double> at = training(1, 5);
+  EXPECT_EQ(forecast({.training = true, .seed = 1, .step = 5, .number = 0}), at);
+  EXPECT_NE(training(1, 6), at);
+  EXPECT_NE(training(2, 5), at);
+  EXPECT_EQ(forecast({.seed = 1, .step = 5}), forecast({.seed = 2, .step = 6}));
+}
+
 Model pyraformer(const Sizes& z) {
   model::PyraformerShape shape;
   static_cast<model::StepSizes&>(shape) = step_sizes(z);

@@ -333,7 +333,8 @@ std::vector<Relative> relatives() {
                    (3 * D + 2) * 6 + 2 * 6 + 2 * 24 + 4 + 6 + 16 * 5 + 3 * 8 + 2 * 6 +
                        2 * (4 * 6 * 10 + 2 * 42 + 7 + 6 * 6) + 3 * 6 * H * D + affine});
   }
-  out.push_back({"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
+  out.push_back(
+      {"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -377,9 +378,9 @@ Case relative_case(const Relative& r) {
   for (const model::Parameter& p : r.net.parameters().all()) {
     const bool scale = p.name == "revin.affine_weight" || p.name.ends_with("norm.weight") ||
                        p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight") ||
-                       p.name.ends_with("norm3.weight") ||
-                       p.name.ends_with("norm_attn.1.weight") || p.name.ends_with("norm_ffn.1.weight") ||
-                       p.name.ends_with(".gamma") || p.name.ends_with("running_var");
+                       p.name.ends_with("norm3.weight") || p.name.ends_with("norm_attn.1.weight") ||
+                       p.name.ends_with("norm_ffn.1.weight") || p.name.ends_with(".gamma") ||
+                       p.name.ends_with("running_var");
     c.parts.push_back({p.name, 0, p.offset, p.shape.count(), scale ? 1.0 : 0.0, scale ? 0.1 : 0.4,
                        !p.trained || has_no_gradient(r, p.name)});
   }
