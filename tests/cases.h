@@ -61,8 +61,7 @@ struct Build {
     }
     kernels::Windows<T> y = windows(i, x.N(), L);
     y.D = D;
-    const Truth<T> truth{y, place(channels), targets,
-                         targets == D ? nullptr : place_numbers(weight)};
+    const Truth<T> truth{y, place(channels), targets, targets == D ? nullptr : place_numbers(weight)};
     return forecast_loss(z, affine, x, truth, mix);
   }
 };

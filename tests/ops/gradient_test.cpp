@@ -315,7 +315,8 @@ std::vector<Relative> relatives() {
                    model::PatchTst({D, L, H, 6, 7, 2, 2, 4, 3, dropout}),
                    4 * 6 + 6 + 4 * 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 6 * 4 * H + H});
   }
-  out.push_back({"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
+  out.push_back(
+      {"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
