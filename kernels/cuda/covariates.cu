@@ -45,9 +45,7 @@ __global__ void __launch_bounds__(256)
   for (int t = lane; t < c.L; t += 32) sum += series[begin + t];
   const float mean = warp_sum(sum) / static_cast<float>(c.L);
   if (lane != 0) return;
-  level[i] = center == Center::none   ? 0.0f
-             : center == Center::last ? static_cast<float>(series[begin + c.L - 1])
-                                      : mean;
+  level[i] = center == Center::none ? 0.0f : mean;
 }
 
 __global__ void __launch_bounds__(256)

@@ -132,7 +132,11 @@ Basis::Column fit_column(const std::string& name, std::vector<double> values, st
   for (const double x : values) column.mean += x / n;
   double squares = 0;
   for (const double x : values) squares += (x - column.mean) * (x - column.mean) / n;
-  if (values.front() < values.back()) column.deviation = std::sqrt(squares);
+  if (values.front() < values.back()) {
+    column.deviation = std::sqrt(squares);
+  } else {
+    column.mean = values.front();
+  }
   for (std::int64_t k = 0; knots > 0 && k <= knots + 1; ++k) {
     const auto last = static_cast<std::int64_t>(values.size()) - 1;
     const double node = values[static_cast<std::size_t>(last * k / (knots + 1))];

@@ -30,7 +30,7 @@ struct CovariateOptions {
   std::vector<std::string> future;      // columns for all channels
   std::vector<std::string> future_for;  // "item_*=promo_*"
   std::vector<std::string> calendar;    // hour, dow, month, doy, holidays:FILE
-  std::int64_t knots = 4;               // 0: linear
+  std::int64_t knots = 16;              // 0: linear
 
   bool any() const { return !future.empty() || !future_for.empty() || !calendar.empty(); }
   // The columns that are known ahead, "promo_*" among them: SeriesOptions::known_ahead.

@@ -160,8 +160,8 @@ TEST_F(Mapped, ClosedFormsFindIt) {
   const optim::Ridge chosen = optim::choose_ridge(net, problem, s, 200);
   EXPECT_EQ(chosen.center, kernels::Center::mean);
   EXPECT_LE(evaluator.errors(optim::ridge_slab(net, problem, train, chosen), problem, starts).mse(), 1e-4);
-  const std::vector<float> without = optim::with_covariates(
-      net, std::span(optim::least_squares_slab(net, {problem.values, rows, 3, targets}, train)), problem, {});
+  const std::vector<float> alone = optim::least_squares_slab(net, {problem.values, rows, 3, targets}, train);
+  const std::vector<float> without = optim::with_covariates(net, alone, problem, {});
   EXPECT_GE(evaluator.errors(without, problem, starts).mse(), 1e-2);
 }
 

@@ -37,7 +37,7 @@ struct DataSettings {
   std::string features = "M";
   std::vector<std::string> target;
   std::vector<std::string> past, future, future_for, calendar;  // model/data/covariates.h
-  std::string future_basis = "hinge:4";
+  std::string future_basis = "hinge:16";
   std::vector<std::string> columns;
   std::vector<std::string> drop;
   std::string date_column;

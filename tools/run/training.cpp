@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "optim/covariate_fit.h"
 #include "tools/report/page.h"
 #include "tools/run/intervals.h"
 #include "tools/run/result.h"
@@ -40,10 +41,18 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
   if (!settings.weights_from.empty() && (!goes_on || settings.refit)) {
     first_weights = read_weights(model, settings.weights_from);
   }
-  const auto begin = [&](optim::Training<float>& training) {
+  // The map of covariates begins with its fit in closed form to the rows `of`: a thousand steps would not bring it there.
+  const auto begin = [&](optim::Training<float>& training, const optim::Problem& problem, model::Span of) {
     initialise(training, model, settings);
-    if (first_weights.empty()) return;
-    std::ranges::copy(first_weights, training.weights().begin());
+    if (!first_weights.empty()) {
+      std::ranges::copy(first_weights, training.weights().begin());
+    } else if (model.covariates() > 0 && model.has_revin()) {
+      const std::vector<float> map =
+          optim::fit_covariates(problem, model::unbroken(experiment.series, of), settings.lookback, settings.horizon);
+      std::ranges::copy(map, training.weights().begin());
+    } else {
+      return;
+    }
     training.start_average();
   };
   remove_temporaries(folder);
@@ -60,7 +69,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
                              device.gpu ? fmt::format("{} ({})", device.name, device.gpu->description()) : device.name,
                              thread_count(settings)));
     optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings), device.gpu.get());
-    begin(trainer.training());
+    begin(trainer.training(), problem, experiment.splits.train);
     run.train(trainer);
 
     const Checkpoint best = read_checkpoint(folder / "best.safetensors");
@@ -101,7 +110,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
       refit.patience = 0;
       const optim::Problem every_row = all.problem();
       optim::Trainer again(model, every_row, starts, {}, refit, device.gpu.get());
-      begin(again.training());
+      begin(again.training(), every_row, {0, all.series.rows});
       console.info(fmt::format("refit on all {} rows for {} epochs", all.series.rows, refit.epochs));
       run.refit(again, all);
     }
