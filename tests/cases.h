@@ -298,7 +298,10 @@ inline std::vector<Case> frequency_rows() {
             return decompose_steps(b.in[0], 2, widths, b.in[1], b.in[2]).seasonal;
           }),
       row("less the mean of steps", {tokens},
-          [](const auto& b) { return tanh(less_step_mean(b.in[0], 3)) + step_mean(b.in[0] + b.in[0], 3); }),
+          [](const auto& b) {
+            const auto less = less_step_mean(b.in[0], 3);
+            return tanh(less) + step_mean(b.in[0], 3);
+          }),
       row("frequencies and back", {{Shape{4, 9}}},
           [](const auto& b) {
             const auto modes = b.constant({1, 0, 4});
