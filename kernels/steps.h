@@ -49,7 +49,7 @@ void step_means(const Cuda& on, Sink<float> y, const float* x, std::int64_t N, s
 namespace samformer::kernels {
 namespace detail {
 
-constexpr std::int64_t step_columns = 32;  // of a block
+constexpr std::int64_t step_columns = 64;  // of a block
 
 // The average i of `n` columns from x on, a sample's, around step t.
 template <class T>
@@ -66,19 +66,20 @@ inline void average_at(T* to, const T* x, const StepAverages<T>& a, int i, std::
   for (std::int64_t c = 0; c < n; ++c) to[c] *= share;
 }
 
-// Averages m, weights p and the trend of `n` columns at step t.
+// The trend of `n` columns at step t, and where averages are mixed, these and their weights p.
 template <class T>
 inline void mixture_at(T (*m)[step_columns], T (*p)[step_columns], T* trend, const T* x, const StepAverages<T>& a,
                        std::int64_t t, std::int64_t n) {
+  if (!a.scale) return average_at(trend, x, a, 0, t, n);
   for (int i = 0; i < a.count; ++i) average_at(m[i], x, a, i, t, n);
   for (std::int64_t c = 0; c < n; ++c) {
     T most{}, total{}, sum{};
     for (int i = 0; i < a.count; ++i) {
-      p[i][c] = a.scale ? a.scale[i] * x[t * a.d + c] + a.shift[i] : T{};
+      p[i][c] = a.scale[i] * x[t * a.d + c] + a.shift[i];
       most = i == 0 || most < p[i][c] ? p[i][c] : most;
     }
     for (int i = 0; i < a.count; ++i) {
-      p[i][c] = a.scale ? exponential(p[i][c] - most) : static_cast<T>(1);
+      p[i][c] = exponential(p[i][c] - most);
       total += p[i][c];
     }
     for (int i = 0; i < a.count; ++i) {

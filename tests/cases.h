@@ -309,10 +309,10 @@ inline std::vector<Case> frequency_rows() {
             return linear(tanh(x), inverse_fourier_basis(b.tape, modes, 3, 12, 0.5)) +
                    linear(x, inverse_fourier_basis(b.tape, b.none(), 3, 12));
           }),
-      row("products by mode", {{Shape{3 * 2 * 4, 2 * 5}}, {Shape{2 * 4, 9, 5, 2}}},
-          [](const auto& b) { return mode_products(b.in[0], b.in[1], 3, 2); }),
-      row("products by mode, twice", {{Shape{2 * 3, 2 * 4}, true, 0, 0.5}, {Shape{3, 3, 4, 2}, true, 0, 0.5}},
-          [](const auto& b) { return mode_products(mode_products(b.in[0], b.in[1], 2, 1), b.in[1], 2, 1) + b.in[0]; }),
+      row("products by mode", {{Shape{3 * 2 * 4, 2 * 5}}, {Shape{2, 4, 9, 5, 2}}},
+          [](const auto& b) { return mode_products(b.in[0], b.in[1], 3); }),
+      row("products by mode, twice", {{Shape{2 * 3, 2 * 4}, true, 0, 0.5}, {Shape{1, 3, 3, 4, 2}, true, 0, 0.5}},
+          [](const auto& b) { return mode_products(mode_products(b.in[0], b.in[1], 2), b.in[1], 2) + b.in[0]; }),
       row("attention of modes", {{Shape{3 * 2 * 4, 2 * 5}, true, 0, 0.3}, {Shape{3 * 2 * 4, 2 * 7}, true, 0, 0.3}},
           [](const auto& b) { return mode_attention(b.in[0], b.in[1], 3, 2); }),
       row("attention of modes over themselves", {{Shape{2 * 3, 2 * 4}, true, 0, 0.4}},

@@ -110,19 +110,18 @@ Var<T, On> inverse_fourier_basis(Tape<T, On>& tape, Var<T, On> modes, std::int64
 }
 
 template <class T, class On>
-Var<T, On> mode_products(Var<T, On> x, Var<T, On> weight, std::int64_t N, std::int64_t heads) {
+Var<T, On> mode_products(Var<T, On> x, Var<T, On> weight, std::int64_t N) {
   const Tensor<T> X = x.value(), W = weight.value();
   const Shape w = W.shape;
-  SAMFORMER_CHECK(w.rank() == 4 && w[3] == 2 && N > 0 && heads > 0 && w[0] % heads == 0 && X.rows() == N * w[0] &&
-                      X.cols() == 2 * w[2] && X.contiguous() && W.contiguous(),
-                  "mode_products: x [N h E, 2 M] and a weight [h E, E, M, 2] expected, found {} and {} for {} samples "
-                  "of {} heads",
-                  X.shape.to_string(), w.to_string(), N, heads);
-  const kernels::ModeShape shape{N, heads, w[0] / heads, w[1], w[2]};
-  const std::int64_t flops = 8 * N * w[0] * w[1] * w[2];
-  const Shape result{N * heads * w[1], 2 * w[2]};
-  Operation<T, On> op(*x.tape, "mode_products", float_cost(flops, X.count() + W.count() + result.count()),
-                      float_cost(2 * flops, 2 * (X.count() + W.count()) + result.count()));
+  SAMFORMER_CHECK(w.rank() == 5 && w[4] == 2 && N > 0 && X.rows() == N * w[0] * w[1] && X.cols() == 2 * w[3] &&
+                      X.contiguous() && W.contiguous(),
+                  "mode_products: x [N h E, 2 M] and a weight [h, E, E, M, 2] expected, found {} and {} for N = {}",
+                  X.shape.to_string(), w.to_string(), N);
+  const kernels::ModeShape shape{N, w[0], w[1], w[2], w[3]};
+  const Shape result{N * w[0] * w[2], 2 * w[3]};
+  const std::int64_t flops = 4 * N * W.count(), floats = X.count() + W.count();
+  Operation<T, On> op(*x.tape, "mode_products", float_cost(flops, floats + result.count()),
+                      float_cost(2 * flops, 2 * floats + result.count()));
   const Tensor<T> Y = op.output(result);
   kernels::mode_products(op.on(), Y.data, static_cast<const T*>(X.data), static_cast<const T*>(W.data), shape);
   return x.tape->record(Y, {x, weight}, [=](Backward<T, On>& g) {
@@ -163,7 +162,7 @@ Var<T, On> mode_attention(Var<T, On> q, Var<T, On> k, std::int64_t N, std::int64
   template Var<T, On> auto_correlation(Var<T, On>, Var<T, On>, Var<T, On>, std::int64_t, std::int64_t, bool);     \
   template Var<T, On> fourier_basis(Tape<T, On>&, Var<T, On>, std::int64_t, std::int64_t);                        \
   template Var<T, On> inverse_fourier_basis(Tape<T, On>&, Var<T, On>, std::int64_t, std::int64_t, double);        \
-  template Var<T, On> mode_products(Var<T, On>, Var<T, On>, std::int64_t, std::int64_t);                          \
+  template Var<T, On> mode_products(Var<T, On>, Var<T, On>, std::int64_t);                                        \
   template Var<T, On> mode_attention(Var<T, On>, Var<T, On>, std::int64_t, std::int64_t);
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE

@@ -39,9 +39,9 @@ template <class T, class On>
 Var<T, On> inverse_fourier_basis(Tape<T, On>& tape, Var<T, On> modes, std::int64_t count, std::int64_t steps,
                                  double scale = 1);
 
-// Complex products by head and mode, x [N h E_in, 2 M], weight [h E_in, E_out, M, 2]: [N h E_out, 2 M].
+// Complex products by head and mode, x [N h E_in, 2 M], weight [h, E_in, E_out, M, 2]: [N h E_out, 2 M].
 template <class T, class On>
-Var<T, On> mode_products(Var<T, On> x, Var<T, On> weight, std::int64_t N, std::int64_t heads);
+Var<T, On> mode_products(Var<T, On> x, Var<T, On> weight, std::int64_t N);
 
 // tanh(q' k) k of coefficients, by head: q [N h E, 2 Mq], k [N h E, 2 Mk], result as q (kernels/fourier.h).
 template <class T, class On>
