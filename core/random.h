@@ -1,6 +1,6 @@
 // Random numbers with an address (kernels/philox.h) and what is drawn from them.
 // Streams: 0 initialisation, 1 shuffle, 2 dropout, 3 seasonal, 4 Lanczos, 5 landscape, 6 the toy data, 7 load, 8 sales,
-// 9 monthly.
+// 9 monthly, 10 sampled keys.
 #pragma once
 
 #include <array>

@@ -6,7 +6,7 @@
 //   transpose         y [N][columns][rows] = add + from [N][rows][columns], each of N samples transposed
 //   mean_squares      mean (a - b)^2 and its gradient, row sums first
 //
-// act: none, relu, tanh, gelu (x Phi(x), the exact form with erf). bias, residual, add: null where there is none.
+// act: none, relu, tanh, gelu (x Phi(x), the exact form with erf), elu (x, below 0 e^x - 1). bias, residual, add: null where there is none.
 // Saved for backward: a, bias and, on the CPU, the mask of dropout (on a device its numbers are drawn again).
 #pragma once
 
@@ -16,7 +16,7 @@
 
 namespace samformer::kernels {
 
-enum class Activation { none, relu, tanh, gelu };
+enum class Activation { none, relu, tanh, gelu, elu };
 
 // Philox address of a mask (kernels/philox.h): the step counts from 0, and where there is a `progress` it is that
 // one's.
@@ -147,6 +147,9 @@ void with_activation(Activation activation, const Body& body) {
                                       exponential(static_cast<T>(-0.5) * x * x);
                     return normal_distribution(x) + x * density;
                   });
+    case Activation::elu:
+      return body([=](T x) { return x > zero ? x : exponential(x) - one; },
+                  [=](T x) { return x > zero ? one : exponential(x); });
   }
 }
 

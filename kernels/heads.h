@@ -5,7 +5,7 @@
 //   dV = dropout(P)' dC,   dS = P * (dropout(dC V') - rowsum(dC * C)) + dS_out,   dQ = dS K / sqrt(E),
 //   dK = dS' Q / sqrt(E),   dS_prev = dS
 //
-// S_prev: an earlier layer's scores, or none (RealFormer, He et al. 2021; PatchTST); S_out = S, where a later one wants
+// Keys that the mask forbids a query have S = -1e30, and so P = 0; every query has a key that it may see. S_prev: an earlier layer's scores, or none (RealFormer, He et al. 2021; PatchTST); S_out = S, where a later one wants
 // them. Tiles with a running row maximum and sum, as in kernels/attention.h: without S_prev and S_out no T_q x T_k
 // matrix exists. Shapes: Q, C [N T_q][h E], K, V [N T_k][h E], rows ld apart; S [N h][T_k][T_q], keys down; lse, the row
 // log-sum-exp, [N h][T_q], saved beside C. Sums are one thread's or one warp's, in the order of keys or queries.
@@ -28,6 +28,64 @@ struct HeadsShape {
 
 inline constexpr std::int64_t most_head_width = 128;  // of a device
 
+// Which keys a query may see, by formula; query i and key j are cells of one sequence.
+//
+//   causal       j <= i
+//   log_sparse   of n cells (LogTrans, Li et al. 2019), g = ceil(log2 sub): all j <= i where floor(n / sub) 2g > i. Else,
+//                for r = i, i - sub, i - 2 sub, .. >= 0: cells 0 .. r - 1 where r < g - 1; else r - g + 1 .. r, and
+//                r - g + 1 - 2^a for a < g, where that is at least 0 and at most sub below r
+//   pyramid      of levels of cells, one behind the other (Pyraformer, Liu et al. 2022): cells of one level at most
+//                `radius` apart, and parents and children: cell i of level l has the parent floor(i / window_l) of the
+//                next, or its last
+struct HeadsMask {
+  enum class Kind { none, causal, log_sparse, pyramid };
+  static constexpr int most_levels = 8;
+  Kind kind = Kind::none;
+  int cells = 0, sub = 0;           // log_sparse
+  int radius = 0, levels = 0;       // pyramid
+  int first[most_levels + 1] = {};  // cell of a level, and the number of all
+  int window[most_levels] = {};     // children of a cell of the next level
+
+  constexpr bool allows(std::int64_t i, std::int64_t j) const {
+    if (kind == Kind::pyramid) return neighbours(static_cast<int>(i), static_cast<int>(j));
+    if (kind == Kind::none) return true;
+    return j <= i && (kind == Kind::causal || logarithmic(static_cast<int>(i), static_cast<int>(j)));
+  }
+  constexpr bool logarithmic(int i, int j) const {
+    int g = 0;
+    while ((1 << g) < sub) ++g;
+    if (cells / sub * 2 * g > i) return true;
+    // Of the rows of the pattern only the nearest at or above j, and the one above that, reach it.
+    const int r = i - (i - j) / sub * sub;
+    return reaches(r, j, g) || (r < i && reaches(r + sub, j, g));
+  }
+  constexpr bool neighbours(int i, int j) const {
+    const int a = level_of(i), b = level_of(j);
+    const int own = i - first[a], other = j - first[b];
+    if (a == b) return own - other <= radius && other - own <= radius;
+    if (a + 1 == b) return parent(own, a) == other;
+    return b + 1 == a && parent(other, b) == own;
+  }
+  constexpr int level_of(int cell) const {
+    int level = 0;
+    while (cell >= first[level + 1]) ++level;
+    return level;
+  }
+  // Of the cell of a level, both counted within their levels.
+  constexpr int parent(int cell, int level) const {
+    const int up = cell / window[level], last = first[level + 2] - first[level + 1] - 1;
+    return up < last ? up : last;
+  }
+
+ private:
+  constexpr bool reaches(int r, int j, int g) const {
+    const int below = r - j, beyond = below - (g - 1);
+    if (r < g - 1) return below > 0;
+    if (beyond <= 0) return true;
+    return below <= sub && (beyond & (beyond - 1)) == 0 && beyond <= (1 << g) / 2;
+  }
+};
+
 // What forward reads. A device's q, k and v may lack their biases; scores null: not wanted, previous null: none.
 template <class T>
 struct HeadsInput {
@@ -35,6 +93,8 @@ struct HeadsInput {
   const T* previous = nullptr;
   HeadsShape shape{};
   Dropout dropout{};
+  HeadsMask mask{};
+  const std::int32_t* picked = nullptr;  // [N h][T_q]: which cell a query is, for the mask; null: its own number
 };
 // Where gradients go, scores' from: null: not wanted, or none.
 template <class T>
@@ -78,12 +138,19 @@ inline void head_scores(Target target, T* S, const HeadsInput<T>& in, std::int64
   const T* k = in.k.p + (block / a.heads * a.keys + j) * in.k.ld + block % a.heads * a.width;
   gemm_tile(target, false, keys, padded(rows), a.width, k, in.k.ld, 1, queries + i, padded(a.queries), S,
             attention_queries, false);
-  if (!in.previous) return;
-  for (std::int64_t key = 0; key < keys; ++key) {
+  for (std::int64_t key = 0; in.previous && key < keys; ++key) {
     const T* from = in.previous + (block * a.keys + j + key) * a.queries + i;
     T* s = S + key * attention_queries;
 #pragma omp simd
     for (std::int64_t r = 0; r < rows; ++r) s[r] += from[r];
+  }
+  if (in.mask.kind == HeadsMask::Kind::none) return;
+  const std::int32_t* const picked = in.picked ? in.picked + block * a.queries : nullptr;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int64_t query = picked ? picked[i + r] : i + r;
+    for (std::int64_t key = 0; key < keys; ++key) {
+      if (!in.mask.allows(query, j + key)) S[key * attention_queries + r] = static_cast<T>(-1e30);
+    }
   }
 }
 

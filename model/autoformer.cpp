@@ -8,7 +8,8 @@
 
 namespace samformer::model {
 
-Autoformer::Autoformer(AutoformerShape shape) : shape_(std::move(shape)), network_(table_, "autoformer", shape_, false) {
+Autoformer::Autoformer(AutoformerShape shape)
+    : shape_(std::move(shape)), network_(table_, "autoformer", shape_, false) {
   SAMFORMER_CHECK(shape_.factor > 0, "autoformer: a factor of {}", shape_.factor);
 }
 
@@ -23,8 +24,8 @@ Output<T, On> Autoformer::forward(Tape<T, On>& tape, T* weights, T* gradients, c
     const auto projected = [&](const Dense& dense, Var<T, On> from, bool learned) {
       return linear(from, slab.weight(dense), learned ? slab.bias(dense) : slab.constant(dense.bias, Shape{dense.out}));
     };
-    const auto delays = static_cast<std::int64_t>(static_cast<double>(shape_.factor) *
-                                                  std::log(static_cast<double>(steps)));
+    const auto delays =
+        static_cast<std::int64_t>(static_cast<double>(shape_.factor) * std::log(static_cast<double>(steps)));
     return auto_correlation(projected(a.queries, x, false), projected(a.keys, memory, steps > keys),
                             projected(a.values, memory, place != Place::encoder), N,
                             std::clamp<std::int64_t>(delays, 1, steps), pass.training);
@@ -37,7 +38,8 @@ SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 
 ModelRow autoformer_row() {
-  ModelRow row = decomposition_row("autoformer", "Autoformer: an encoder-decoder that decomposes, auto-correlation in attention's place");
+  ModelRow row = decomposition_row(
+      "autoformer", "Autoformer: an encoder-decoder that decomposes, auto-correlation in attention's place");
   row.options.push_back({.name = "moving-average",
                          .otherwise = 25,
                          .value_name = "N",

@@ -7,8 +7,7 @@
 namespace samformer::model {
 namespace {
 
-const std::vector<std::string> encoder_attentions{"attention"},
-    decoder_attentions{"self_attention", "cross_attention"};
+const std::vector<std::string> encoder_attentions{"attention"}, decoder_attentions{"self_attention", "cross_attention"};
 std::string encoder_layer(std::size_t i) { return fmt::format("encoder.attn_layers.{}.", i); }
 std::string decoder_layer(std::size_t i) { return fmt::format("decoder.layers.{}.", i); }
 
@@ -68,7 +67,8 @@ void DecompositionNetwork::initialise(float* weights, const ParameterTable& tabl
       }
     }
     for (const char* name : {"conv1", "conv2"}) draw(prefix + name);
-    for (std::size_t i = 0; mixture_ && i <= attentions.size(); ++i) draw(prefix + fmt::format("decomp{}.layer", i + 1));
+    for (std::size_t i = 0; mixture_ && i <= attentions.size(); ++i)
+      draw(prefix + fmt::format("decomp{}.layer", i + 1));
   };
   if (mixture_) draw("decomp.layer");
   for (const char* name : {"enc_embedding", "dec_embedding"}) {

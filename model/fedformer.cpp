@@ -45,8 +45,8 @@ std::vector<std::int64_t> widths_of(const std::string& text) {
   }
   const bool wide = std::all_of(widths.begin(), widths.end(), [](std::int64_t w) { return w >= 1 && w <= 1 << 24; });
   if (!wide || widths.empty() || widths.size() > kernels::most_averages) {
-    throw Error(Exit::usage, fmt::format("--averages {}: 1 to {} numbers of steps expected", text,
-                                         kernels::most_averages))
+    throw Error(Exit::usage,
+                fmt::format("--averages {}: 1 to {} numbers of steps expected", text, kernels::most_averages))
         .hint("for example --averages 12,24");
   }
   return widths;
@@ -110,7 +110,8 @@ Output<T, On> Fedformer::forward(Tape<T, On>& tape, T* weights, T* gradients, co
     const std::int64_t count = count_of(modes);
     const Shape bias{dense.out};
     const bool moves = modes.front() == 0;
-    const Var<T, On> q = linear(x, slab.weight(dense), moves ? slab(dense.bias, bias) : slab.constant(dense.bias, bias));
+    const Var<T, On> q =
+        linear(x, slab.weight(dense), moves ? slab(dense.bias, bias) : slab.constant(dense.bias, bias));
     return linear(transpose(q, N),
                   fourier_basis(tape, slab.constant(index, Shape{count}), count, x.value().rows() / N));
   };
@@ -123,12 +124,10 @@ Output<T, On> Fedformer::forward(Tape<T, On>& tape, T* weights, T* gradients, co
     Var<T, On> y;
     if (place == Place::cross) {
       const std::int64_t count = count_of(shape_.modes.queries);
-      const Var<T, On> context =
-          mode_attention(coefficients(a.queries, x, shape_.modes.queries, cross_.index),
-                         coefficients(a.keys, memory, shape_.modes.keys, keys_), N, h);
-      y = linear(products(cross_, context),
-                 inverse_fourier_basis(tape, slab.constant(cross_.index, Shape{count}), count, steps,
-                                       1 / static_cast<double>(d * d)));
+      const Var<T, On> context = mode_attention(coefficients(a.queries, x, shape_.modes.queries, cross_.index),
+                                                coefficients(a.keys, memory, shape_.modes.keys, keys_), N, h);
+      y = linear(products(cross_, context), inverse_fourier_basis(tape, slab.constant(cross_.index, Shape{count}),
+                                                                  count, steps, 1 / static_cast<double>(d * d)));
     } else {
       const bool encodes = place == Place::encoder;
       const Block& block = encodes ? encoder_ : decoder_;
@@ -147,11 +146,10 @@ SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 
 ModelRow fedformer_row() {
-  ModelRow row = decomposition_row("fedformer", "FEDformer: an encoder-decoder that decomposes, products of frequencies in attention's place");
-  row.options.push_back({.name = "averages",
-                         .otherwise = "24",
-                         .value_name = "N,...",
-                         .help = "steps of each moving average, mixed"});
+  ModelRow row = decomposition_row(
+      "fedformer", "FEDformer: an encoder-decoder that decomposes, products of frequencies in attention's place");
+  row.options.push_back(
+      {.name = "averages", .otherwise = "24", .value_name = "N,...", .help = "steps of each moving average, mixed"});
   row.options.push_back({.name = "modes",
                          .otherwise = 64,
                          .value_name = "N",

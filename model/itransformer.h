@@ -37,6 +37,7 @@ class ITransformer {
   const ITransformerShape& shape() const { return shape_; }
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
+  static constexpr std::int64_t marks_ahead() { return 0; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,

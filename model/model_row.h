@@ -21,6 +21,7 @@ class Model;  // model/registry.h
 
 struct Sizes {
   std::int64_t D, L, H;
+  std::int64_t marks = 0;  // that the dates of its series have (model/data/marks.h), for networks with weights of them
 };
 
 // Allowed numbers; an open end excludes its bound. Whole numbers are at most 2^31 - 1 unless the row says otherwise.
@@ -81,10 +82,13 @@ struct ModelRow {
   std::vector<ModelOption> options = {};
   Settings defaults = {};
   Settings fixed = {};  // what the model is: other values are refused
-  // The weight [H, in] of the layer that forecasts, in = L unless it reads something else: by it a checkpoint's sizes
-  // are checked before anything is made of them.
+  // The weight [H, in] of the layer that forecasts, in = L unless it reads something else; of a network of steps
+  // [D, in], or [H D, in]. By it a checkpoint's sizes are checked before anything is made of them.
   std::string_view head = "linear_forecaster.weight";
   bool head_reads_window = true;
+  enum class HeadRows { steps, channels, both } head_rows = HeadRows::steps;
+  // The weight [d, marks] that a checkpoint's number of marks is read from; empty: there is none.
+  std::string_view marks_weight = {};
   // --preset published: the settings that the authors trained it with, by the file's name (lower case, without
   // extension) and the horizon (0: auto); null: there are none of its own.
   Settings (*published)(std::string_view series, std::int64_t H) = nullptr;

@@ -96,13 +96,23 @@ void draw_uniform(float* weights, const ParameterTable& table, std::string_view 
 void draw_dense(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, Init init,
                 double keras_limit) {
   const Parameter& weight = table.find(std::string(name) + ".weight");
-  const Parameter& bias = table.find(std::string(name) + ".bias");
   const double out = static_cast<double>(weight.shape[0]), in = static_cast<double>(weight.shape.count()) / out;
   double limit = std::sqrt(6.0 / (in + out));
   if (init == Init::pytorch) limit = 1.0 / std::sqrt(in);
   if (init == Init::keras && keras_limit > 0) limit = keras_limit;
   fill_uniform(weights + weight.offset, weight.shape.count(), limit, seed, weight.name);
-  if (init == Init::pytorch) fill_uniform(weights + bias.offset, bias.shape.count(), limit, seed, bias.name);
+  const std::string bias = std::string(name) + ".bias";
+  if (init == Init::pytorch && table.has(bias)) draw_uniform(weights, table, bias, seed, limit);
+}
+
+void draw_normal(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed,
+                 double deviation) {
+  const Parameter& p = table.find(name);
+  const std::uint32_t sub = name_hash(p.name);
+  for (std::int64_t i = 0; i < p.shape.count(); ++i) {
+    const auto pair = normal_pair(random_block(seed, initialisation_stream, sub, static_cast<std::uint64_t>(i / 2)));
+    weights[p.offset + i] = static_cast<float>(deviation * pair[static_cast<std::size_t>(i % 2)]);
+  }
 }
 
 double keras_attention_limit(std::int64_t in, std::int64_t out) {

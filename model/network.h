@@ -94,13 +94,15 @@ struct AttentionLayers {
 };
 AttentionLayers add_attention(ParameterTable& table, std::int64_t d_m, std::int64_t in, bool trained = true);
 
-// Initial weights of the layer `name` by its fans: glorot and keras +-sqrt(6 / (in + out)), biases zero (left as they
-// are); pytorch +-1/sqrt(in) for both. `keras_limit`: instead of that, for Init::keras, where it is not 0. The numbers
+// Initial weights of the layer `name` by its fans, a convolution's input being all that it reads: glorot and keras
+// +-sqrt(6 / (in + out)), biases zero (left as they are); pytorch +-1/sqrt(in) for both. `keras_limit`: instead of that, for Init::keras, where it is not 0. The numbers
 // depend on the seed, the tensors' names and an element's index alone.
 void draw_dense(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, Init init,
                 double keras_limit = 0);
-// A tensor alone, +-limit.
+// A tensor alone, +-limit, or normal.
 void draw_uniform(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed, double limit);
+void draw_normal(float* weights, const ParameterTable& table, std::string_view name, std::uint64_t seed,
+                 double deviation);
 // What Keras takes for W_Q, W_K and W_V, as the authors' TensorFlow code states them: kernels of shape L x 1 x d_m.
 double keras_attention_limit(std::int64_t in, std::int64_t out);
 

@@ -54,6 +54,9 @@ class ParameterTable {
     for (const Parameter& p : parameters_) total += p.trained ? p.shape.count() : 0;
     return total;
   }
+  bool has(std::string_view name) const {
+    return std::any_of(parameters_.begin(), parameters_.end(), [&](const Parameter& p) { return p.name == name; });
+  }
   const Parameter& find(std::string_view name) const {
     for (const Parameter& p : parameters_) {
       if (p.name == name) return p;

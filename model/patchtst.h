@@ -41,7 +41,7 @@ class PatchTst {
   const PatchTstShape& shape() const { return shape_; }
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
-  std::int64_t patches() const { return cut_.count(); }
+  std::int64_t tokens() const { return shape_.D * cut_.count(); }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,

@@ -18,6 +18,8 @@ std::span<const ModelRow> models() {
       dlinear_row(),             //
       itransformer_row(),        //
       patchtst_row(),            //
+      autoformer_row(),          //
+      fedformer_row(),           //
   };
   return rows;
 }

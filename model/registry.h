@@ -12,7 +12,9 @@
 #include <utility>
 #include <variant>
 
+#include "model/autoformer.h"
 #include "model/dlinear.h"
+#include "model/fedformer.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
 #include "model/model_row.h"
@@ -26,7 +28,8 @@ namespace samformer::model {
 
 class Model {
  public:
-  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst>;
+  using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst,
+                               Autoformer, Fedformer>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 
@@ -51,20 +54,25 @@ class Model {
   bool only_projects() const {
     return std::holds_alternative<Samformer>(network_) || std::holds_alternative<Linear>(network_);
   }
-  // The windows as the network reads them: with the dates' marks, if it does.
+  // The windows as the network reads them: with the dates' marks, if it does, of its steps and some ahead.
   template <class T>
   kernels::Windows<T> seen(kernels::Windows<T> x) const {
-    if (!std::holds_alternative<ITransformer>(network_)) x.marks = 0;
-    return x;
+    return std::visit(
+        [x](const auto& n) mutable {
+          if constexpr (requires { n.marks_ahead(); }) {
+            x.marks_ahead = n.marks_ahead();
+          } else {
+            x.marks = 0;
+          }
+          return x;
+        },
+        network_);
   }
   // Rows of the widest matrices for each window: those of the steps, where it mixes channels; on the CPU the channels,
   // of tokens a quarter.
-  std::int64_t rows_per_window(kernels::Cpu) const {
-    const auto* by_patches = std::get_if<PatchTst>(&network_);
-    return by_patches ? (shape().D * by_patches->patches() + 3) / 4 : shape().D;
-  }
+  std::int64_t rows_per_window(kernels::Cpu) const { return tokens() > 0 ? (tokens() + 3) / 4 : shape().D; }
   std::int64_t rows_per_window(const kernels::Cuda&) const {
-    if (const auto* by_patches = std::get_if<PatchTst>(&network_)) return shape().D * by_patches->patches();
+    if (tokens() > 0) return tokens();
     const bool by_steps = std::holds_alternative<Temporal>(network_) || std::holds_alternative<TsMixer>(network_);
     return by_steps ? std::max(shape().D, shape().L) : shape().D;
   }
@@ -80,6 +88,16 @@ class Model {
   }
 
  private:
+  // Of a window; 0: rows are channels or steps.
+  std::int64_t tokens() const {
+    return std::visit(
+        [](const auto& n) -> std::int64_t {
+          if constexpr (requires { n.tokens(); }) return n.tokens();
+          return 0;
+        },
+        network_);
+  }
+
   Network network_;
 };
 

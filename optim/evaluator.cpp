@@ -56,7 +56,7 @@ typename Evaluation<On>::Forward Evaluation<On>::forward(const Resident& at, std
 template <class On>
 template <class Body>
 void Evaluation<On>::for_batches(const Resident& at, std::span<const std::int32_t> starts, const Body& body) {
-  const auto [D, L, H] = model_.shape();
+  const auto [D, L, H, marks] = model_.shape();
   const std::int64_t together = std::min(kernels::correlation_windows(L), sliding_floats / (2 * D * H));
   const std::int64_t rows = model_.rows_per_window(tape_.on());
   const auto most = static_cast<std::size_t>(
@@ -83,7 +83,7 @@ const float* Evaluation<On>::fetch(const float* from, std::int64_t count) {
 
 template <class On>
 ErrorSums Evaluation<On>::errors(const Resident& at, std::span<const std::int32_t> starts) {
-  const auto [D, L, H] = model_.shape();
+  const auto [D, L, H, marks] = model_.shape();
   ErrorSums sums(at.target_count, H);
   sums.windows = static_cast<std::int64_t>(starts.size());
   double *squared = sums.squared.data(), *absolute = sums.absolute.data(), *difference = sums.difference.data();

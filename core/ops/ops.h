@@ -87,7 +87,7 @@ struct Normalised {
   const kernels::Moment<T, On>* moments = nullptr;  // what statistics mixing mixes with; null: nothing
   kernels::Bf16Windows halves = {};                 // set: products with xhat are in bfloat16
   kernels::Windows<T> sliding = {};                 // set: products are correlations of the series
-  Var<T, On> marks = {};                            // [N, marks, L], as they are; of no tape where there are none
+  Var<T, On> marks = {};  // [N, marks, L + marks_ahead], as they are; of no tape where there are none
 
   std::int64_t N() const { return xhat.value().shape[0]; }
   std::int64_t D() const { return xhat.value().shape[1]; }

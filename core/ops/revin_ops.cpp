@@ -22,9 +22,10 @@ Normalised<T, On> revin(Tape<T, On>& tape, const kernels::Windows<T>& x, std::in
   }
   if (x.marks > 0) {
     const kernels::Windows<T> marks = kernels::marks_of(x);
-    Operation<T, On> op(tape, "marks", float_cost(0, 2 * x.N * x.marks * L), {});
-    const Tensor<T> copied = op.output(Shape{x.N, x.marks, L});
-    kernels::revin_normalise(op.on(), copied.data, op.scratch(kernels::stats_size(op.on(), x.N, x.marks)), marks, L,
+    const std::int64_t steps = L + x.marks_ahead;
+    Operation<T, On> op(tape, "marks", float_cost(0, 2 * x.N * x.marks * steps), {});
+    const Tensor<T> copied = op.output(Shape{x.N, x.marks, steps});
+    kernels::revin_normalise(op.on(), copied.data, op.scratch(kernels::stats_size(op.on(), x.N, x.marks)), marks, steps,
                              kernels::Center::none);
     out.marks = tape.constant(copied);
   }

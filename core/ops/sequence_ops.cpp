@@ -1,5 +1,6 @@
 #include "core/dual.h"
 #include "core/ops/ops.h"
+#include "core/ops/token_ops.h"
 #include "kernels/decompose.h"
 #include "kernels/heads.h"
 #include "kernels/patches.h"
@@ -85,10 +86,12 @@ Var<T, On> first_rows(Var<T, On> x, std::int64_t N, std::int64_t count) {
   });
 }
 
+namespace {
+
 template <class T, class On>
-Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
-                                     std::int64_t N, std::int64_t heads, const Dropout& dropout, Var<T, On> previous,
-                                     bool pass_scores) {
+Attended<T, On> attend(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v, std::int64_t N,
+                       std::int64_t heads, const Dropout& dropout, Var<T, On> previous, bool pass_scores,
+                       const kernels::HeadsMask& mask, const std::int32_t* picked) {
   const Tensor<T> Q = q.z.value(), K = k.z.value(), V = v.z.value();
   const std::int64_t R = Q.rows(), d = Q.cols();
   SAMFORMER_CHECK(
@@ -119,7 +122,7 @@ Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<
   kernels::HeadsInput<T> in;
   in.q = q.kernel(), in.k = k.kernel(), in.v = v.kernel();
   in.previous = previous ? previous.value().data : nullptr;
-  in.shape = shape, in.dropout = dropout;
+  in.shape = shape, in.dropout = dropout, in.mask = mask, in.picked = picked;
   kernels::multi_head_attention(op.on(), all.data, lse, pass_scores ? all.data + size : nullptr, in,
                                 op.scratch(kernels::heads_scratch(op.on(), shape)));
   Tape<T, On>& tape = *q.z.tape;
@@ -145,6 +148,22 @@ Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<
                     Tensor<T>(all.data + size, Shape{N * heads * shape.keys, shape.queries}))};
 }
 
+}  // namespace
+
+template <class T, class On>
+Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
+                                     std::int64_t N, std::int64_t heads, const Dropout& dropout, Var<T, On> previous,
+                                     bool pass_scores) {
+  return attend(q, k, v, N, heads, dropout, previous, pass_scores, {}, nullptr);
+}
+
+template <class T, class On>
+Var<T, On> masked_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
+                            std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask, const Dropout& dropout,
+                            const std::int32_t* picked) {
+  return attend(q, k, v, N, heads, dropout, {}, false, mask, picked).context;
+}
+
 #define INSTANTIATE(T, On)                                                                                           \
   template Decomposed<T, On> decompose(Var<T, On>, std::int64_t);                                                    \
   template Var<T, On> patches(Var<T, On>, std::int64_t, std::int64_t);                                               \
@@ -152,7 +171,10 @@ Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<
   template Var<T, On> first_rows(Var<T, On>, std::int64_t, std::int64_t);                                            \
   template Attended<T, On> multi_head_attention(const Projected<T, On>&, const Projected<T, On>&,                    \
                                                 const Projected<T, On>&, std::int64_t, std::int64_t, const Dropout&, \
-                                                Var<T, On>, bool);
+                                                Var<T, On>, bool);                                                   \
+  template Var<T, On> masked_attention(const Projected<T, On>&, const Projected<T, On>&, const Projected<T, On>&,    \
+                                       std::int64_t, std::int64_t, const kernels::HeadsMask&, const Dropout&,        \
+                                       const std::int32_t*);
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 

@@ -33,6 +33,8 @@ SIMT_DEVICE float activated(Activation activation, float x) {
     const float y = tanhf(x);
     return slope ? 1.0f - y * y : y;
   }
+  if (activation == Activation::elu)
+    return x > 0 ? (slope ? 1.0f : x) : power_of_two(log2_e * x) - (slope ? 0.0f : 1.0f);
   const float distribution = 0.5f * (1.0f + erff(x * inverse_root_2));
   if (!slope) return x * distribution;
   return distribution + x * (inverse_root_2pi * power_of_two(-0.5f * log2_e * x * x));

@@ -35,7 +35,13 @@ struct HeadsArguments {
   float kept;
   std::int64_t step;
   const Progress* progress;
+  HeadsMask mask;
+  In<std::int32_t> picked;
 
+  SIMT_DEVICE bool allows(int block, int i, int j) const {
+    if (mask.kind == HeadsMask::Kind::none) return true;
+    return mask.allows(picked ? picked[static_cast<std::int64_t>(block) * queries + i] : i, j);
+  }
   // Of query i and key j of a sample's head.
   SIMT_DEVICE std::int64_t score(int block, int i, int j) const {
     return (static_cast<std::int64_t>(block) * keys + j) * queries + i;
@@ -108,7 +114,7 @@ __global__ void __launch_bounds__(256)
     __syncthreads();
     if (i >= a.queries) continue;  // the whole warp
     const int j = j0 + lane;
-    const bool there = j < a.keys;
+    const bool there = j < a.keys && a.allows(block, i, j);
     float s = dot(queries + warp * pitch, keys + lane * pitch, a.width);
     if (there && a.previous) s += a.previous[a.score(block, i, j)];
     if (there && scores) scores[a.score(block, i, j)] = s;
@@ -183,7 +189,7 @@ __global__ void __launch_bounds__(256)
     if (i >= a.queries) continue;  // the whole warp
     const int j = j0 + lane;
     float ds = 0;
-    if (j < a.keys) {
+    if (j < a.keys && a.allows(block, i, j)) {
       const std::int64_t at = a.score(block, i, j);
       float s = dot(queries + warp * pitch, keys + lane * pitch, a.width);
       if (a.previous) s += a.previous[at];
@@ -218,7 +224,7 @@ __global__ void __launch_bounds__(256)
     if (j >= a.keys) continue;  // the whole warp
     const int i = i0 + lane;
     float ds = 0, kept = 0;
-    if (i < a.queries) {
+    if (i < a.queries && a.allows(block, i, j)) {
       const std::int64_t at = a.score(block, i, j), row = static_cast<std::int64_t>(block) * a.queries + i;
       float s = dot(queries + lane * pitch, keys + warp * pitch, a.width);
       if (a.previous) s += a.previous[at];
@@ -248,6 +254,7 @@ HeadsArguments arguments_of(const HeadsInput<float>& in) {
   a.dropping = d.rate > 0, a.seed = d.seed, a.first = dropout_index(d.pass, d.site);
   a.threshold = dropout_threshold(d.rate), a.kept = static_cast<float>(1 / (1 - d.rate));
   a.step = d.step, a.progress = d.progress;
+  a.mask = in.mask, a.picked = in.picked;
   return a;
 }
 dim3 blocks_of_rows(const HeadsShape& s, std::int64_t rows) {

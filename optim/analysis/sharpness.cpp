@@ -76,8 +76,9 @@ kernels::Windows<T> TrainingLoss::load(Pass<T>& pass, std::span<const std::int32
 
 template <class T>
 T TrainingLoss::evaluate(Pass<T>& pass, std::span<const std::int32_t> starts, std::span<T> total) {
-  const std::int64_t D = problem_->D, L = model_.shape().L;
-  const std::size_t most = static_cast<std::size_t>(std::max<std::int64_t>(1, batch_rows / D));
+  const std::int64_t L = model_.shape().L;
+  const std::size_t most =
+      static_cast<std::size_t>(std::max<std::int64_t>(1, batch_rows / model_.rows_per_window(Cpu{})));
   T loss{};
   for (std::size_t first = 0; first < starts.size(); first += most) {
     before_batch_();

@@ -151,9 +151,9 @@ struct Settings : DataSettings, ModelSettings, TrainSettings, MachineSettings, F
       return found == own_.end() ? Group{} : std::any_cast<const Group&>(found->second);
     }
   }
-  // The network that --model and its options describe, for D channels.
-  model::Model make_model(std::int64_t D) const {
-    return model::make_model(model, {D, lookback, horizon}, model_options);
+  // The network that --model and its options describe, for D channels and the marks of their dates.
+  model::Model make_model(std::int64_t D, std::int64_t marks) const {
+    return model::make_model(model, {D, lookback, horizon, marks}, model_options);
   }
   // The shape of `auto` where there is no series to choose it by.
   void shape_without_series() {

@@ -347,7 +347,7 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
   model::write_csv(written, series);
   const std::string text = written.str();
 
-  const model::Model model = settings.make_model(D);
+  const model::Model model = settings.make_model(D, problem.marks);
   optim::StepSettings step_settings = trainer_settings(settings).step;
   optim::Training<float> training(model, step_settings);
   step_settings.bf16 = true;

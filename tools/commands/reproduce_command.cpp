@@ -514,7 +514,7 @@ Section parameter_section(const std::vector<std::int64_t>& horizons) {
     Flags flags{{"data", std::string(series)}, {"lookback", "512"}, {"horizon", std::to_string(horizon)}};
     flags.insert(flags.end(), more.begin(), more.end());
     const Settings settings = resolve(flags, {}).settings;
-    return std::to_string(settings.make_model(D).parameters().count());
+    return std::to_string(settings.make_model(D, 0).parameters().count());
   };
   const auto printed = [](std::string_view series, const char* model, std::int64_t horizon) {
     const std::int64_t n = published_parameters(series, model, horizon);

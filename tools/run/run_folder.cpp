@@ -294,14 +294,21 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
   const model::ModelRow& row = model::model_row(settings.model);
   const std::vector<std::int64_t>& head = file.tensor(prefix + std::string(row.head)).shape;
   constexpr std::int64_t longest = 1 << 24;
-  if (D == 0 || head.size() != 2 || head[0] != settings.horizon ||
+  using HeadRows = model::ModelRow::HeadRows;
+  const std::int64_t rows = row.head_rows == HeadRows::steps      ? settings.horizon
+                            : row.head_rows == HeadRows::channels ? D
+                                                                  : settings.horizon * D;
+  if (D == 0 || head.size() != 2 || settings.horizon > longest || head[0] != rows ||
       (row.head_reads_window ? head[1] != settings.lookback : settings.lookback > longest)) {
     throw damaged(
         path,
         fmt::format("tensors do not fit {} columns, look-back {}, horizon {}", D, settings.lookback, settings.horizon),
         retrain);
   }
-  model::Model model = settings.make_model(D);
+  const std::string marks_weight = prefix + std::string(row.marks_weight);
+  const std::int64_t marks =
+      row.marks_weight.empty() || !file.has(marks_weight) ? 0 : file.tensor(marks_weight).shape.back();
+  model::Model model = settings.make_model(D, marks);
   for (const model::Parameter& p : model.parameters().all()) {
     if (file.tensor(prefix + p.name).shape == dimensions(p.shape)) continue;
     throw damaged(path,

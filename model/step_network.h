@@ -1,0 +1,157 @@
+// What the networks share whose tokens are the steps of a window (Informer and those after it): the inputs of encoder
+// and decoder, their embedding, layers and options.
+//
+//   tokens      values [N L, D] and marks [N (L + H), M] of the window, step by step (model/data/marks.h)
+//   decoder     of p + H tokens: the window's last p steps, then zeros; marks are those of the dates, the horizon's too
+//   embedding   value_t + marks_t + pos_t, then dropout:  value_t = sum_j W_j x_{(t + j - 1) mod T} (+ b), j < 3,
+//               marks_t = M m_t (+ b), none where the series has no dates; pos_t sinusoids (kernels/unfold.h), or none
+//   projection  tokens d -> D, the last H of them
+//
+// Tensors are named as in the official modules, convolutions [out, in, width]. Errors: Exit::usage where the label p is
+// longer than the look-back or heads do not divide d, Exit::data where a series has other marks than the network.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/ops/token_ops.h"
+#include "model/model_row.h"
+#include "model/network.h"
+
+namespace samformer::model {
+
+struct StepSizes {
+  std::int64_t D = 7, L = 96, H = 96;
+  std::int64_t marks = 4;  // of an hourly series
+  std::int64_t label = 48;
+  std::int64_t d = 512, f = 2048, heads = 8;
+  std::int64_t layers = 2, decoder_layers = 1;
+  double dropout = 0.05;
+  bool revin = false;
+
+  std::int64_t decoder_steps() const { return label + H; }
+  std::int64_t tokens() const { return L > decoder_steps() ? L : decoder_steps(); }
+};
+// Throws Exit::internal unless all sizes are positive, and the usage errors.
+void check_sizes(const char* network, const StepSizes& z);
+
+// A convolution over steps, `name`.weight [out, in, width] and, or not, `name`.bias [out].
+struct Convolution {
+  std::int64_t out = 0, in = 0, width = 0;
+  std::int64_t weight = 0, bias = -1;  // offsets; -1: none
+
+  Convolution() = default;
+  Convolution(ParameterTable& table, const std::string& name, std::int64_t out, std::int64_t in, std::int64_t width,
+              bool has_bias);
+};
+
+// The embedding `name`.value_embedding.tokenConv and, where there are marks, `name`.temporal_embedding.embed.
+struct StepEmbedding {
+  Convolution values, marks;  // a linear map is a convolution of width 1, its weight [d, marks]
+  bool positions = true;
+
+  StepEmbedding() = default;
+  StepEmbedding(ParameterTable& table, const std::string& name, const StepSizes& z, bool biases, bool positions);
+  static void initialise(float* weights, const ParameterTable& table, const std::string& name, std::uint64_t seed,
+                         Init init);
+};
+
+// Attention's four maps, `name`.query_projection and so on.
+struct AttentionMaps {
+  Dense queries, keys, values, out;
+  AttentionMaps() = default;
+  AttentionMaps(ParameterTable& table, const std::string& name, std::int64_t d);
+};
+
+// The steps of a window, for encoder and decoder.
+template <class T, class On>
+struct StepInput {
+  Var<T, On> values;  // [N L, D]
+  Var<T, On> marks;   // [N (L + ahead), M]; of no tape: none
+};
+// `values`: windows [N D, L], after RevIN where there is one.
+template <class T, class On>
+StepInput<T, On> steps_of(const Normalised<T, On>& input, Var<T, On> values, std::int64_t marks) {
+  const std::int64_t N = input.N(), found = input.marks ? input.marks.value().shape[1] : 0;
+  if (found < marks || (marks == 0 && found > 0)) {
+    throw Error(Exit::data, fmt::format("the model reads {} marks of the dates, the series has {}", marks, found))
+        .hint("give a file with dates of the step that the model was trained on");
+  }
+  StepInput<T, On> out{transpose(values, N), {}};
+  if (marks == 0) return out;
+  const Shape all = input.marks.value().shape;
+  out.marks = transpose(reshape(input.marks, Shape{N * all[1], all[2]}), N);
+  return out;
+}
+// The decoder's.
+template <class T, class On>
+StepInput<T, On> decoder_input(const StepInput<T, On>& in, std::int64_t N, const StepSizes& z) {
+  const std::int64_t first = z.L - z.label, steps = z.decoder_steps();
+  return {sample_rows(in.values, N, first, steps), in.marks ? sample_rows(in.marks, N, first, steps) : in.marks};
+}
+
+// What forward works with: layers of N samples in the slab, dropout where the official modules have it.
+template <class T, class On>
+struct StepLayers {
+  Tape<T, On>& tape;
+  const SlabVars<T, On>& slab;
+  DropoutSites& dropout;
+  std::int64_t N;
+
+  Var<T, On> weight(const Convolution& c) const { return slab(c.weight, Shape{c.out, c.in, c.width}); }
+  Var<T, On> bias(const Convolution& c) const { return c.bias < 0 ? Var<T, On>{} : slab(c.bias, Shape{c.out}); }
+  // W x + b without dropout; a key's bias has no gradient.
+  Var<T, On> plain(const Dense& dense, Var<T, On> x, bool key = false) const {
+    const Layer<T, On> layer = slab.layer(dense, 0, key);
+    return linear(x, layer.weight, layer.bias);
+  }
+  // residual + dropout(act(W x + b)).
+  Var<T, On> dropped(const Dense& dense, Var<T, On> x, Activation activation = Activation::none,
+                     Var<T, On> residual = {}) const {
+    return bias_activation(linear(x, slab.weight(dense)), slab.bias(dense), activation, residual, dropout());
+  }
+  Var<T, On> normalised(const NormLayer& norm, Var<T, On> x, double epsilon = kernels::pytorch_norm.epsilon) const {
+    return layer_norm(x, slab(norm.weight, Shape{norm.d}), slab(norm.bias, Shape{norm.d}), epsilon);
+  }
+  // x + dropout(W_2 dropout(gelu(W_1 x + b_1)) + b_2).
+  Var<T, On> feed_forward(const Dense& first, const Dense& second, Var<T, On> x) const {
+    const Var<T, On> inside = dropped(first, x, Activation::gelu);
+    return dropped(second, inside, Activation::none, x);
+  }
+  // [N steps, d]; marks behind the values' steps are left out.
+  Var<T, On> embed(const StepEmbedding& e, const StepInput<T, On>& in) const {
+    const std::int64_t steps = in.values.value().rows() / N;
+    Var<T, On> x = convolution(in.values, N, weight(e.values), {.rows = steps, .first = -1, .circular = true});
+    const bool marked = e.marks.out > 0;
+    Var<T, On> dates;
+    if (marked) {
+      const Var<T, On> own = sample_rows(in.marks, N, 0, steps);
+      dates = linear(own, slab(e.marks.weight, Shape{e.marks.out, e.marks.in}));
+      if (e.marks.bias >= 0) dates = bias_activation(dates, bias(e.marks), Activation::none);
+    }
+    const Dropout last = dropout();
+    x = bias_activation(x, bias(e.values), Activation::none, dates, e.positions ? Dropout{} : last);
+    if (!e.positions) return x;
+    const std::int64_t d = e.values.out;
+    const Var<T, On> table = reshape(sinusoids(tape, steps, d), Shape{steps * d});
+    return reshape(bias_activation(reshape(x, Shape{N, steps * d}), table, Activation::none, {}, last),
+                   Shape{N * steps, d});
+  }
+  // Forecasts [N D, H]: the last H tokens through the projection d -> D.
+  Var<T, On> forecast(const Dense& projection, Var<T, On> tokens, std::int64_t H) const {
+    const std::int64_t steps = tokens.value().rows() / N;
+    const Var<T, On> ahead = sample_rows(tokens, N, steps - H, H);
+    return transpose(linear(ahead, slab.weight(projection), slab.bias(projection)), N);
+  }
+};
+
+// The options, and the sizes that they and the series make.
+std::vector<ModelOption> step_options();
+StepSizes step_sizes(Sizes s, const OptionValues& o);
+ModelRow::Settings step_defaults();
+// What their published trainings on every series have in common.
+ModelRow::Settings published_steps();
+
+}  // namespace samformer::model
