@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/data/calendar.h"
 #include "model/data/civil.h"
 
 namespace samformer::model {
@@ -64,11 +65,20 @@ std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step) {
   return all;
 }
 
-MarkedValues marked_values(const Series& series, const Scaler& scaler) {
-  MarkedValues all{standardise(series, scaler)};
-  if (series.dates.empty()) return all;
-  all.marks = mark_count(series.step);
-  const std::vector<double> marks = time_marks(series.dates, series.step);
+MarkedValues marked_values(const Series& series, const Scaler& scaler, std::int64_t ahead) {
+  MarkedValues all{standardise(series, scaler), series.dates.empty() ? 0 : mark_count(series.step), series.rows};
+  if (all.marks == 0) return all;
+  std::vector<Stamp> dates = series.dates;
+  if (ahead > 0) {
+    const std::vector<Stamp> later = continue_dates(dates.back(), series.step, ahead, series.zone.get());
+    dates.insert(dates.end(), later.begin(), later.end());
+    std::vector<float> longer(static_cast<std::size_t>(series.width() * (series.rows + ahead)));
+    for (std::int64_t d = 0; d < series.width(); ++d) {
+      std::copy_n(all.values.begin() + d * series.rows, series.rows, longer.begin() + d * (series.rows + ahead));
+    }
+    all.values = std::move(longer), all.rows += ahead;
+  }
+  const std::vector<double> marks = time_marks(dates, series.step);
   all.values.insert(all.values.end(), marks.begin(), marks.end());
   return all;
 }

@@ -23,9 +23,11 @@ std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step);
 
 // A series as networks read it: the standardised channels, and behind them, as further rows, the marks of its dates.
 struct MarkedValues {
-  std::vector<float> values;  // [D + marks][T]
+  std::vector<float> values;  // [D + marks][rows]
   std::int64_t marks = 0;     // 0 where there are no dates
+  std::int64_t rows = 0;
 };
-MarkedValues marked_values(const Series& series, const Scaler& scaler);
+// `ahead`: so many rows more, of which the dates alone are known, for forecasts from the last row; channels are 0 there.
+MarkedValues marked_values(const Series& series, const Scaler& scaler, std::int64_t ahead = 0);
 
 }  // namespace samformer::model

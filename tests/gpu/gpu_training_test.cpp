@@ -23,7 +23,7 @@ using Slab = std::vector<float>;
 struct Bench {
   explicit Bench(model::Model of, std::vector<std::int32_t> forecast_targets = {})
       : model(std::move(of)), targets(std::move(forecast_targets)) {
-    const auto [D, L, H] = model.shape();
+    const auto [D, L, H, none] = model.shape();
     rows = L + H + 90;
     if (targets.empty()) {
       for (std::int32_t d = 0; d < D; ++d) targets.push_back(d);
@@ -129,6 +129,10 @@ void expect_near(const char* what, double got, double want, double tolerance) {
   EXPECT_TRUE(std::abs(got - want) <= tolerance * std::abs(want)) << what << ": " << got << ", on the CPU " << want;
 }
 
+model::StepSizes steps(std::int64_t label, double dropout) {
+  return {3, 20, 6, Bench::marks, label, 8, 12, 2, 2, 1, dropout};
+}
+
 struct Case {
   const char* name;
   model::Model model;
@@ -192,6 +196,10 @@ const Case cases[] = {
     {"DLinearRevin", model::DLinear({3, 20, 6, 4, true}), [](TrainerSettings&) {}},
     {"ITransformer", model::ITransformer({3, 20, 6, 8, 12, 2, 2, 0.2}), [](TrainerSettings&) {}},
     {"PatchTst", model::PatchTst({3, 20, 6, 8, 12, 2, 2, 6, 4, 0.2}), [](TrainerSettings&) {}},
+    {"Autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1}), [](TrainerSettings&) {}},
+    {"AutoformerCutKeys", model::Autoformer({{steps(4, 0), {4}}, 2}), [](TrainerSettings&) {}},
+    {"Fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, model::published_modes(20, 18, 4)}),
+     [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
@@ -289,6 +297,8 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"dlinear", model::DLinear({3, 24, 6})},
       {"itransformer", model::ITransformer({3, 24, 6, 8, 12, 2, 2, 0.2})},
       {"patchtst", model::PatchTst({3, 24, 6, 8, 12, 2, 2, 6, 4, 0.2})},
+      {"autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1})},
+      {"fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, model::published_modes(20, 18, 4)})},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

@@ -102,7 +102,7 @@ struct Counts {
 Counts counts_of(const StepSettings& settings, const model::Model& model, int threads) {
   omp_set_num_threads(threads);
   constexpr std::int64_t rows = 400, marks = 4;
-  const auto [D, L, H] = model.shape();
+  const auto [D, L, H, none] = model.shape();
   Training<float> training(model, settings);
   model.initialise(training.weights().data(), 1, model::Init::glorot, model::HeadInit::as_init);
   training.start_average();
@@ -167,12 +167,15 @@ TEST(Allocation, NoneAfterTheFirstStep) {
   void* frames[4];
   backtrace(frames, 4);
   constexpr std::int64_t D = 7, L = 96, H = 24;
+  const model::StepSizes steps{D, L, H, 4, 48, 16, 16, 8, 2, 1, 0.05};
   const std::pair<const char*, model::Model> models[] = {
       {"low-rank", model::Samformer({model::Value::low_rank, D, L, H, 16})},
       {"full", model::Samformer({model::Value::full, D, L, H, 16})},
       {"dlinear", model::DLinear({D, L, H})},
       {"itransformer", model::ITransformer({D, L, H, 16, 16, 4})},
       {"patchtst", model::PatchTst({D, L, H})},
+      {"autoformer", model::Autoformer({{steps, {25}}, 3})},
+      {"fedformer", model::Fedformer({{steps, {12, 24}}, model::published_modes(L, 48 + H, 64)})},
   };
   for (const auto& [model_name, model] : models) {
     for (const auto& [rho, rule] : {std::pair(0.7, kernels::Rule::adam), std::pair(0.0, kernels::Rule::sgd)}) {

@@ -109,9 +109,9 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
                            : fmt::format("fill the value in, or forecast from another row: --origin {}",
                                          model::origin_word(series, complete)));
   }
-  const auto [values_of, marks] = model::marked_values(series, run.scaler);
+  const auto [values_of, marks, rows] = model::marked_values(series, run.scaler, run.settings.horizon);
   const std::int32_t start[] = {static_cast<std::int32_t>(origin + 1 - L)};
-  const optim::Problem problem{values_of, series.rows, D, run.targets, {}, marks};
+  const optim::Problem problem{values_of, rows, D, run.targets, {}, marks};
   const auto loaded = device.load(run.model, problem, center_of(run.settings));
   optim::Evaluator evaluator(run.model, center_of(run.settings), loaded.get());
   const std::vector<float> y = evaluator.forecast(run.slab, problem, start);

@@ -236,14 +236,12 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const bool ahead = model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1;
   if (!ahead) {
     // A hole: predict refuses too.
-  } else if (final.empty()) {
-    pictures.ahead = Ensemble(models, problem, cpu).forecast(end);
   } else {
-    const std::vector<Checkpoint> refitted = read_checkpoints(final);
-    pictures.ahead_scaler = refitted[0].scaler;
-    const auto [values, marks] = model::marked_values(e.series, refitted[0].scaler);
-    const optim::Problem all{values, e.series.rows, e.D(), e.targets, {}, marks};
-    pictures.ahead = Ensemble(refitted, all, cpu).forecast(end);
+    const std::vector<Checkpoint> refitted = final.empty() ? std::vector<Checkpoint>() : read_checkpoints(final);
+    if (!refitted.empty()) pictures.ahead_scaler = refitted[0].scaler;
+    const auto [values, marks, rows] = model::marked_values(e.series, pictures.ahead_scaler, settings.horizon);
+    const optim::Problem all{values, rows, e.D(), e.targets, {}, marks};
+    pictures.ahead = Ensemble(refitted.empty() ? models : refitted, all, cpu).forecast(end);
   }
 
   if (const std::vector<double> levels = levels_of(settings); ahead && !levels.empty()) {
