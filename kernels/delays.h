@@ -6,7 +6,8 @@
 //   w = softmax_i R_n(tau_i),   y_t = sum_i w_i v_{(t + tau_i) mod T}
 //
 //   dw_i = sum_t dy_t . v_{(t + tau_i) mod T},   r_i = w_i (dw_i - sum_j w_j dw_j) / d,
-//   dv_s = sum_i w_i dy_{(s - tau_i) mod T},   dq_t = sum_i r_i k_{(t - tau_i) mod T},   dk_t = sum_i r_i q_{(t + tau_i) mod T}
+//   dv_s = sum_i w_i dy_{(s - tau_i) mod T},   dq_t = sum_i r_i k_{(t - tau_i) mod T},
+//   dk_t = sum_i r_i q_{(t + tau_i) mod T}
 //
 // The picks carry no gradient, the values R(tau_i) do. Of equal R the smaller delay comes first; NaN come last. Saved:
 // the delays [N or 1][K], w [N][K].

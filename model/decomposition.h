@@ -1,7 +1,7 @@
 // What Autoformer and FEDformer share (Wu et al. 2021; Zhou et al. 2022): an encoder-decoder of tokens by step, each
 // layer's sums decomposed into a seasonal part, that goes on, and a trend, that the decoder collects:
 //
-//   Dec(x) = (x - A x, A x),   A: a mixture of moving averages (kernels/steps.h);   SLN(x) = LN(x) - its mean over steps
+//   Dec(x) = (x - A x, A x),  A: a mixture of moving averages (kernels/steps.h);  SLN(x) = LN(x) - its mean over steps
 //   enc: x <- seasonal of Dec(x + W_O Att(x));  x <- seasonal of Dec(x + W_2 gelu(W_1 x))    `layers` times, then SLN
 //   dec: (y, t1) <- Dec(y + W_O Att(y));  (y, t2) <- Dec(y + W_O Att(y, enc));  (y, t3) <- Dec(y + W_2 gelu(W_1 y));
 //        trend <- trend + C (t1 + t2 + t3)                                                      `decoder_layers` times

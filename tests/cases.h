@@ -333,240 +333,234 @@ inline std::vector<Case> frequency_rows() {
                       }));
   }
   return all;
+}
 
-  template <class Build>
-  auto masked(const Build& b, std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask) {
-    return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), N, heads, mask);
-  }
+template <class Build>
+auto masked(const Build& b, std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask) {
+  return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), N, heads, mask);
+}
 
-  inline std::vector<Case> table() {
-    const Input x{Shape{12, 20}}, w{Shape{9, 20}, true, 0, 0.5}, bias{Shape{9}};
-    std::vector<Case> all = {
-        row("linear", {x, w}, [](const auto& b) { return linear(b.in[0], b.in[1]); }),
-        row("linear of a constant", {{Shape{12, 20}, constant}, w},
-            [](const auto& b) { return linear(b.in[0], b.in[1]); }),
-        row("linear with a bias", {x, w, bias}, [](const auto& b) { return linear(b.in[0], b.in[1], b.in[2]); }),
-        row("add", {x, x}, [](const auto& b) { return b.in[0] + b.in[1]; }),
-        row("tanh", {x}, [](const auto& b) { return tanh(b.in[0]); }),
-        // Twice, as input and as residual, and three times.
-        row("used twice", {x}, [](const auto& b) { return tanh(b.in[0]) + gelu(b.in[0]); }),
-        row("residual and input", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
-            [](const auto& b) {
-              return bias_activation(linear(b.in[0], b.in[1]), b.in[2], Activation::gelu, b.in[0]);
-            }),
-        row("residual and input, no activation", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
-            [](const auto& b) {
-              const auto h = bias_activation(linear(b.in[0], b.in[1]), b.in[2], Activation::none, b.in[0]);
-              return bias_activation(linear(h, b.in[1]), b.in[2], Activation::none, h);
-            }),
-        row("used three times", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
-            [](const auto& b) {
-              const auto h = b.in[0] + b.in[0];
-              return bias_activation(linear(h, b.in[1]), b.in[2], Activation::tanh, h) + h;
-            }),
-        row("transpose", {x}, [](const auto& b) { return transpose(b.in[0], 3); }),
-        row("transpose and add", {{Shape{3 * 4, 20}}, {Shape{3 * 20, 4}}},
-            [](const auto& b) { return transpose(b.in[0], 3, b.in[1]); }),
-        row("transpose of what is added", {{Shape{6, 3}}},
-            [](const auto& b) { return transpose(b.in[0], 2, tanh(b.in[0])); }),
-        row("decompose", {x, w},
-            [](const auto& b) {
-              const auto [seasonal, trend] = decompose(b.in[0], 7);
-              return linear(seasonal, b.in[1]) + tanh(linear(trend, b.in[1]));
-            }),
-        row("decompose, wider than the rows", {{Shape{3, 5}}, {Shape{4, 5}}, {Shape{4, 5}}},
-            [](const auto& b) {
-              const auto [seasonal, trend] = decompose(b.in[0], 12);
-              return linear(trend, b.in[1]) + linear(seasonal, b.in[2]) + linear(b.in[0], b.in[1]);
-            }),
-        row("decompose by an even width", {x, w},
-            [](const auto& b) { return linear(decompose(b.in[0], 4).trend, b.in[1]); }),
-        row("multi-head attention", {{Shape{3 * 11, 24}}},
-            [](const auto& b) {
-              const auto part = [&](std::int64_t i) { return b.projected(columns(b.in[0], 8 * i, 8)); };
-              return multi_head_attention(part(1), part(2), part(0), 3, 2).context;
-            }),
-        row("multi-head attention of layers", {x, {Shape{24, 20}, true, 0, 0.5}, {Shape{1, 24}}},
-            [](const auto& b) {
-              const auto layer = [&](std::int64_t i) {
-                return b.layer(rows(b.in[1], 8 * i, 8), columns(b.in[2], 8 * i, 8), 8 * i);
-              };
-              const auto p = layers(b.in[0], {layer(0), layer(1), layer(2)});
-              return multi_head_attention(p.columns(8, 8), p.columns(16, 8), p.columns(0, 8), 3, 4).context;
-            }),
-        row("multi-head attention of queries over other keys",
-            {{Shape{2 * 5, 6}}, {Shape{2 * 67, 6}}, {Shape{2 * 67, 6}}},
-            [](const auto& b) {
-              return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 2, 2)
-                  .context;
-            }),
-        row("multi-head attention, one head of 70", {{Shape{66, 70}}, {Shape{66, 70}}, {Shape{66, 70}}},
-            [](const auto& b) {
-              return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 1, 1)
-                  .context;
-            }),
-        row("multi-head attention of one key", {{Shape{4, 6}}, {Shape{4, 6}}, {Shape{4, 6}}},
-            [](const auto& b) {
-              return tanh(multi_head_attention(b.projected(b.in[0] + b.in[2]), b.projected(b.in[1] + b.in[2]),
-                                               b.projected(b.in[2]), 4, 3)
-                              .context) +
-                     b.in[0] + b.in[1];
-            }),
-        row("multi-head attention, scores passed on twice",
-            {{Shape{2 * 7, 12}}, {Shape{2 * 7, 12}}, {Shape{2 * 7, 12}}},
-            [](const auto& b) {
-              const auto q = b.projected(b.in[0]), k = b.projected(b.in[1]), v = b.projected(b.in[2]);
-              const auto first = multi_head_attention(q, k, v, 2, 3, {}, b.none(), true);
-              const auto second = multi_head_attention(k, q, v, 2, 3, {}, first.scores, true);
-              const auto third = multi_head_attention(v, k, b.projected(first.context), 2, 3, {}, second.scores);
-              return third.context + second.context;
-            }),
-        row("patches", {{Shape{3, 17}}, {Shape{4, 5}}},
-            [](const auto& b) { return linear(patches(b.in[0], 5, 3), b.in[1]); }),
-        row("patches that leave steps out", {{Shape{3, 17}}, {Shape{4, 10}}, {Shape{4, 17}}},
-            [](const auto& b) {
-              return linear(reshape(patches(b.in[0], 2, 5), Shape{3, 10}), b.in[1]) + linear(b.in[0], b.in[2]);
-            }),
-        row("a patch of the whole row", {{Shape{3, 6}}, {Shape{4, 6}}},
-            [](const auto& b) { return linear(patches(b.in[0], 6, 9), b.in[1]); }),
-        row("join rows, first rows, reshape", {{Shape{3 * 2, 4}}, {Shape{3 * 5, 4}}, {Shape{6, 8}}},
-            [](const auto& b) {
-              const auto joined = join_rows(tanh(b.in[0]), b.in[1], 3);
-              const auto first = first_rows(joined, 3, 4);
-              return linear(reshape(first + first, Shape{6, 8}), b.in[2]) +
-                     linear(reshape(first, Shape{6, 8}), b.in[2]);
-            }),
-        row("reshape of a sum that is used twice", {{Shape{6, 8}}, {Shape{6, 8}}, {Shape{5, 16}}},
-            [](const auto& b) {
-              const auto sum = b.in[0] + b.in[1];
-              const auto wide = linear(reshape(sum, Shape{3, 16}), b.in[2]);
-              return linear(linear(reshape(sum + b.in[0], Shape{3, 16}), b.in[2]), wide);
-            }),
-        row("masked attention, causal", {{Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}},
-            [](const auto& b) { return masked(b, 2, 2, {.kind = kernels::HeadsMask::Kind::causal}); }),
-        row("masked attention, logarithmically sparse", {{Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}},
-            [](const auto& b) {
-              return masked(b, 2, 3, {.kind = kernels::HeadsMask::Kind::log_sparse, .cells = 60, .sub = 12});
-            }),
-        row("masked attention of a pyramid", {{Shape{2 * 22, 6}}, {Shape{2 * 22, 6}}, {Shape{2 * 22, 6}}},
-            [](const auto& b) {
-              return masked(b, 2, 1,
-                            {.kind = kernels::HeadsMask::Kind::pyramid,
-                             .radius = 1,
-                             .levels = 3,
-                             .first = {0, 15, 20, 22},
-                             .window = {3, 2}});
-            }),
-        row("masked attention of picked queries", {{Shape{2 * 3, 6}}, {Shape{2 * 40, 6}}, {Shape{2 * 40, 6}}},
-            [](const auto& b) {
-              return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 2, 2,
-                                      {.kind = kernels::HeadsMask::Kind::causal}, {},
-                                      b.place({1, 5, 39, 2, 3, 4, 7, 20, 38, 11, 12, 30}));
-            }),
-        row("circular convolution", {{Shape{2 * 9, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
-            [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 9, .first = -1, .circular = true}); }),
-        row("circular convolution that pads two, of two rows", {{Shape{3 * 2, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
-            [](const auto& b) { return convolution(b.in[0], 3, b.in[1], {.rows = 4, .first = -2, .circular = true}); }),
-        row("causal convolution", {{Shape{2 * 9, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
-            [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 9, .first = -2}); }),
-        row("strided convolution", {{Shape{2 * 11, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
-            [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 3, .stride = 3}); }),
-        row("rows of samples, zeros around them", {{Shape{2 * 7, 4}}, {Shape{9, 4}}},
-            [](const auto& b) {
-              return linear(sample_rows(b.in[0], 2, -3, 12), b.in[1]) +
-                     linear(sample_rows(sample_rows(b.in[0], 2, 5, 2), 2, 0, 12), b.in[1]);
-            }),
-        row("max pool", {{Shape{2 * 9, 4}}}, [](const auto& b) { return max_pool(b.in[0], 2); }),
-        row("max pool of an even number of steps, used twice", {{Shape{2 * 6, 4}}},
-            [](const auto& b) {
-              return max_pool(b.in[0], 2) + linear(max_pool(tanh(b.in[0]), 2), sinusoids(b.tape, 4, 4));
-            }),
-        row("layer norm of tokens", {{Shape{13, 8}}, {Shape{8}, true, 1, 0.2}, {Shape{8}}},
-            [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2], 1e-5); }),
-        row("mse", {x, x}, [](const auto& b) { return mse(b.in[0], b.in[1]); }),
-        row("layer norm", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
-            [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]); }),
-        row("layer norm as a residual's term", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
-            [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]) + b.in[0]; }),
-        row("layers side by side", {x, {Shape{27, 20}, true, 0, 0.5}, {Shape{1, 27}}},
-            [](const auto& b) {
-              const auto layer = [&](std::int64_t i) {
-                return b.layer(rows(b.in[1], 9 * i, 9), columns(b.in[2], 9 * i, 9), 9 * i);
-              };
-              const auto p = layers(b.in[0], {layer(0), layer(1), layer(2)});
-              return channel_attention(p.columns(9, 9), p.columns(18, 9), p.columns(0, 9), 4);
-            }),
-        row("spectral reparam",
-            {{Shape{5, 11}}, {Shape{1}, true, 1, 0.1}, {Shape{11, 5}}, {Shape{1}, true, 1, 0.1}, {Shape{4, 11}}},
-            [](const auto& b) {
-              const auto scaled = spectral_reparam({b.scaled(0, 1), b.scaled(2, 3)});
-              return linear(linear(b.in[4], scaled[0]), scaled[1]);
-            }),
-        row("RevIN's scale and shift", {{Shape{4, 3, 17}, constant}, {Shape{3}, true, 1, 0.2}, {Shape{3}}},
-            [](const auto& b) { return revin_affine(b.in[0], affine_vars(b.in[1], b.in[2], 0, 4)); }),
-        loss_row("linear model", 15,
-                 {{Shape{3, 28}, constant}, {Shape{6, 12}}, {Shape{1, 6}}, {Shape{3}, true, 1, 0.2}, {Shape{3}}},
-                 [](const auto& b) {
-                   const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::last);
-                   const auto affine = affine_vars(b.in[3], b.in[4], 1e-10, 5);
-                   auto p = b.projection();
-                   p.weight = b.in[1], p.bias = b.in[2];
-                   return b.loss(project(in, p, affine).rest, affine, in, 0, 12, 0, 3);
-                 }),
-        loss_row("loss without RevIN", 15, {{Shape{3, 28}, constant}, {Shape{6, 12}}, {Shape{6}}},
-                 [](const auto& b) {
-                   const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::none);
-                   return b.loss(layers(in.xhat, {b.layer(b.in[1], b.in[2], 0)}), {}, in, 0, 12, 0, 3);
-                 }),
-        samformer_row("samformer", 5, 7, 24, 6, 4, false, {0.5, 3}, 7),
-        samformer_row("samformer, unmixed, some targets", 5, 7, 23, 5, 3, false, 0, 2),
-        samformer_row("samformer, values of L x L", 4, 3, 12, 6, 4, true, {0.5, 3}, 3),
-        samformer_row("samformer, attention by products", 2, 70, 12, 20, 4, true, 0, 70),
-        samformer_row("samformer, keys of 70", 2, 5, 75, 4, 70, false, 0, 5),
-    };
-    for (const Activation act : {Activation::none, Activation::relu, Activation::gelu, Activation::elu}) {
-      for (const double rate : {0.0, 0.4}) {
-        for (const bool residual : {false, true}) {
-          Dropout dropout;
-          dropout.rate = rate, dropout.seed = 3, dropout.step = 5, dropout.pass = 1, dropout.site = 2;
-          all.push_back(row(fmt::format("bias, activation {}, dropout {}{}", static_cast<int>(act), rate,
-                                        residual ? ", residual" : ""),
-                            {{Shape{10, 9}}, bias, {Shape{10, 9}}}, [=](const auto& b) {
-                              return bias_activation(b.in[0], b.in[1], act, residual ? b.in[2] : b.none(), dropout);
-                            }));
-        }
+inline std::vector<Case> table() {
+  const Input x{Shape{12, 20}}, w{Shape{9, 20}, true, 0, 0.5}, bias{Shape{9}};
+  std::vector<Case> all = {
+      row("linear", {x, w}, [](const auto& b) { return linear(b.in[0], b.in[1]); }),
+      row("linear of a constant", {{Shape{12, 20}, constant}, w},
+          [](const auto& b) { return linear(b.in[0], b.in[1]); }),
+      row("linear with a bias", {x, w, bias}, [](const auto& b) { return linear(b.in[0], b.in[1], b.in[2]); }),
+      row("add", {x, x}, [](const auto& b) { return b.in[0] + b.in[1]; }),
+      row("tanh", {x}, [](const auto& b) { return tanh(b.in[0]); }),
+      // Twice, as input and as residual, and three times.
+      row("used twice", {x}, [](const auto& b) { return tanh(b.in[0]) + gelu(b.in[0]); }),
+      row("residual and input", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
+          [](const auto& b) { return bias_activation(linear(b.in[0], b.in[1]), b.in[2], Activation::gelu, b.in[0]); }),
+      row("residual and input, no activation", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
+          [](const auto& b) {
+            const auto h = bias_activation(linear(b.in[0], b.in[1]), b.in[2], Activation::none, b.in[0]);
+            return bias_activation(linear(h, b.in[1]), b.in[2], Activation::none, h);
+          }),
+      row("used three times", {x, {Shape{20, 20}, true, 0, 0.3}, {Shape{20}}},
+          [](const auto& b) {
+            const auto h = b.in[0] + b.in[0];
+            return bias_activation(linear(h, b.in[1]), b.in[2], Activation::tanh, h) + h;
+          }),
+      row("transpose", {x}, [](const auto& b) { return transpose(b.in[0], 3); }),
+      row("transpose and add", {{Shape{3 * 4, 20}}, {Shape{3 * 20, 4}}},
+          [](const auto& b) { return transpose(b.in[0], 3, b.in[1]); }),
+      row("transpose of what is added", {{Shape{6, 3}}},
+          [](const auto& b) { return transpose(b.in[0], 2, tanh(b.in[0])); }),
+      row("decompose", {x, w},
+          [](const auto& b) {
+            const auto [seasonal, trend] = decompose(b.in[0], 7);
+            return linear(seasonal, b.in[1]) + tanh(linear(trend, b.in[1]));
+          }),
+      row("decompose, wider than the rows", {{Shape{3, 5}}, {Shape{4, 5}}, {Shape{4, 5}}},
+          [](const auto& b) {
+            const auto [seasonal, trend] = decompose(b.in[0], 12);
+            return linear(trend, b.in[1]) + linear(seasonal, b.in[2]) + linear(b.in[0], b.in[1]);
+          }),
+      row("decompose by an even width", {x, w},
+          [](const auto& b) { return linear(decompose(b.in[0], 4).trend, b.in[1]); }),
+      row("multi-head attention", {{Shape{3 * 11, 24}}},
+          [](const auto& b) {
+            const auto part = [&](std::int64_t i) { return b.projected(columns(b.in[0], 8 * i, 8)); };
+            return multi_head_attention(part(1), part(2), part(0), 3, 2).context;
+          }),
+      row("multi-head attention of layers", {x, {Shape{24, 20}, true, 0, 0.5}, {Shape{1, 24}}},
+          [](const auto& b) {
+            const auto layer = [&](std::int64_t i) {
+              return b.layer(rows(b.in[1], 8 * i, 8), columns(b.in[2], 8 * i, 8), 8 * i);
+            };
+            const auto p = layers(b.in[0], {layer(0), layer(1), layer(2)});
+            return multi_head_attention(p.columns(8, 8), p.columns(16, 8), p.columns(0, 8), 3, 4).context;
+          }),
+      row("multi-head attention of queries over other keys",
+          {{Shape{2 * 5, 6}}, {Shape{2 * 67, 6}}, {Shape{2 * 67, 6}}},
+          [](const auto& b) {
+            return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 2, 2).context;
+          }),
+      row("multi-head attention, one head of 70", {{Shape{66, 70}}, {Shape{66, 70}}, {Shape{66, 70}}},
+          [](const auto& b) {
+            return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 1, 1).context;
+          }),
+      row("multi-head attention of one key", {{Shape{4, 6}}, {Shape{4, 6}}, {Shape{4, 6}}},
+          [](const auto& b) {
+            return tanh(multi_head_attention(b.projected(b.in[0] + b.in[2]), b.projected(b.in[1] + b.in[2]),
+                                             b.projected(b.in[2]), 4, 3)
+                            .context) +
+                   b.in[0] + b.in[1];
+          }),
+      row("multi-head attention, scores passed on twice", {{Shape{2 * 7, 12}}, {Shape{2 * 7, 12}}, {Shape{2 * 7, 12}}},
+          [](const auto& b) {
+            const auto q = b.projected(b.in[0]), k = b.projected(b.in[1]), v = b.projected(b.in[2]);
+            const auto first = multi_head_attention(q, k, v, 2, 3, {}, b.none(), true);
+            const auto second = multi_head_attention(k, q, v, 2, 3, {}, first.scores, true);
+            const auto third = multi_head_attention(v, k, b.projected(first.context), 2, 3, {}, second.scores);
+            return third.context + second.context;
+          }),
+      row("patches", {{Shape{3, 17}}, {Shape{4, 5}}},
+          [](const auto& b) { return linear(patches(b.in[0], 5, 3), b.in[1]); }),
+      row("patches that leave steps out", {{Shape{3, 17}}, {Shape{4, 10}}, {Shape{4, 17}}},
+          [](const auto& b) {
+            return linear(reshape(patches(b.in[0], 2, 5), Shape{3, 10}), b.in[1]) + linear(b.in[0], b.in[2]);
+          }),
+      row("a patch of the whole row", {{Shape{3, 6}}, {Shape{4, 6}}},
+          [](const auto& b) { return linear(patches(b.in[0], 6, 9), b.in[1]); }),
+      row("join rows, first rows, reshape", {{Shape{3 * 2, 4}}, {Shape{3 * 5, 4}}, {Shape{6, 8}}},
+          [](const auto& b) {
+            const auto joined = join_rows(tanh(b.in[0]), b.in[1], 3);
+            const auto first = first_rows(joined, 3, 4);
+            return linear(reshape(first + first, Shape{6, 8}), b.in[2]) + linear(reshape(first, Shape{6, 8}), b.in[2]);
+          }),
+      row("reshape of a sum that is used twice", {{Shape{6, 8}}, {Shape{6, 8}}, {Shape{5, 16}}},
+          [](const auto& b) {
+            const auto sum = b.in[0] + b.in[1];
+            const auto wide = linear(reshape(sum, Shape{3, 16}), b.in[2]);
+            return linear(linear(reshape(sum + b.in[0], Shape{3, 16}), b.in[2]), wide);
+          }),
+      row("masked attention, causal", {{Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}},
+          [](const auto& b) { return masked(b, 2, 2, {.kind = kernels::HeadsMask::Kind::causal}); }),
+      row("masked attention, logarithmically sparse", {{Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}},
+          [](const auto& b) {
+            return masked(b, 2, 3, {.kind = kernels::HeadsMask::Kind::log_sparse, .cells = 60, .sub = 12});
+          }),
+      row("masked attention of a pyramid", {{Shape{2 * 22, 6}}, {Shape{2 * 22, 6}}, {Shape{2 * 22, 6}}},
+          [](const auto& b) {
+            return masked(b, 2, 1,
+                          {.kind = kernels::HeadsMask::Kind::pyramid,
+                           .radius = 1,
+                           .levels = 3,
+                           .first = {0, 15, 20, 22},
+                           .window = {3, 2}});
+          }),
+      row("masked attention of picked queries", {{Shape{2 * 3, 6}}, {Shape{2 * 40, 6}}, {Shape{2 * 40, 6}}},
+          [](const auto& b) {
+            return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 2, 2,
+                                    {.kind = kernels::HeadsMask::Kind::causal}, {},
+                                    b.place({1, 5, 39, 2, 3, 4, 7, 20, 38, 11, 12, 30}));
+          }),
+      row("circular convolution", {{Shape{2 * 9, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 9, .first = -1, .circular = true}); }),
+      row("circular convolution that pads two, of two rows", {{Shape{3 * 2, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 3, b.in[1], {.rows = 4, .first = -2, .circular = true}); }),
+      row("causal convolution", {{Shape{2 * 9, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 9, .first = -2}); }),
+      row("strided convolution", {{Shape{2 * 11, 4}}, {Shape{5, 4, 3}, true, 0, 0.5}},
+          [](const auto& b) { return convolution(b.in[0], 2, b.in[1], {.rows = 3, .stride = 3}); }),
+      row("rows of samples, zeros around them", {{Shape{2 * 7, 4}}, {Shape{9, 4}}},
+          [](const auto& b) {
+            return linear(sample_rows(b.in[0], 2, -3, 12), b.in[1]) +
+                   linear(sample_rows(sample_rows(b.in[0], 2, 5, 2), 2, 0, 12), b.in[1]);
+          }),
+      row("max pool", {{Shape{2 * 9, 4}}}, [](const auto& b) { return max_pool(b.in[0], 2); }),
+      row("max pool of an even number of steps, used twice", {{Shape{2 * 6, 4}}},
+          [](const auto& b) {
+            return max_pool(b.in[0], 2) + linear(max_pool(tanh(b.in[0]), 2), sinusoids(b.tape, 4, 4));
+          }),
+      row("layer norm of tokens", {{Shape{13, 8}}, {Shape{8}, true, 1, 0.2}, {Shape{8}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2], 1e-5); }),
+      row("mse", {x, x}, [](const auto& b) { return mse(b.in[0], b.in[1]); }),
+      row("layer norm", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]); }),
+      row("layer norm as a residual's term", {{Shape{4 * 3, 7}}, {Shape{3, 7}, true, 1, 0.2}, {Shape{3, 7}}},
+          [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2]) + b.in[0]; }),
+      row("layers side by side", {x, {Shape{27, 20}, true, 0, 0.5}, {Shape{1, 27}}},
+          [](const auto& b) {
+            const auto layer = [&](std::int64_t i) {
+              return b.layer(rows(b.in[1], 9 * i, 9), columns(b.in[2], 9 * i, 9), 9 * i);
+            };
+            const auto p = layers(b.in[0], {layer(0), layer(1), layer(2)});
+            return channel_attention(p.columns(9, 9), p.columns(18, 9), p.columns(0, 9), 4);
+          }),
+      row("spectral reparam",
+          {{Shape{5, 11}}, {Shape{1}, true, 1, 0.1}, {Shape{11, 5}}, {Shape{1}, true, 1, 0.1}, {Shape{4, 11}}},
+          [](const auto& b) {
+            const auto scaled = spectral_reparam({b.scaled(0, 1), b.scaled(2, 3)});
+            return linear(linear(b.in[4], scaled[0]), scaled[1]);
+          }),
+      row("RevIN's scale and shift", {{Shape{4, 3, 17}, constant}, {Shape{3}, true, 1, 0.2}, {Shape{3}}},
+          [](const auto& b) { return revin_affine(b.in[0], affine_vars(b.in[1], b.in[2], 0, 4)); }),
+      loss_row("linear model", 15,
+               {{Shape{3, 28}, constant}, {Shape{6, 12}}, {Shape{1, 6}}, {Shape{3}, true, 1, 0.2}, {Shape{3}}},
+               [](const auto& b) {
+                 const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::last);
+                 const auto affine = affine_vars(b.in[3], b.in[4], 1e-10, 5);
+                 auto p = b.projection();
+                 p.weight = b.in[1], p.bias = b.in[2];
+                 return b.loss(project(in, p, affine).rest, affine, in, 0, 12, 0, 3);
+               }),
+      loss_row("loss without RevIN", 15, {{Shape{3, 28}, constant}, {Shape{6, 12}}, {Shape{6}}},
+               [](const auto& b) {
+                 const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::none);
+                 return b.loss(layers(in.xhat, {b.layer(b.in[1], b.in[2], 0)}), {}, in, 0, 12, 0, 3);
+               }),
+      samformer_row("samformer", 5, 7, 24, 6, 4, false, {0.5, 3}, 7),
+      samformer_row("samformer, unmixed, some targets", 5, 7, 23, 5, 3, false, 0, 2),
+      samformer_row("samformer, values of L x L", 4, 3, 12, 6, 4, true, {0.5, 3}, 3),
+      samformer_row("samformer, attention by products", 2, 70, 12, 20, 4, true, 0, 70),
+      samformer_row("samformer, keys of 70", 2, 5, 75, 4, 70, false, 0, 5),
+  };
+  for (const Activation act : {Activation::none, Activation::relu, Activation::gelu, Activation::elu}) {
+    for (const double rate : {0.0, 0.4}) {
+      for (const bool residual : {false, true}) {
+        Dropout dropout;
+        dropout.rate = rate, dropout.seed = 3, dropout.step = 5, dropout.pass = 1, dropout.site = 2;
+        all.push_back(row(
+            fmt::format("bias, activation {}, dropout {}{}", static_cast<int>(act), rate, residual ? ", residual" : ""),
+            {{Shape{10, 9}}, bias, {Shape{10, 9}}}, [=](const auto& b) {
+              return bias_activation(b.in[0], b.in[1], act, residual ? b.in[2] : b.none(), dropout);
+            }));
       }
     }
-    for (const std::int64_t queries : {9, 66}) {  // one tile and two
-      Dropout dropout;
-      dropout.rate = 0.3, dropout.seed = 3, dropout.step = 5, dropout.pass = 1, dropout.site = 2;
-      all.push_back(row(fmt::format("multi-head attention, dropout, {} queries", queries),
-                        {{Shape{queries, 8}}, {Shape{queries, 8}}, {Shape{queries, 8}}}, [=](const auto& b) {
-                          return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]),
-                                                      1, 2, dropout, b.none(), true)
-                              .context;
-                        }));
-    }
-    for (const bool training : {true, false}) {
-      all.push_back(
-          row(training ? "batch norm" : "batch norm by running averages",
-              {{Shape{5 * 3, 7}},
-               {Shape{3, 7}, true, 1, 0.2},
-               {Shape{3, 7}},
-               {Shape{3, 7}, constant},
-               {Shape{3, 7}, constant, 3, 0.1}},
-              [=](const auto& b) { return batch_norm(b.in[0], b.in[1], b.in[2], b.running(3, 4, training)); }));
-      all.push_back(row(
-          training ? "batch norm of tokens" : "batch norm of tokens by running averages",
-          {{Shape{70, 5}}, {Shape{5}, true, 1, 0.2}, {Shape{5}}, {Shape{5}, constant}, {Shape{5}, constant, 3, 0.1}},
-          [=](const auto& b) {
-            auto running = b.running(3, 4, training);
-            running.rule = kernels::pytorch_norm;
-            return batch_norm(b.in[0], b.in[1], b.in[2], running);
-          }));
-    }
-    for (const Case& c : frequency_rows()) all.push_back(c);
-    return all;
   }
+  for (const std::int64_t queries : {9, 66}) {  // one tile and two
+    Dropout dropout;
+    dropout.rate = 0.3, dropout.seed = 3, dropout.step = 5, dropout.pass = 1, dropout.site = 2;
+    all.push_back(row(fmt::format("multi-head attention, dropout, {} queries", queries),
+                      {{Shape{queries, 8}}, {Shape{queries, 8}}, {Shape{queries, 8}}}, [=](const auto& b) {
+                        return multi_head_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), 1,
+                                                    2, dropout, b.none(), true)
+                            .context;
+                      }));
+  }
+  for (const bool training : {true, false}) {
+    all.push_back(row(training ? "batch norm" : "batch norm by running averages",
+                      {{Shape{5 * 3, 7}},
+                       {Shape{3, 7}, true, 1, 0.2},
+                       {Shape{3, 7}},
+                       {Shape{3, 7}, constant},
+                       {Shape{3, 7}, constant, 3, 0.1}},
+                      [=](const auto& b) { return batch_norm(b.in[0], b.in[1], b.in[2], b.running(3, 4, training)); }));
+    all.push_back(
+        row(training ? "batch norm of tokens" : "batch norm of tokens by running averages",
+            {{Shape{70, 5}}, {Shape{5}, true, 1, 0.2}, {Shape{5}}, {Shape{5}, constant}, {Shape{5}, constant, 3, 0.1}},
+            [=](const auto& b) {
+              auto running = b.running(3, 4, training);
+              running.rule = kernels::pytorch_norm;
+              return batch_norm(b.in[0], b.in[1], b.in[2], running);
+            }));
+  }
+  for (const Case& c : frequency_rows()) all.push_back(c);
+  return all;
+}
 
 }  // namespace samformer::cases
