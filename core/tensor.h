@@ -13,12 +13,12 @@
 
 namespace samformer {
 
-// Up to four dimensions; rank 0 is a scalar.
+// Up to five dimensions; rank 0 is a scalar.
 class Shape {
  public:
   Shape() = default;
   Shape(std::initializer_list<std::int64_t> sizes) : rank_(static_cast<int>(sizes.size())) {
-    SAMFORMER_CHECK(sizes.size() <= size_.size(), "a shape has at most 4 dimensions, not {}", sizes.size());
+    SAMFORMER_CHECK(sizes.size() <= size_.size(), "a shape has at most 5 dimensions, not {}", sizes.size());
     int i = 0;
     for (std::int64_t s : sizes) {
       SAMFORMER_CHECK(s >= 0, "dimension {} is {}: sizes are not negative", i, s);
@@ -49,7 +49,7 @@ class Shape {
   }
 
  private:
-  std::array<std::int64_t, 4> size_{};
+  std::array<std::int64_t, 5> size_{};
   int rank_ = 0;
 };
 

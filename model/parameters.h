@@ -19,6 +19,7 @@ struct Parameter {
   Shape shape;       // weights [out, in]
   std::int64_t offset;
   bool trained;
+  std::vector<float> constant = {};  // what the model wants there; empty: anything. Files need not have it
 };
 
 class ParameterTable {
@@ -44,6 +45,15 @@ class ParameterTable {
   // Appends one that is not trained; none that is may follow.
   std::int64_t add_untrained(std::string name, Shape shape, bool adjacent = false) {
     return append(std::move(name), shape, adjacent, false);
+  }
+  // Appends a row of numbers that belong to the model as its sizes do.
+  std::int64_t add_constant(std::string name, std::vector<float> numbers) {
+    const std::int64_t offset = add_untrained(std::move(name), Shape{static_cast<std::int64_t>(numbers.size())});
+    parameters_.back().constant = std::move(numbers);
+    return offset;
+  }
+  void fill_constants(float* slab) const {
+    for (const Parameter& p : parameters_) std::copy(p.constant.begin(), p.constant.end(), slab + p.offset);
   }
   const std::vector<Parameter>& all() const { return parameters_; }
   // Elements of a slab, gaps included, and of its trained beginning.
@@ -71,7 +81,7 @@ class ParameterTable {
     if (!adjacent) size_ = aligned(size_);
     const std::int64_t offset = size_;
     size_ += shape.count();
-    parameters_.push_back({std::move(name), shape, offset, trained});
+    parameters_.push_back({std::move(name), shape, offset, trained, {}});
     return offset;
   }
 

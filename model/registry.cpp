@@ -21,6 +21,8 @@ std::span<const ModelRow> models() {
       logtrans_row(),            //
       informer_row(),            //
       pyraformer_row(),          //
+      autoformer_row(),          //
+      fedformer_row(),           //
   };
   return rows;
 }

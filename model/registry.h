@@ -13,7 +13,9 @@
 #include <variant>
 
 #include "kernels/update.h"
+#include "model/autoformer.h"
 #include "model/dlinear.h"
+#include "model/fedformer.h"
 #include "model/informer.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
@@ -31,7 +33,7 @@ namespace samformer::model {
 class Model {
  public:
   using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst,
-                               LogTrans, Informer, Pyraformer>;
+                               LogTrans, Informer, Pyraformer, Autoformer, Fedformer>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 

@@ -79,7 +79,7 @@ StepInput<T, On> steps_of(const Normalised<T, On>& input, Var<T, On> values, std
     throw Error(Exit::data, fmt::format("the model reads {} marks of the dates, the series has {}", marks, found))
         .hint("give a file with dates of the step that the model was trained on");
   }
-  StepInput<T, On> out{transpose(values, N)};
+  StepInput<T, On> out{transpose(values, N), {}};
   if (marks == 0) return out;
   const Shape all = input.marks.value().shape;
   out.marks = transpose(reshape(input.marks, Shape{N * all[1], all[2]}), N);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/dual.h"
+#include "core/ops/frequency_ops.h"
 #include "core/ops/ops.h"
 #include "core/ops/token_ops.h"
 #include "tests/numeric.h"
@@ -36,6 +37,10 @@ struct Build {
   std::function<const T*(std::vector<T>)> place_numbers;
 
   Var<T, On> none() const { return {}; }
+  Var<T, On> constant(const std::vector<double>& values) const {
+    const T* const placed = place_numbers(std::vector<T>(values.begin(), values.end()));
+    return tape.constant(Tensor<T>(const_cast<T*>(placed), Shape{static_cast<std::int64_t>(values.size())}));
+  }
   Projected<T, On> projected(Var<T, On> z) const { return z; }
   ProjectionInput<T, On> projection() const { return {}; }
   Layer<T, On> layer(Var<T, On> weight, Var<T, On> bias, std::int64_t column) const { return {weight, bias, column}; }
@@ -265,6 +270,70 @@ inline Case samformer_row(std::string name, std::int64_t N, std::int64_t D, std:
     return b.loss(two_pieces ? add_term(z, context) : add_linear(z, context, w.head_bias.weight), affine, x, 0, L, mix,
                   targets);
   });
+}
+
+// Of core/ops/frequency_ops.h.
+inline std::vector<Case> frequency_rows() {
+  const Input tokens{Shape{3 * 10, 37}}, weight{Shape{5, 37}, true, 0, 0.3};
+  std::vector<Case> all = {
+      row("decompose steps", {tokens, weight},
+          [](const auto& b) {
+            const std::vector<std::int64_t> widths{7};
+            const auto [seasonal, trend] = decompose_steps(b.in[0], 3, widths);
+            return linear(seasonal, b.in[1]) + tanh(linear(trend, b.in[1])) + linear(b.in[0], b.in[1]);
+          }),
+      row("decompose steps, wider than all", {{Shape{2 * 5, 3}}},
+          [](const auto& b) {
+            const std::vector<std::int64_t> widths{12};
+            return decompose_steps(tanh(b.in[0]), 2, widths).trend;
+          }),
+      row("mixture of averages", {tokens, {Shape{3}}, {Shape{3}}, weight},
+          [](const auto& b) {
+            const std::vector<std::int64_t> widths{3, 6, 1};
+            const auto [seasonal, trend] = decompose_steps(b.in[0], 3, widths, b.in[1], b.in[2]);
+            const auto again = decompose_steps(seasonal, 3, widths, b.in[1], b.in[2]);
+            return linear(again.seasonal, b.in[3]) + tanh(linear(trend, b.in[3]));
+          }),
+      row("mixture of one average", {{Shape{2 * 6, 4}}, {Shape{1}, constant}, {Shape{1}, constant}},
+          [](const auto& b) {
+            const std::vector<std::int64_t> widths{4};
+            return decompose_steps(b.in[0], 2, widths, b.in[1], b.in[2]).seasonal;
+          }),
+      row("less the mean of steps", {tokens},
+          [](const auto& b) {
+            const auto less = less_step_mean(b.in[0], 3);
+            return tanh(less) + step_mean(b.in[0], 3);
+          }),
+      row("frequencies and back", {{Shape{4, 9}}},
+          [](const auto& b) {
+            const auto modes = b.constant({1, 0, 4});
+            const auto x = linear(b.in[0], fourier_basis(b.tape, modes, 3, 9));
+            return linear(tanh(x), inverse_fourier_basis(b.tape, modes, 3, 12, 0.5)) +
+                   linear(x, inverse_fourier_basis(b.tape, b.none(), 3, 12));
+          }),
+      row("products by mode", {{Shape{3 * 2 * 4, 2 * 5}}, {Shape{2, 4, 9, 5, 2}}},
+          [](const auto& b) { return mode_products(b.in[0], b.in[1], 3); }),
+      row("products by mode, twice", {{Shape{2 * 3, 2 * 4}, true, 0, 0.5}, {Shape{1, 3, 3, 4, 2}, true, 0, 0.5}},
+          [](const auto& b) { return mode_products(mode_products(b.in[0], b.in[1], 2), b.in[1], 2) + b.in[0]; }),
+      row("attention of modes", {{Shape{3 * 2 * 4, 2 * 5}, true, 0, 0.3}, {Shape{3 * 2 * 4, 2 * 7}, true, 0, 0.3}},
+          [](const auto& b) { return mode_attention(b.in[0], b.in[1], 3, 2); }),
+      row("attention of modes over themselves", {{Shape{2 * 3, 2 * 4}, true, 0, 0.4}},
+          [](const auto& b) { return mode_attention(b.in[0], b.in[0] + b.in[0], 2, 1) + b.in[0]; }),
+  };
+  for (const bool shared : {true, false}) {
+    for (const std::int64_t keys : {10, 6, 14}) {  // as many as queries; continued by zeros; cut
+      all.push_back(row(fmt::format("auto-correlation{} of {} keys", shared ? ", delays of all," : "", keys),
+                        {{Shape{3 * 10, 19}}, {Shape{3 * keys, 19}}, {Shape{3 * keys, 19}}},
+                        [=](const auto& b) { return auto_correlation(b.in[0], b.in[1], b.in[2], 3, 4, shared); }));
+    }
+    all.push_back(row(fmt::format("auto-correlation of itself{}", shared ? ", delays of all" : ""),
+                      {{Shape{2 * 11, 3 * 5}}, {Shape{2 * 11, 5}}}, [=](const auto& b) {
+                        const auto part = [&](std::int64_t i) { return columns(b.in[0], 5 * i, 5); };
+                        return auto_correlation(part(1), part(2), part(0), 2, 11, shared) +
+                               auto_correlation(b.in[1], b.in[1] + b.in[1], b.in[1], 2, 1, shared);
+                      }));
+  }
+  return all;
 }
 
 template <class Build>
@@ -537,6 +606,7 @@ inline std::vector<Case> table() {
               return batch_norm(b.in[0], b.in[1], b.in[2], running);
             }));
   }
+  for (const Case& c : frequency_rows()) all.push_back(c);
   return all;
 }
 

@@ -57,6 +57,10 @@ constexpr std::int64_t mixer = 24 * 24 + 24 + 2 * 64 * 3 + 64 + 3, norm = 2 * 3 
 // Of two encoder layers and one of the decoder, d = f = 8, and what is small in them but for the embeddings.
 constexpr std::int64_t layers = 2 * (4 * 64 + 2 * 64 + 8 + 72) + (8 * 64 + 2 * 64 + 8 + 15 * 8) + 4 * 8;
 const Words steps{"--d-model", "8", "--d-ff", "8", "--heads", "2", "--label", "12", "--rho", "0.05", "--lr", "1e-3"};
+// Of d = 8, f = 16, D = 3 and the four marks of hours.
+const Words small_steps{"--d-model", "8", "--d-ff", "16", "--label", "12", "--lr", "1e-3"};
+constexpr std::int64_t autoformer =
+    2 * (9 * 8 + 4 * 8) + 2 * (4 * 64 + 4 * 8 + 2 * 128) + (8 * 64 + 8 * 8 + 2 * 128 + 9 * 8) + 4 * 8 + 8 * 3 + 3;
 INSTANTIATE_TEST_SUITE_P(
     All, EveryModel,
     testing::Values(
@@ -78,6 +82,9 @@ INSTANTIATE_TEST_SUITE_P(
             (3 * 3 + 6) * 8 + 2 * 32 + 4 + 8 + 16 * 5 + 3 * 8 + 16 + 2 * (4 * 8 * 6 + 2 * 64 + 8 + 48) + 3 * 8 * 18,
             {"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2", "--key-width", "3", "--bottleneck", "4",
              "--pyramid", "3,2", "--rho", "0.05", "--lr", "1e-3"}},
+        Row{"autoformer", autoformer, small_steps + Words{"--factor", "1", "--rho", "0.05"}},
+        Row{"fedformer", autoformer + 2 * 2 * 16 * (4 + 4 + 4) + 8 * 2 * 2,
+            small_steps + Words{"--averages", "4,12", "--modes", "4", "--heads", "2"}},
         Row{"dlinear", 2 * head},
         Row{"dlinear", 2 * head + revin, {"--revin", "--moving-average", "4", "--rho", "0.1"}},
         Row{"tsmixer", mixer + norm + head + revin, {"--shared", "--dropout", "0.5", "--rho", "0.3"}},
@@ -85,12 +92,15 @@ INSTANTIATE_TEST_SUITE_P(
 
 // Dropout, running averages, marks and the averaged weights continue to the same bits, on one thread and on two.
 TEST_F(Models, Resume) {
-  for (const std::string model : {"tsmixer", "itransformer", "patchtst", "logtrans", "informer", "pyraformer"}) {
+  for (const std::string model :
+       {"tsmixer", "itransformer", "patchtst", "logtrans", "informer", "pyraformer", "autoformer", "fedformer"}) {
     SCOPED_TRACE(model);
     const std::string whole = "whole-" + model, part = "part-" + model;
     Words flags{"--model", model, "--rho", "0.3", "--dropout", "0.5"};
     if (model != "tsmixer") flags = flags + Words{"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2"};
-    if (model == "logtrans" || model == "informer") flags = flags + Words{"--label", "12"};
+    if (model == "logtrans" || model == "informer" || model == "autoformer" || model == "fedformer") {
+      flags = flags + Words{"--label", "12"};
+    }
     if (model == "pyraformer") flags = flags + Words{"--pyramid", "3,2"};
     document(small(whole, flags + Words{"--epochs", "6"}));
     document(small(part, flags + Words{"--epochs", "3"}));
@@ -104,8 +114,10 @@ TEST_F(Models, Resume) {
 TEST_F(Models, WeightsFromAFile) {
   SAMFORMER_REQUIRE_SHARED_DATA("golden");
   series("small.csv", 400, 3);
-  for (const std::string model : {"itransformer", "patchtst", "logtrans", "informer", "pyraformer"}) {
+  for (const std::string model :
+       {"itransformer", "patchtst", "logtrans", "informer", "pyraformer", "autoformer", "fedformer"}) {
     SCOPED_TRACE(model);
+    const bool frequencies = model == "fedformer";
     const auto golden = model::Safetensors::open(shared_data("golden/baseline_" + model + ".safetensors"));
     std::vector<std::vector<double>> values;
     std::vector<model::TensorSource> tensors;
@@ -128,9 +140,9 @@ TEST_F(Models, WeightsFromAFile) {
                   "--model",
                   model,
                   "--d-model",
-                  "8",
+                  frequencies ? "16" : "8",
                   "--heads",
-                  "2",
+                  frequencies ? "8" : "2",
                   "--ema",
                   "0",
                   "--lr",
@@ -149,12 +161,14 @@ TEST_F(Models, WeightsFromAFile) {
       if (model == "logtrans") return words + Words{"--label", "12"};
       if (model == "informer") return words + Words{"--label", "12", "--informer", "official"};
       if (model == "pyraformer") return words + Words{"--pyramid", "2,2,2", "--key-width", "4", "--bottleneck", "4"};
-      return words;
+      if (model == "autoformer") return words + Words{"--label", "12", "--moving-average", "5"};
+      return frequencies ? words + Words{"--label", "12", "--averages", "4", "--modes", "4"} : words;
     };
     document(train("run-", "2", "16"));
     const auto trained = model::Safetensors::open(path("run-" + model + "/best.safetensors"));
     for (const std::string& name : trained.names()) {
       if (name.find("running") != name.npos) continue;  // these move
+      if (name.find("index") != name.npos) continue;    // our own draw: the official module keeps none
       const std::vector<double> stored = golden.read<double>("weight." + name);
       EXPECT_EQ(trained.read<float>(name), std::vector<float>(stored.begin(), stored.end())) << name;
     }
@@ -178,6 +192,10 @@ TEST_F(Models, RefusesWhatAModelLacks) {
   fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "4,x"}), {"--pyramid", "'x'"});
   fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "5,6"}), {"level 2"});
   fails(2, small("patch", {"--model", "patchtst", "--patch", "25"}), {"take --patch 24"});
+  fails(2, small("label", {"--model", "autoformer", "--d-model", "8"}), {"--label 48", "take --label 12"});
+  for (const char* averages : {"0", "4,x", "", "1,2,3,4,5,6,7,8,9"}) {
+    fails(2, small("averages", {"--model", "fedformer", "--label", "12", "--averages", averages}), {"--averages"});
+  }
   document(small("patch", {"--model", "patchtst", "--patch", "24"}));
   document(small("identity", {"--model", "identity"}));
   fails(2, {"attention", path("identity")}, {"no attention between channels"});

@@ -134,6 +134,10 @@ void expect_near(const char* what, double got, double want, double tolerance) {
   EXPECT_TRUE(std::abs(got - want) <= tolerance * std::abs(want)) << what << ": " << got << ", on the CPU " << want;
 }
 
+model::StepSizes steps(std::int64_t label, double dropout) {
+  return {3, 20, 6, Bench::marks, label, 8, 12, 2, 2, 1, dropout};
+}
+
 struct Case {
   const char* name;
   model::Model model;
@@ -211,6 +215,10 @@ const Case cases[] = {
     {"Informer", model::Informer({steps, true, 1}), [](TrainerSettings&) {}},
     {"InformerLtsf", model::Informer({steps, false, 2}), [](TrainerSettings&) {}},
     {"Pyraformer", pyraformer(), [](TrainerSettings&) {}},
+    {"Autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1}), [](TrainerSettings&) {}},
+    {"AutoformerCutKeys", model::Autoformer({{steps(4, 0), {4}}, 2}), [](TrainerSettings&) {}},
+    {"Fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, model::published_modes(20, 18, 4)}),
+     [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
@@ -312,6 +320,8 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"logtrans", model::LogTrans({steps, 6})},
       {"informer", model::Informer({steps, false, 1})},
       {"pyraformer", pyraformer()},
+      {"autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1})},
+      {"fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, model::published_modes(20, 18, 4)})},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

@@ -90,6 +90,10 @@ struct Golden {
     std::iota(targets.begin(), targets.end(), 0);
     weights.resize(static_cast<std::size_t>(net.parameters().slab_size()));
     for (const model::Parameter& p : net.parameters().all()) {
+      if (!p.constant.empty()) {
+        std::copy(p.constant.begin(), p.constant.end(), weights.begin() + p.offset);
+        continue;
+      }
       const std::vector<double> stored = file.read<double>((p.trained ? "weight." : "buffer.") + p.name);
       EXPECT_EQ(static_cast<std::int64_t>(stored.size()), p.shape.count()) << p.name;
       std::copy(stored.begin(), stored.end(), weights.begin() + p.offset);
@@ -143,7 +147,8 @@ Outcome<T> evaluate(Golden<T>& g, const Pass& pass) {
 // `zeros`: parameters by the end of their names whose gradient is exactly zero, in training alone where `normed`.
 template <class T>
 void expect_golden(const std::string& name, const std::function<Model(const Sizes&)>& make,
-                   const std::vector<std::string>& zeros, const std::vector<std::string>& normed) {
+                   const std::vector<std::string>& zeros, const std::vector<std::string>& normed,
+                   double gradients = tolerance<T>.gradient) {
   constexpr Tolerance allowed = tolerance<T>;
   for (const bool training : {true, false}) {
     SCOPED_TRACE(name + (training ? ", training" : ", evaluation"));
@@ -165,7 +170,9 @@ void expect_golden(const std::string& name, const std::function<Model(const Size
       const auto is_one_of = [&](const auto& names) {
         return std::ranges::any_of(names, [&](const std::string& end) { return p.name.ends_with(end); });
       };
-      if (!p.trained) {
+      if (!p.constant.empty()) {
+        EXPECT_EQ(part(g.weights), part(before)) << p.name;
+      } else if (!p.trained) {
         const double error =
             training ? numeric::error(part(g.weights), g.file.template read<double>("after.buffer." + p.name))
                      : numeric::error(part(g.weights), part(before));
@@ -174,7 +181,7 @@ void expect_golden(const std::string& name, const std::function<Model(const Size
         EXPECT_EQ(part(got.gradient), std::vector<T>(static_cast<std::size_t>(p.shape.count()))) << p.name;
       } else {
         const double error = numeric::error(part(got.gradient), g.stored("grad." + p.name, training), 1e-3 * largest);
-        EXPECT_TRUE(error <= allowed.gradient) << p.name << ": " << error;
+        EXPECT_TRUE(error <= gradients) << p.name << ": " << error;
       }
     }
   }
@@ -307,6 +314,82 @@ TEST(Baselines, MaskOfPyraformer) {
   const Safetensors file = Safetensors::open(shared_data("golden/baseline_pyraformer.safetensors"));
   const Model net = pyraformer(sizes_of(file));
   expect_mask(std::get<model::Pyraformer>(net.network()).mask(), file.read<std::uint8_t>("choice.mask_forbidden"), 0);
+}
+
+Model autoformer(const Sizes& z) { return model::Autoformer({{step_sizes(z), {5}}, 1}); }
+
+// Keys count as followed by zeros where the decoder has more steps than the encoder: then their bias has a gradient.
+TEST(Baselines, Autoformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const std::vector<std::string> zeros{"query_projection.bias",
+                                       "layernorm.bias",
+                                       "attention.key_projection.bias",
+                                       "layers.0.attention.value_projection.bias",
+                                       "layers.1.attention.value_projection.bias",
+                                       "layers.0.attention.out_projection.bias",
+                                       "layers.1.attention.out_projection.bias"};
+  expect_golden<double>("autoformer", autoformer, zeros, {});
+  expect_golden<float>("autoformer", autoformer, zeros, {});
+  std::vector<std::string> longer = zeros;
+  longer[2] = "layers.0.attention.key_projection.bias";
+  longer.insert(longer.end(), {"layers.1.attention.key_projection.bias", "self_attention.key_projection.bias"});
+  expect_golden<double>("autoformer_long", autoformer, longer, {});
+  expect_golden<float>("autoformer_long", autoformer, longer, {});
+}
+
+// The official program's draws at this size.
+model::ModeSets modes_of(const std::string& name) {
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_" + name + ".safetensors"));
+  const auto set = [&](const char* of) { return file.read<std::int64_t>(fmt::format("choice.{}", of)); };
+  return {set("encoder.attn_layers.0.attention.inner_correlation.index"),
+          set("decoder.layers.0.self_attention.inner_correlation.index"),
+          set("decoder.layers.0.cross_attention.inner_correlation.index_q"),
+          set("decoder.layers.0.cross_attention.inner_correlation.index_kv")};
+}
+
+// Complex tanh amplifies: float has wider gradients.
+TEST(Baselines, Fedformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  for (const std::string name : {"fedformer", "fedformer_mixture"}) {
+    const bool mixed = name.ends_with("mixture");
+    const auto make = [&](const Sizes& z) -> Model {
+      const std::vector<std::int64_t> widths = mixed ? std::vector<std::int64_t>{3, 6} : std::vector<std::int64_t>{4};
+      return model::Fedformer({{step_sizes(z), widths}, modes_of(name)});
+    };
+    // Constants over the steps, where frequency 0 was not drawn; and what is projected and not used.
+    std::vector<std::string> zeros{"layernorm.bias",
+                                   "layers.0.attention.query_projection.bias",
+                                   "layers.1.attention.query_projection.bias",
+                                   "layers.0.attention.key_projection.weight",
+                                   "layers.0.attention.key_projection.bias",
+                                   "layers.1.attention.value_projection.weight",
+                                   "self_attention.key_projection.weight",
+                                   "self_attention.value_projection.bias",
+                                   "cross_attention.value_projection.weight",
+                                   "cross_attention.value_projection.bias"};
+    if (mixed) {
+      zeros.push_back("cross_attention.query_projection.bias");
+    } else {
+      zeros.insert(zeros.end(), {"self_attention.query_projection.bias", "cross_attention.key_projection.bias",
+                                 "layers.0.attention.out_projection.bias", "layers.1.attention.out_projection.bias",
+                                 "decomp.layer.weight", "decomp1.layer.bias", "decomp2.layer.weight"});
+    }
+    expect_golden<double>(name, make, zeros, {});
+    expect_golden<float>(name, make, zeros, {}, mixed ? 6e-4 : 1.8e-3);
+  }
+}
+
+TEST(Baselines, ModesOfFedformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_fedformer_modes.safetensors"));
+  for (const std::int64_t H : {96, 192, 336, 720}) {
+    const model::ModeSets drawn = model::published_modes(96, 48 + H, 64);
+    const auto set = [&](const char* name) { return file.read<std::int64_t>(fmt::format("H{}.{}", H, name)); };
+    EXPECT_EQ(drawn.encoder, set("encoder"));
+    EXPECT_EQ(drawn.decoder, set("decoder"));
+    EXPECT_EQ(drawn.queries, set("cross_q"));
+    EXPECT_EQ(drawn.keys, set("cross_kv"));
+  }
 }
 
 TEST(Baselines, TimeMarks) {

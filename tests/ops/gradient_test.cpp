@@ -316,9 +316,9 @@ std::vector<Relative> relatives() {
                    4 * 6 + 6 + 4 * 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 6 * 4 * H + H});
   }
   model::StepSizes z{D, L, H, 2, 7, 6, 7, 2, 2, 1, 0};
-  const std::int64_t embeddings = 2 * (3 * D * 6 + 2 * 6), layer = 4 * 36 + 2 * 6 * 7 + 7 + 9 * 6;
-  const std::int64_t decoder = layer + 4 * 36 + 6 * 6, norms = 4 * 6, to_channels = 6 * D + D;
-  const std::int64_t all = embeddings + 2 * layer + decoder + norms + to_channels, distilling = 3 * 36 + 3 * 6;
+  const std::int64_t both_embeddings = 2 * (3 * D * 6 + 2 * 6), layer = 4 * 36 + 2 * 6 * 7 + 7 + 9 * 6;
+  const std::int64_t cross = layer + 4 * 36 + 6 * 6, norms = 4 * 6, to_channels = 6 * D + D;
+  const std::int64_t all = both_embeddings + 2 * layer + cross + norms + to_channels, distilling = 3 * 36 + 3 * 6;
   for (const double dropout : {0.0, 0.2}) {
     const std::string suffix = dropout > 0 ? "" : " without dropout";
     z.dropout = dropout, z.revin = dropout > 0;
@@ -335,6 +335,21 @@ std::vector<Relative> relatives() {
   }
   out.push_back(
       {"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
+  // The decoder's p + H steps are more than L, fewer, with a second layer.
+  const auto steps = [&](std::int64_t label, std::int64_t decoder_layers, double dropout) {
+    return model::StepSizes{D, L, H, 2, label, 6, 7, 2, 2, decoder_layers, dropout};
+  };
+  const std::int64_t embeddings = 2 * (3 * D * 6 + 2 * 6), encoder = 2 * (4 * 36 + 4 * 6 + 2 * 42),
+                     decoder = 8 * 36 + 8 * 6 + 2 * 42 + 3 * 6 * D, last = 4 * 6 + 6 * D + D;
+  const std::int64_t autoformer = embeddings + encoder + decoder + last;
+  out.push_back({"autoformer", model::Autoformer({{steps(9, 1, 0.2), {5}}, 2}), autoformer});
+  out.push_back(
+      {"autoformer, two decoder layers", model::Autoformer({{steps(4, 2, 0), {4}}, 1}), autoformer + decoder});
+  const model::ModeSets modes{{0, 2, 3}, {1, 4}, {0, 1, 5}, {0, 2}};
+  const std::int64_t blocks = 2 * 2 * 9 * (3 + 2 + 3);
+  out.push_back({"fedformer", model::Fedformer({{steps(9, 1, 0.2), {3, 6}}, modes}), autoformer + blocks + 2 * 2 * 8});
+  out.push_back(
+      {"fedformer of one average", model::Fedformer({{steps(9, 1, 0), {4}}, modes}), autoformer + blocks + 2 * 8});
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -360,6 +375,21 @@ bool has_no_gradient(const Relative& r, const std::string& name) {
   const auto is_one_of = [&](std::initializer_list<const char*> ends) {
     return std::any_of(ends.begin(), ends.end(), [&](const char* end) { return name.ends_with(end); });
   };
+  if (r.name.starts_with("autoformer")) {
+    const bool encodes = name.starts_with("encoder.");
+    if (is_one_of({"cross_attention.key_projection.bias"})) return r.name != "autoformer";  // zeros behind the keys
+    return is_one_of({"query_projection.bias", "key_projection.bias", "layernorm.bias"}) ||
+           (encodes && is_one_of({"value_projection.bias", "out_projection.bias"}));
+  }
+  if (r.name.starts_with("fedformer")) {
+    const bool unused = is_one_of({"value_projection.weight", "value_projection.bias"}) ||
+                        (is_one_of({"key_projection.weight", "key_projection.bias"}) &&
+                         name.find("cross_attention") == std::string::npos);
+    const bool one = r.name == "fedformer of one average";
+    return unused || is_one_of({"layernorm.bias", "self_attention.query_projection.bias"}) ||
+           (one && (name.find("decomp") != std::string::npos ||
+                    (name.starts_with("encoder.") && is_one_of({"out_projection.bias"}))));
+  }
   if (is_one_of({"compute_keys.bias", "key_projection.bias", "W_K.bias"})) return true;
   if (is_one_of({"downConv.bias", "conv_layers.down.bias"})) return true;
   if (r.name.starts_with("informer") && name == "encoder.attn_layers.0.norm2.bias") return true;
@@ -378,9 +408,13 @@ Case relative_case(const Relative& r) {
   for (const model::Parameter& p : r.net.parameters().all()) {
     const bool scale = p.name == "revin.affine_weight" || p.name.ends_with("norm.weight") ||
                        p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight") ||
-                       p.name.ends_with("norm3.weight") || p.name.ends_with("norm_attn.1.weight") ||
-                       p.name.ends_with("norm_ffn.1.weight") || p.name.ends_with(".gamma") ||
-                       p.name.ends_with("running_var");
+                       p.name.ends_with("norm3.weight") || p.name.ends_with("layernorm.weight") ||
+                       p.name.ends_with("norm_attn.1.weight") || p.name.ends_with("norm_ffn.1.weight") ||
+                       p.name.ends_with(".gamma") || p.name.ends_with("running_var");
+    for (std::size_t i = 0; i < p.constant.size(); ++i) {
+      c.parts.push_back({p.name, 0, p.offset + static_cast<std::int64_t>(i), 1, p.constant[i], 0, true});
+    }
+    if (!p.constant.empty()) continue;
     c.parts.push_back({p.name, 0, p.offset, p.shape.count(), scale ? 1.0 : 0.0, scale ? 0.1 : 0.4,
                        !p.trained || has_no_gradient(r, p.name)});
   }
@@ -702,6 +736,13 @@ TEST(Model, RelativesHaveTheirNumberOfParameters) {
   EXPECT_EQ(itransformer(192, 256), 866240);
   EXPECT_EQ(itransformer(336, 512), 3379024);
   EXPECT_EQ(itransformer(720, 512), 3576016);
+  EXPECT_EQ(model::Autoformer(model::AutoformerShape{}).parameters().count(), 10535943);
+  for (const std::int64_t H : {96, 720}) {
+    model::StepSizes z;
+    z.H = H;
+    const model::Fedformer net({{z, {24}}, model::published_modes(96, z.decoder_steps(), 64)});
+    EXPECT_EQ(net.parameters().count(), 22070295);
+  }
   EXPECT_EQ(model::Temporal(model::TemporalShape{}).parameters().count(), 4 * 16 * 7 + 3 * 16 + 7 + head + 14);
 }
 

@@ -567,10 +567,7 @@ TEST(Tape, ErrorsNameTheOperationAndTheShapes) {
       {[&] { tape.backward(tape.constant(stats), stats); }, {"backward", "gradient"}},
       {[&] { tape.leaf(a.value(), b.value()); }, {"leaf", "[2, 3]", "[3, 4]"}},
       {[&] { tape.leaf(a.value().columns(0, 2)); }, {"leaf", "contiguous"}},
-      {[&] {
-         Shape{1, 2, 3, 4, 5};
-       },
-       {"4 dimensions", "5"}},
+      {[&] { Shape{1, 2, 3, 4, 5, 6}; }, {"5 dimensions", "6"}},
       {[&] {
          Shape{1, -2};
        },

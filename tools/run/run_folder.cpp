@@ -272,6 +272,10 @@ std::vector<float> read_weights(const model::Model& model, const fs::path& path)
           .at(path.string())
           .hint("give --model and its options, --lookback and --horizon as they were when it was trained");
     };
+    if (!p.constant.empty() && !file.has(p.name)) {  // another program's file
+      std::ranges::copy(p.constant, slab.begin() + p.offset);
+      continue;
+    }
     const model::Safetensors::Tensor& stored = file.tensor(p.name);
     if (stored.shape != dimensions(p.shape)) {
       throw refuse(fmt::format("has another shape than {}", p.shape.to_string()));
@@ -284,6 +288,7 @@ std::vector<float> read_weights(const model::Model& model, const fs::path& path)
       file.read<float>(p.name, stored.shape, to);
     }
     if (!all_finite(to)) throw refuse("has numbers that are not finite");
+    if (!p.constant.empty() && !std::ranges::equal(to, p.constant)) throw refuse("has other numbers than the model");
   }
   return slab;
 }
@@ -366,6 +371,11 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
         std::span(slab).subspan(static_cast<std::size_t>(p.offset), static_cast<std::size_t>(p.shape.count())));
   }
   if (!all_finite(slab)) throw damaged(path, "weights are not finite", retrain);
+  for (const model::Parameter& p : model.parameters().all()) {
+    if (!std::equal(p.constant.begin(), p.constant.end(), slab.begin() + p.offset)) {
+      throw damaged(path, fmt::format("'{}' has other numbers than the model", p.name), retrain);
+    }
+  }
 
   const StoredJson statistics = parse_metadata(file, "scaler", retrain);
   const model::Scaler scaler{numbers_of(statistics.at("mean")), numbers_of(statistics.at("std"))};
