@@ -32,6 +32,7 @@ struct Report {
   Experiment experiment;  // without scaler and values; what is wrong with splits and length is among the findings
   std::vector<std::string> channels;  // of the file; none: it could not be read
   bool split = false;
+  std::optional<PanelWindows> windows;  // of a panel, whose series have rows and splits of their own
 
   const model::Series& series() const { return experiment.series; }
   const Finding* refusal() const {
@@ -58,6 +59,15 @@ Report examine(Settings& settings) {
   }
   report.channels = series.channels;
   try {
+    if (!series.panel.empty()) {
+      const std::vector<model::Splits> parts = panel_splits(series, settings);
+      report.experiment.targets = {0};
+      report.experiment.splits.rule = parts[0].rule;
+      report.split = true;
+      report.windows = count_windows(series, parts, settings.lookback, settings.horizon);
+      check_panel(series, parts, *report.windows, settings.lookback, settings.horizon);
+      return report;
+    }
     const std::vector<int> targets = model::select_targets(series, features_of(settings), settings.target);
     report.experiment.targets.assign(targets.begin(), targets.end());
     report.experiment.splits = choose_shape(settings, series);
@@ -83,7 +93,11 @@ Report examine(Settings& settings) {
   return report;
 }
 
-std::int64_t windows_of(const Report& report, const Settings& settings, model::Span part, bool train) {
+std::int64_t windows_of(const Report& report, const Settings& settings, const model::Span& part, bool train) {
+  if (report.windows) {
+    return train ? report.windows->train
+                 : &part == &report.experiment.splits.val ? report.windows->val : report.windows->test;
+  }
   return model::window_count(report.series(), train ? part : model::with_lookback(part, settings.lookback),
                              settings.lookback, settings.horizon);
 }
@@ -174,7 +188,7 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"first_date", dated ? Json(series.date(0)) : Json()},
                      {"last_date", dated ? Json(series.date(series.rows - 1)) : Json()},
                      {"split", known(splits.rule, report.split)},
-                     {"splits", report.split ? splits_json(report.experiment) : Json()},
+                     {"splits", report.split && !report.windows ? splits_json(report.experiment) : Json()},
                      {"train_windows", known(windows_of(report, settings, splits.train, true), report.split)},
                      {"val_windows", known(windows_of(report, settings, splits.val, false), report.split)},
                      {"test_windows", known(windows_of(report, settings, splits.test, false), report.split)},
@@ -185,6 +199,25 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"missing", missing},
                      {"repair", known(repair, !repair.empty())},
                      {"accepted", report.refusal() == nullptr}});
+  if (!series.long_form.id.empty()) {
+    result["panel"] = {{"form", report.windows ? "global" : "channels"},
+                       {"id", series.long_form.id},
+                       {"date", series.long_form.date},
+                       {"value", series.long_form.value}};
+  }
+  if (report.windows) {
+    Json members = Json::array();
+    for (const model::Series::Member& member : series.panel) {
+      members.push_back({{"id", member.id},
+                         {"rows", member.rows.size()},
+                         {"first_date", dated ? Json(series.date(member.rows.first)) : Json()},
+                         {"last_date", dated ? Json(series.date(member.rows.last - 1)) : Json()}});
+    }
+    result["panel"].update(Json{{"trained", report.windows->trained},
+                                {"tested", report.windows->tested},
+                                {"only_forecast", report.windows->unused},
+                                {"series", std::move(members)}});
+  }
   if (const Finding* const refusal = report.refusal()) result["error"] = error_json(error_of(*refusal));
   return result;
 }
@@ -235,12 +268,28 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   Table table("ll", {"file", series.path});
   table.row({"SHA-256", series.sha256});
   table.row({"rows", fmt::format("{}", series.rows)});
-  table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
-                                     report.channels.size() > listed ? ", ..." : "")});
+  if (report.windows) {
+    const auto [least, most] = std::ranges::minmax_element(
+        series.panel, {}, [](const model::Series::Member& m) { return m.rows.size(); });
+    table.row({"series", fmt::format("{}, of {} to {} rows; one model of single series", series.panel.size(),
+                                     least->rows.size(), most->rows.size())});
+    table.row({"columns", fmt::format("id {}, date {}, value {}", series.long_form.id, series.long_form.date,
+                                      series.long_form.value)});
+  } else {
+    table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
+                                       report.channels.size() > listed ? ", ..." : "")});
+  }
   if (settings.features != "M") table.row({"targets", join(targets, ", ")});
   table.row({"step", series.step.name()});
-  table.row({"dates", dates({0, series.rows})});
-  if (report.split) {
+  if (!report.windows) table.row({"dates", dates({0, series.rows})});
+  if (report.windows) {
+    const PanelWindows& w = *report.windows;
+    table.row({"split", fmt::format("{}, of each series", report.experiment.splits.rule)});
+    table.row({"windows", fmt::format("{} of training, {} of validation, {} of test", w.train, w.val, w.test)});
+    table.row({"  trained on", fmt::format("{} series", w.trained)});
+    table.row({"  tested", fmt::format("{} series", w.tested)});
+    table.row({"  only forecast", fmt::format("{} series: too short for a window", w.unused)});
+  } else if (report.split) {
     const model::Splits& splits = report.experiment.splits;
     const auto add = [&](const char* name, model::Span part, bool train) {
       table.row({name, fmt::format("{} rows, {} windows, {}", part.size(), windows_of(report, settings, part, train),
@@ -353,7 +402,7 @@ Command data_check_command() {
       .name = "data check",
       .handler = data_check,
       .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone", "no-date",
-                "delimiter", "decimal", "holes", "split", "lookback", "horizon", "config", "print-config"},
+                "delimiter", "decimal", "id", "value-column", "panel", "holes", "split", "lookback", "horizon", "config", "print-config"},
       .arguments = {"FILE"},
       .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
       .example = "samformer data check sales.csv --horizon 30 --lookback 90"};

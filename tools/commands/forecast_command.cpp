@@ -45,7 +45,9 @@ int forecast(const Invocation& invocation) {
     model::require_clean(e.series);
     if (!e.series.dates.empty()) model::require_step(e.series, e.series.step);
     shape(e, settings);
-    model::require_lookback(e.series, options, settings.lookback,
+    if (!e.series.panel.empty()) train.settings.intervals.clear();  // predict's
+    if (e.series.panel.empty())
+      model::require_lookback(e.series, options, settings.lookback,
                             asked.origin.empty() ? e.series.rows - 1 : model::find_row(e.series, asked.origin));
     if (!asked.overwrite && holds_run(asked.out)) {
       throw Error(Exit::usage, fmt::format("'{}' already holds a run", asked.out))
@@ -85,7 +87,7 @@ Command forecast_command() {
       .name = "forecast",
       .handler = forecast,
       .takes = {"features",    "target",    "columns", "drop",     "date-column", "date-format", "freq",    "timezone",
-                "no-date",     "delimiter", "decimal", "holes",    "split",       "lookback",    "horizon", "season",
+                "no-date",     "delimiter", "decimal", "id", "value-column", "panel", "holes",    "split",       "lookback",    "horizon", "season",
                 "late",        "Training",  "Machine", "out",      "origin",      "overwrite",   "config",  "intervals",
                 "calibration", "min",       "max",     "decimals", "integers",    "print-config"},
       .arguments = {"FILE"},
