@@ -322,7 +322,8 @@ class CsvReader {
       if (absent && options_.columns_of_model) return;
       Column& column = named(options_.id, "--id");
       if (column.slot == skip_slot) fail(Exit::usage, fmt::format("'{}' is in --id and in --drop", options_.id), "");
-      if (options_.no_date) fail(Exit::usage, "--id and --no-date exclude each other", "the rows of a series need dates");
+      if (options_.no_date)
+        fail(Exit::usage, "--id and --no-date exclude each other", "the rows of a series need dates");
       id_column_ = static_cast<std::size_t>(&column - columns_.data());
     } else if (may_be_long_ && !options_.no_date) {
       const auto found = named_one_of({"unique_id", "item_id", "id", "series"});
@@ -351,7 +352,8 @@ class CsvReader {
     if (!options_.value_column.empty()) {
       Column& column = named(options_.value_column, "--value-column");
       if (column.slot < 0) {
-        fail(Exit::usage, fmt::format("--value-column: '{}' is the column of ids or dates, or dropped", column.name), "");
+        fail(Exit::usage, fmt::format("--value-column: '{}' is the column of ids or dates, or dropped", column.name),
+             "");
       }
       chosen = static_cast<std::size_t>(&column - columns_.data());
     }
@@ -365,7 +367,8 @@ class CsvReader {
       for (const std::size_t i : numbers) values_named_.push_back(columns_[i].name);
     }
     if (!chosen) {
-      if (!options_.id.empty()) fail(Exit::data, "long form without a column of numbers", "name it: --value-column", header_line_);
+      if (!options_.id.empty())
+        fail(Exit::data, "long form without a column of numbers", "name it: --value-column", header_line_);
       columns_[*id_column_].slot = 0;
       id_column_.reset();
       return;
@@ -406,10 +409,9 @@ class CsvReader {
     series_.long_form = {columns_[*id_column_].name, parts_.size() == 1 ? columns_[parts_[0].column].name : "",
                          series_.channels[0]};
     if (!unread_.empty()) {
-      series_.findings.push_back({Severity::warn, "unread", series_.path, header_line_, 0, std::ssize(unread_),
-                                  fmt::format("long form: {} {} not read", quoted_list(unread_),
-                                              unread_.size() == 1 ? "is" : "are"),
-                                  ""});
+      series_.findings.push_back(
+          {Severity::warn, "unread", series_.path, header_line_, 0, std::ssize(unread_),
+           fmt::format("long form: {} {} not read", quoted_list(unread_), unread_.size() == 1 ? "is" : "are"), ""});
     }
     if (bad_dates_) return report_missing_of_series();
     LongRows rows{std::move(ids_), std::move(row_ids_), static_cast<std::int64_t>(*id_column_) + 1,
@@ -440,9 +442,8 @@ class CsvReader {
     }
     const std::string& column = series_.channels[0];
     // Cells that are no numbers are NaN too, and have their own finding.
-    const bool only_missing = std::ranges::all_of(columns_, [](const Column& c) {
-      return c.slot < 0 || c.unparsable.count + c.infinite.count == 0;
-    });
+    const bool only_missing = std::ranges::all_of(
+        columns_, [](const Column& c) { return c.slot < 0 || c.unparsable.count + c.infinite.count == 0; });
     if (unused.count > 0) {
       report(Severity::warn, "missing", unused,
              fmt::format("column '{}': missing value of '{}', in rows that are not used", column, unused.found), "");
@@ -458,9 +459,9 @@ class CsvReader {
     Tally constant, sentinel;
     double code = 0;
     for (const Series::Member& member : series_.panel) {
-      const auto values = std::span(series_.values)
-                              .subspan(static_cast<std::size_t>(member.rows.first),
-                                       static_cast<std::size_t>(member.rows.size()));
+      const auto values =
+          std::span(series_.values)
+              .subspan(static_cast<std::size_t>(member.rows.first), static_cast<std::size_t>(member.rows.size()));
       if (values.empty()) continue;
       const auto [least, most] = std::ranges::minmax_element(values);
       if (*least == *most && values.size() > 1) {
@@ -565,8 +566,7 @@ class CsvReader {
       const std::string_view text = first_cell(i);
       const std::size_t sign = text.find_first_not_of("+-") == 1 ? 1 : 0;
       const bool number = text.find_first_not_of("0123456789", sign) == text.npos;
-      if (is_out(i) || number || possible_patterns(std::vector{std::string(text)}).empty())
-        continue;
+      if (is_out(i) || number || possible_patterns(std::vector{std::string(text)}).empty()) continue;
       const std::string found = shown(text, 40);
       const std::vector<std::string> patterns = possible_patterns(texts_of(body, i));
       if (patterns.empty()) continue;
@@ -1161,8 +1161,7 @@ class CsvReader {
       return key.rises && key.last.size() > 1 && 2 * key.last.size() <= dates.size();
     };
     const auto refuse = [&](const Key& key) {
-      fail(Exit::data,
-           fmt::format("long form: {} series by {} with the same dates", key.last.size(), key.name),
+      fail(Exit::data, fmt::format("long form: {} series by {} with the same dates", key.last.size(), key.name),
            std::ranges::find(columns_, key.name, &Column::name) != columns_.end()
                ? "say that it names the series: --id " + names_word(std::span(&key.name, 1))
                : fmt::format("write {} into one column, and name it: --id", key.name),
@@ -1417,7 +1416,8 @@ class CsvReader {
     const Stamp* before = nullptr;
     auto member = series_.panel.begin();
     for (std::size_t t = 0; t < series_.dates.size(); ++t) {
-      if (member != series_.panel.end() && member->rows.first == static_cast<std::int64_t>(t)) before = nullptr, ++member;
+      if (member != series_.panel.end() && member->rows.first == static_cast<std::int64_t>(t))
+        before = nullptr, ++member;
       Stamp& stamp = series_.dates[t];
       const TimeZone::Hour hour = series_.zone->locate(stamp);
       if (hour == TimeZone::Hour::repeated && before != nullptr && compare(*before, stamp) >= 0) {
@@ -1658,10 +1658,10 @@ class CsvReader {
   std::vector<Part> parts_;
   std::vector<Odd> odd_;
   bool may_be_long_;
-  std::optional<std::size_t> id_column_;     // of a file in long form
-  std::vector<std::string> values_named_;    // where several columns may hold its values
-  std::vector<std::string> unread_;          // its other columns
-  std::vector<std::string> ids_;             // distinct
+  std::optional<std::size_t> id_column_;   // of a file in long form
+  std::vector<std::string> values_named_;  // where several columns may hold its values
+  std::vector<std::string> unread_;        // its other columns
+  std::vector<std::string> ids_;           // distinct
   std::unordered_map<std::string, std::int32_t> id_numbers_;
   std::vector<std::int32_t> row_ids_;
   std::int32_t row_id_ = 0;

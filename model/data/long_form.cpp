@@ -91,8 +91,7 @@ void add(Series& series, Severity severity, const char* kind, std::int64_t line,
          std::int64_t count, std::string message, std::string hint) {
   if (count == 0) return;
   if (count > 1) message += fmt::format(" (and {} more)", count - 1);
-  series.findings.push_back(
-      {severity, kind, series.path, line, column, count, std::move(message), std::move(hint)});
+  series.findings.push_back({severity, kind, series.path, line, column, count, std::move(message), std::move(hint)});
 }
 
 // What is counted, and the first of it.
@@ -118,12 +117,13 @@ std::optional<First> difference(const Series& series) {
         const auto i = static_cast<std::size_t>(a), j = static_cast<std::size_t>(b);
         if (compare(series.dates[i], series.dates[j]) == 0) continue;
       }
-      const bool lacks = t >= member.rows.size() || (t < first.rows.size() && compare(series.dates[static_cast<std::size_t>(a)],
-                                                                                     series.dates[static_cast<std::size_t>(b)]) < 0);
+      const bool lacks =
+          t >= member.rows.size() || (t < first.rows.size() && compare(series.dates[static_cast<std::size_t>(a)],
+                                                                       series.dates[static_cast<std::size_t>(b)]) < 0);
       First found;
       found.add(lacks ? member.rows.last - 1 : b, [&] {
-        return fmt::format("'{}' has {} row of {}, '{}' has {}", member.id, lacks ? "no" : "a", series.date(lacks ? a : b),
-                           first.id, lacks ? "one" : "none");
+        return fmt::format("'{}' has {} row of {}, '{}' has {}", member.id, lacks ? "no" : "a",
+                           series.date(lacks ? a : b), first.id, lacks ? "one" : "none");
       });
       return found;
     }
@@ -160,7 +160,9 @@ void report_steps(Series& series, const LongRows& rows) {
       const auto count = steps.to(t);
       if (count && *count == 1) continue;
       const std::int64_t row = member.rows.first + static_cast<std::int64_t>(t);
-      const auto text = [&] { return fmt::format("'{}': {} after {}", member.id, series.date(row), series.date(row - 1)); };
+      const auto text = [&] {
+        return fmt::format("'{}': {} after {}", member.id, series.date(row), series.date(row - 1));
+      };
       if (!count || *count < 1) {
         irregular.add(row, text);
       } else {

@@ -18,8 +18,8 @@
 namespace samformer::model {
 
 struct LongRows {
-  std::vector<std::string> ids;      // distinct, as they come
-  std::vector<std::int32_t> of_row;  // index of the row's
+  std::vector<std::string> ids;                 // distinct, as they come
+  std::vector<std::int32_t> of_row;             // index of the row's
   std::int64_t id_column = 0, date_column = 0;  // from 1, for places
 };
 

@@ -193,8 +193,8 @@ std::vector<Hole> find_holes(const Series& series) {
   for (const Series::Member& member : series.panel) {
     const Span rows = member.rows;
     if (rows.first > 0) all.push_back({rows.first, 0});
-    const auto dates = std::span(series.dates).subspan(static_cast<std::size_t>(rows.first),
-                                                       static_cast<std::size_t>(rows.size()));
+    const auto dates =
+        std::span(series.dates).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size()));
     for (const Hole& hole : find_holes(dates, series.step)) all.push_back({hole.row + rows.first, hole.absent});
   }
   return all;
@@ -202,9 +202,10 @@ std::vector<Hole> find_holes(const Series& series) {
 
 bool take_step(Series& series, const Step& step) {
   const auto member_agrees = [&](const Series::Member& m) {
-    return m.rows.size() < 2 || agrees(std::span(series.dates).subspan(static_cast<std::size_t>(m.rows.first),
-                                                                       static_cast<std::size_t>(m.rows.size())),
-                                       step);
+    return m.rows.size() < 2 ||
+           agrees(std::span(series.dates)
+                      .subspan(static_cast<std::size_t>(m.rows.first), static_cast<std::size_t>(m.rows.size())),
+                  step);
   };
   if (series.panel.empty() ? !agrees(series.dates, step) : !std::ranges::all_of(series.panel, member_agrees)) {
     return false;

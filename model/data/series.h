@@ -95,8 +95,8 @@ struct Series {
   // Where a file of text has them, from 0: the parts of its dates, the channels.
   std::vector<std::size_t> date_columns, value_columns;
   Step step;
-  std::vector<Hole> holes;               // no window crosses one; days without business are none
-  std::vector<std::int64_t> lines;       // [T] of the file, from 1
+  std::vector<Hole> holes;          // no window crosses one; days without business are none
+  std::vector<std::int64_t> lines;  // [T] of the file, from 1
   // The columns of a file in long form, a row a series and date; empty: one column a series.
   struct LongForm {
     std::string id, date, value;

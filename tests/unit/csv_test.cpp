@@ -710,7 +710,8 @@ std::vector<std::string> long_rows(const std::vector<LongSeries>& all) {
   std::vector<std::string> rows;
   for (std::size_t k = 0; k < all.size(); ++k) {
     for (int t = 0; t < all[k].rows; ++t) {
-      rows.push_back(fmt::format("{},2020-01-{:02},{}\n", all[k].id, all[k].first + t, (7 * t + 3 * static_cast<int>(k)) % 13));
+      rows.push_back(
+          fmt::format("{},2020-01-{:02},{}\n", all[k].id, all[k].first + t, (7 * t + 3 * static_cast<int>(k)) % 13));
     }
   }
   return rows;
@@ -749,14 +750,16 @@ TEST(Csv, LongFormWithTheSameDatesIsTheWideTable) {
     }
   }
   // Some of them, in the order asked; a column that its flags name.
-  EXPECT_EQ(parse(joined("unique_id,ds,y", rows), {.columns = {"c", "b"}}).channels, (std::vector<std::string>{"c", "b"}));
+  EXPECT_EQ(parse(joined("unique_id,ds,y", rows), {.columns = {"c", "b"}}).channels,
+            (std::vector<std::string>{"c", "b"}));
   EXPECT_EQ(parse(joined("store,day,n", rows), {.id = "store"}).values, expected.values);
   // Ids that are whole numbers rise as such.
   const std::vector<LongSeries> numbers = {{"10", 1, 12}, {"9", 1, 12}};
   EXPECT_EQ(parse(joined("id,ds,y", long_rows(numbers))).channels, (std::vector<std::string>{"9", "10"}));
   // One series of text is one too; its name alone makes none.
   EXPECT_EQ(parse(joined("unique_id,ds,y", long_rows({{"a", 1, 9}}))).channels, (std::vector<std::string>{"a"}));
-  EXPECT_EQ(parse("date,series\n2020-01-01,3\n2020-01-02,4\n2020-01-03,1\n").channels, (std::vector<std::string>{"series"}));
+  EXPECT_EQ(parse("date,series\n2020-01-01,3\n2020-01-02,4\n2020-01-03,1\n").channels,
+            (std::vector<std::string>{"series"}));
 }
 
 TEST(Csv, LongFormOfOtherDatesIsAPanel) {
@@ -782,7 +785,8 @@ TEST(Csv, LongFormOfOtherDatesIsAPanel) {
   EXPECT_EQ(error_of(joined("unique_id,ds,y", rows), {.panel = PanelForm::channels}).code, Exit::data);
   EXPECT_TRUE(says(error_of(joined("unique_id,ds,y", rows), {.panel = PanelForm::channels}), "--panel global"));
   // Asked for, the same dates give one too.
-  const Series same = parse(joined("unique_id,ds,y", long_rows({{"b", 1, 9}, {"a", 1, 9}})), {.panel = PanelForm::global});
+  const Series same =
+      parse(joined("unique_id,ds,y", long_rows({{"b", 1, 9}, {"a", 1, 9}})), {.panel = PanelForm::global});
   EXPECT_EQ(same.panel.size(), 2U);
 }
 
@@ -799,7 +803,8 @@ TEST(Csv, LongFormIsRefusedByLine) {
   EXPECT_EQ(findings(parse(with(11, "b,2020-01-04,\n"))), "missing refuse 13:3 x1\n");
   // In rows that no forecast looks back on it is accepted.
   EXPECT_EQ(findings(parse(with(11, "b,2020-01-04,\n"), {.missing_allowed_before_last = 6})), "missing warn 13:3 x1\n");
-  EXPECT_EQ(findings(parse(with(12, "b,2020-01-05,\n"), {.missing_allowed_before_last = 6})), "missing refuse 14:3 x1\n");
+  EXPECT_EQ(findings(parse(with(12, "b,2020-01-05,\n"), {.missing_allowed_before_last = 6})),
+            "missing refuse 14:3 x1\n");
   std::vector<std::string> hourly = rows;
   for (int h = 0; h < 8; ++h) hourly.push_back(fmt::format("c,2020-01-05 {:02}:00,{}\n", h, h * h % 7));
   std::string text = joined("unique_id,ds,y", hourly);

@@ -93,11 +93,7 @@ Report examine(Settings& settings) {
   return report;
 }
 
-std::int64_t windows_of(const Report& report, const Settings& settings, const model::Span& part, bool train) {
-  if (report.windows) {
-    return train ? report.windows->train
-                 : &part == &report.experiment.splits.val ? report.windows->val : report.windows->test;
-  }
+std::int64_t windows_of(const Report& report, const Settings& settings, model::Span part, bool train) {
   return model::window_count(report.series(), train ? part : model::with_lookback(part, settings.lookback),
                              settings.lookback, settings.horizon);
 }
@@ -178,6 +174,10 @@ Json to_json(const Report& report, const Settings& settings) {
     (gap.channel < 0 ? holes : missing).push_back(std::move(entry));
   }
   const std::string repair = repair_for(report, settings);
+  const PanelWindows windows = report.windows ? *report.windows
+                                              : PanelWindows{.train = windows_of(report, settings, splits.train, true),
+                                                             .val = windows_of(report, settings, splits.val, false),
+                                                             .test = windows_of(report, settings, splits.test, false)};
   Json result = document("data check");
   result.update(Json{{"file", series.path},
                      {"sha256", known(series.sha256, read)},
@@ -189,9 +189,9 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"last_date", dated ? Json(series.date(series.rows - 1)) : Json()},
                      {"split", known(splits.rule, report.split)},
                      {"splits", report.split && !report.windows ? splits_json(report.experiment) : Json()},
-                     {"train_windows", known(windows_of(report, settings, splits.train, true), report.split)},
-                     {"val_windows", known(windows_of(report, settings, splits.val, false), report.split)},
-                     {"test_windows", known(windows_of(report, settings, splits.test, false), report.split)},
+                     {"train_windows", known(windows.train, report.split)},
+                     {"val_windows", known(windows.val, report.split)},
+                     {"test_windows", known(windows.test, report.split)},
                      {"lookback", settings.lookback},
                      {"horizon", settings.horizon},
                      {"findings", findings},
@@ -269,8 +269,8 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   table.row({"SHA-256", series.sha256});
   table.row({"rows", fmt::format("{}", series.rows)});
   if (report.windows) {
-    const auto [least, most] = std::ranges::minmax_element(
-        series.panel, {}, [](const model::Series::Member& m) { return m.rows.size(); });
+    const auto [least, most] =
+        std::ranges::minmax_element(series.panel, {}, [](const model::Series::Member& m) { return m.rows.size(); });
     table.row({"series", fmt::format("{}, of {} to {} rows; one model of single series", series.panel.size(),
                                      least->rows.size(), most->rows.size())});
     table.row({"columns", fmt::format("id {}, date {}, value {}", series.long_form.id, series.long_form.date,
@@ -369,15 +369,16 @@ int data_synth(const Invocation& invocation) {
   write_atomic(settings.out, text.view());
   const std::string hash = sha256(bytes_of(text.view()));
   if (!settings.json) {
-    fmt::print(invocation.out, "{}\n{} rows, {} channels, SHA-256 {}\n\nsamformer train --data {}\n", settings.out,
-               series.rows, series.width(), hash,
+    const bool panel = !series.panel.empty();
+    fmt::print(invocation.out, "{}\n{} rows, {} {}, SHA-256 {}\n\nsamformer train --data {}\n", settings.out,
+               series.rows, panel ? std::ssize(series.panel) : series.width(), panel ? "series" : "channels", hash,
                shell_quoted(settings.out.find('/') == std::string::npos ? "./" + settings.out : settings.out));
     return 0;
   }
   Json floors = Json::array();
   for (std::size_t c = 0; c < made.mean.size(); ++c) {
     if (std::isnan(made.mean[c])) continue;
-    floors.push_back({{"name", series.channels[c]},
+    floors.push_back({{"name", series.panel.empty() ? series.channels[c] : series.panel[c].id},
                       {"one_step", made.one_step[c]},
                       {fmt::format("steps_1_to_{}", made.horizon), made.mean[c]}});
   }
@@ -398,14 +399,14 @@ int data_synth(const Invocation& invocation) {
 }  // namespace
 
 Command data_check_command() {
-  return {
-      .name = "data check",
-      .handler = data_check,
-      .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone", "no-date",
-                "delimiter", "decimal", "id", "value-column", "panel", "holes", "split", "lookback", "horizon", "config", "print-config"},
-      .arguments = {"FILE"},
-      .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
-      .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
+  return {.name = "data check",
+          .handler = data_check,
+          .takes = {"features", "target",  "columns",   "drop",    "date-column", "date-format",  "freq",
+                    "timezone", "no-date", "delimiter", "decimal", "id",          "value-column", "panel",
+                    "holes",    "split",   "lookback",  "horizon", "config",      "print-config"},
+          .arguments = {"FILE"},
+          .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
+          .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
 }
 
 Command data_synth_command() {
@@ -415,13 +416,13 @@ Command data_synth_command() {
           .options = {{.name = "rows",
                        .member = at(&SynthSettings::rows),
                        .value_name = "N",
-                       .default_text = "seasonal 6000, load 17544, sales 1096, monthly 180",
+                       .default_text = "seasonal 6000, load 17544, sales 1096, monthly 180, panel 400",
                        .range = from_one},
                       {.name = "channels",
                        .member = at(&SynthSettings::channels),
                        .value_name = "N",
-                       .help = "seasonal; of load sites, of sales items, of monthly regions",
-                       .default_text = "7, 12, 40, 8",
+                       .help = "seasonal; of load sites, of sales items, of monthly regions, of panel series",
+                       .default_text = "7, 12, 40, 8, 200",
                        .range = from_one},
                       {.name = "cut-holes",
                        .member = at(&SynthSettings::holes),
@@ -429,7 +430,7 @@ Command data_synth_command() {
                       {.name = "bad-cells",
                        .member = at(&SynthSettings::bad_cells),
                        .help = "load: 22 cells of the training rows empty, one -9999"}},
-          .arguments = {"seasonal|load|sales|monthly"},
+          .arguments = {"seasonal|load|sales|monthly|panel"},
           .summary = "writes a built-in series, whose noise floor is known",
           .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv",
           .texts = {{"seed", "of the noise"},

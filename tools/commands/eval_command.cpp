@@ -214,24 +214,25 @@ int eval(const Invocation& invocation) {
 }
 
 Command eval_command() {
-  return {.name = "eval",
-          .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "id",
-                    "value-column", "holes", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
-          .options = {{.name = "part",
-                       .member = at(&EvalSettings::part),
-                       .help = "which rows of the file",
-                       .choices = {"test", "val", "train", "all"}},
-                      {.name = "forecasts",
-                       .member = at(&EvalSettings::forecasts),
-                       .value_name = "FILE",
-                       .help = "every forecast beside truth and baselines, as CSV in the file's units",
-                       .default_text = "none"}},
-          .arguments = {"RUN"},
-          .summary = "runs the test protocol on a trained run, or on other data with it",
-          .example = "samformer eval runs/etth1 --data ETTh2.csv --part all",
-          .texts = {{"weights", "best: the tested ones; final: refitted on all rows", "best"},
-                    {"out", "folder of the results", "RUN/eval"}}};
+  return {
+      .name = "eval",
+      .handler = eval,
+      .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "id",
+                "value-column", "holes", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
+      .options = {{.name = "part",
+                   .member = at(&EvalSettings::part),
+                   .help = "which rows of the file",
+                   .choices = {"test", "val", "train", "all"}},
+                  {.name = "forecasts",
+                   .member = at(&EvalSettings::forecasts),
+                   .value_name = "FILE",
+                   .help = "every forecast beside truth and baselines, as CSV in the file's units",
+                   .default_text = "none"}},
+      .arguments = {"RUN"},
+      .summary = "runs the test protocol on a trained run, or on other data with it",
+      .example = "samformer eval runs/etth1 --data ETTh2.csv --part all",
+      .texts = {{"weights", "best: the tested ones; final: refitted on all rows", "best"},
+                {"out", "folder of the results", "RUN/eval"}}};
 }
 
 }  // namespace samformer::tools

@@ -327,8 +327,9 @@ void check_ends(const model::Series& file, const PanelEnds& ends, std::int64_t L
     }
   }
   if (broken.empty() || settings.holes == "close") return;
-  throw Error(Exit::data, fmt::format("rows are absent before {}, inside the {} rows that the forecast looks back on, in {}",
-                                      file.date(at), L, counted(broken)))
+  throw Error(Exit::data,
+              fmt::format("rows are absent before {}, inside the {} rows that the forecast looks back on, in {}",
+                          file.date(at), L, counted(broken)))
       .at(file.path, file.lines[static_cast<std::size_t>(at)])
       .hint("write the rows into the file; or take rows as evenly spaced: --holes close");
 }
@@ -370,7 +371,8 @@ int predict_panel(const Invocation& invocation, std::span<const Checkpoint> runs
     for (std::size_t i = 0; i < y.size(); ++i) {
       const double value = own.scaler.restore(static_cast<double>(y[i]), i / static_cast<std::size_t>(H));
       if (!std::isfinite(value)) {
-        throw Error(Exit::diverged, fmt::format("the forecast of '{}' overflows", file.panel[i / static_cast<std::size_t>(H)].id))
+        throw Error(Exit::diverged,
+                    fmt::format("the forecast of '{}' overflows", file.panel[i / static_cast<std::size_t>(H)].id))
             .at(run.path.string())
             .hint("look at the last rows; if they are right, train again with a smaller --lr or --rho");
       }
@@ -382,7 +384,8 @@ int predict_panel(const Invocation& invocation, std::span<const Checkpoint> runs
   std::vector<double> widths;
   std::vector<std::string> level_names;
   for (const double level : levels) level_names.push_back(level_name(level));
-  if (!levels.empty()) widths = calibrate_panel(calibration_models(runs), file, until, levels, asked.calibration, device);
+  if (!levels.empty())
+    widths = calibrate_panel(calibration_models(runs), file, until, levels, asked.calibration, device);
 
   std::vector<std::string> date_columns;
   for (const model::Series::DatePart& part : file.date_parts) date_columns.push_back(part.name);
@@ -414,8 +417,7 @@ int predict_panel(const Invocation& invocation, std::span<const Checkpoint> runs
       out.begin(member.id, cells[h], text);
       Json step = {{"date", dates[h]}, {"value", number_of(text)}};
       for (std::size_t l = 0; l < levels.size(); ++l) {
-        const double half =
-            widths[l * static_cast<std::size_t>(H) + h] * static_cast<double>(sigmas[k]) * deviation;
+        const double half = widths[l * static_cast<std::size_t>(H) + h] * static_cast<double>(sigmas[k]) * deviation;
         const std::string low = digits.text(value - half, deviation), high = digits.text(value + half, deviation);
         out.band(low, high);
         step["intervals"].push_back(
@@ -424,26 +426,30 @@ int predict_panel(const Invocation& invocation, std::span<const Checkpoint> runs
       out.end();
       if (asked.json) steps.push_back(std::move(step));
     }
-    const auto rows = std::span(file.values).subspan(static_cast<std::size_t>(member.rows.first),
-                                                     static_cast<std::size_t>(member.rows.size()));
+    const auto rows =
+        std::span(file.values)
+            .subspan(static_cast<std::size_t>(member.rows.first), static_cast<std::size_t>(member.rows.size()));
     if (below && std::ranges::none_of(rows, [](double v) { return v < 0; })) negative.push_back(member.id);
     if (asked.json) {
       series.push_back({{"id", member.id}, {"origin", file.date(ends->origin[k])}, {"forecast", std::move(steps)}});
     }
   }
   if (!ends->padded.empty()) {
-    console.warning(fmt::format("{} with fewer than the {} rows that a forecast looks back on: their mean stands before "
-                                "them",
-                                counted(ends->padded), L));
+    console.warning(
+        fmt::format("{} with fewer than the {} rows that a forecast looks back on: their mean stands before "
+                    "them",
+                    counted(ends->padded), L));
   }
   if (!ends->unseen.empty()) {
-    console.info(fmt::format("{} without training rows in the run: the rows given are their scale", counted(ends->unseen)));
+    console.info(
+        fmt::format("{} without training rows in the run: the rows given are their scale", counted(ends->unseen)));
   }
   if (!ends->left_out.empty()) {
     console.warning(fmt::format("{} without a row up to {}: no forecast", counted(ends->left_out), asked.origin));
   }
   if (!negative.empty() && !invocation.resolved.given("min")) {
-    console.warning(fmt::format("{} with values below 0 in the forecast and none in the file: --min 0", counted(negative)));
+    console.warning(
+        fmt::format("{} with values below 0 in the forecast and none in the file: --min 0", counted(negative)));
   }
   if (first.path.filename() != "final.safetensors" && !first.trained_until.empty()) {
     console.info(fmt::format("trained on rows up to {}", first.trained_until));
@@ -577,8 +583,9 @@ Command predict_command() {
   return {
       .name = "predict",
       .handler = predict,
-      .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "id", "value-column", "holes",
-                "horizon", "device", "threads", "weights", "member", "origin", "intervals", "calibration", "out"},
+      .takes = {"data",    "date-column", "date-format",  "freq",      "timezone",    "no-date", "delimiter",
+                "decimal", "id",          "value-column", "holes",     "horizon",     "device",  "threads",
+                "weights", "member",      "origin",       "intervals", "calibration", "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",

@@ -317,25 +317,27 @@ void add_panel_forecasts(Report& page, const Json& document, const Settings& set
   const std::int64_t L = settings.lookback, H = settings.horizon, tail = std::min(L, std::max<std::int64_t>(H, 48));
   const auto step = static_cast<std::size_t>(H / 360 + 1);
   page.heading("Forecast");
-  page.paragraph(fmt::format("In original units: the last window of the {} part of {} of {} series, beside the naive "
-                             "forecast. The first ones have the largest errors, the last ones the smallest.",
-                             document.value("part", "test"), order.size(), all.size()));
-  Gallery gallery{fmt::format("Series ({} of {})", order.size(), all.size()), {}, {}, {": the last window"}, [&](std::size_t i) {
-                    const std::int64_t end = shown[i] + L;
-                    const auto k = static_cast<std::size_t>(e.panel->piece_at(shown[i]).member);
-                    const auto value = e.series.values.begin() + end;
-                    std::vector<double> forecast{value[-1]}, naive(static_cast<std::size_t>(H + 1), value[-1]);
-                    for (std::int64_t h = 0; h < H; ++h) {
-                      forecast.push_back(e.panel->scaler.restore(
-                          forecasts[i * static_cast<std::size_t>(H) + static_cast<std::size_t>(h)], k));
-                    }
-                    const auto at = static_cast<double>(tail - 1);
-                    LineChart chart{"", "", "", {}, false, {}, at, "forecast from " + e.series.date(end)};
-                    for (std::int64_t t = end - tail; t < end + H; ++t) chart.x_names.push_back(e.series.date(t));
-                    chart.curves = {thinned("truth", std::vector<double>(value - tail, value + H), 0, step),
-                                    thinned("forecast", forecast, at, step), thinned("naive", naive, at, step, true)};
-                    return std::vector{std::move(chart)};
-                  }};
+  page.paragraph(
+      fmt::format("In original units: the last window of the {} part of {} of {} series, beside the naive "
+                  "forecast. The first ones have the largest errors, the last ones the smallest.",
+                  document.value("part", "test"), order.size(), all.size()));
+  Gallery gallery{
+      fmt::format("Series ({} of {})", order.size(), all.size()), {}, {}, {": the last window"}, [&](std::size_t i) {
+        const std::int64_t end = shown[i] + L;
+        const auto k = static_cast<std::size_t>(e.panel->piece_at(shown[i]).member);
+        const auto value = e.series.values.begin() + end;
+        std::vector<double> forecast{value[-1]}, naive(static_cast<std::size_t>(H + 1), value[-1]);
+        for (std::int64_t h = 0; h < H; ++h) {
+          forecast.push_back(
+              e.panel->scaler.restore(forecasts[i * static_cast<std::size_t>(H) + static_cast<std::size_t>(h)], k));
+        }
+        const auto at = static_cast<double>(tail - 1);
+        LineChart chart{"", "", "", {}, false, {}, at, "forecast from " + e.series.date(end)};
+        for (std::int64_t t = end - tail; t < end + H; ++t) chart.x_names.push_back(e.series.date(t));
+        chart.curves = {thinned("truth", std::vector<double>(value - tail, value + H), 0, step),
+                        thinned("forecast", forecast, at, step), thinned("naive", naive, at, step, true)};
+        return std::vector{std::move(chart)};
+      }};
   for (const std::size_t i : order) {
     gallery.names.push_back(all[i]["name"]);
     gallery.captions.push_back(caption(all[i]));
@@ -421,10 +423,11 @@ void add_errors(Report& page, const Json& document) {
     std::ranges::stable_sort(channels, std::greater(), [](const Json& c) { return number_of(c, "mse"); });
     channels.resize(10);
   }
-  BarChart bars{all > 10 ? fmt::format("Error by {}: the 10 largest of {}", what, all) : fmt::format("Error by {}", what),
-                "MSE, standardised",
-                {},
-                {}};
+  BarChart bars{
+      all > 10 ? fmt::format("Error by {}: the 10 largest of {}", what, all) : fmt::format("Error by {}", what),
+      "MSE, standardised",
+      {},
+      {}};
   for (const Json& c : channels) {
     bars.names.push_back(c["name"]);
     bars.values.push_back(number_of(c, "mse"));
@@ -507,11 +510,10 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   const auto text = [&](const char* name) {
     return document[name].is_string() ? document[name].get<std::string>() : document[name].dump();
   };
-  Report page(
-      fmt::format("{} on {}", text("model"), text("dataset")),
-      fmt::format("{} steps from {}, {} {}, {} rows, step {}; {} parameters, seed {}", text("horizon"),
-                  text("lookback"), text(e.panel ? "series" : "channels"), e.panel ? "series" : "channels", text("rows"),
-                  text("step"), text("parameters"), text("seed")));
+  Report page(fmt::format("{} on {}", text("model"), text("dataset")),
+              fmt::format("{} steps from {}, {} {}, {} rows, step {}; {} parameters, seed {}", text("horizon"),
+                          text("lookback"), text(e.panel ? "series" : "channels"), e.panel ? "series" : "channels",
+                          text("rows"), text("step"), text("parameters"), text("seed")));
   const double skill = number_of(document, "skill");
   std::vector<std::pair<std::string, std::string>> figures = {
       {document.value("part", "test") + " MSE", short_number(number_of(document, "test_mse"))},

@@ -196,9 +196,10 @@ void load_panel(Experiment& e, Settings& settings, Console& console) {
   const std::int64_t tested = windows.tested;
   e = panel_experiment(std::move(e.series), std::move(parts), settings);
   if (e.panel->tested < tested) {
-    console.warning(fmt::format("{} series hardly vary in their training rows; they are left out of errors, which "
-                                "--late mean takes back",
-                                tested - e.panel->tested));
+    console.warning(
+        fmt::format("{} series hardly vary in their training rows; they are left out of errors, which "
+                    "--late mean takes back",
+                    tested - e.panel->tested));
   }
   if (e.splits.val.size() < settings.horizon || e.splits.test.size() < settings.horizon) {
     throw Error(Exit::data, "every series with validation and test windows hardly varies in its training rows")

@@ -61,8 +61,8 @@ bool is_late(const model::Series& file, model::Span train, std::int64_t end) {
     }
     return last > first ? std::sqrt(squares / static_cast<double>(last - first)) : 0;
   };
-  const auto values = std::span(file.values).subspan(static_cast<std::size_t>(train.first),
-                                                     static_cast<std::size_t>(train.size()));
+  const auto values =
+      std::span(file.values).subspan(static_cast<std::size_t>(train.first), static_cast<std::size_t>(train.size()));
   const bool constant = std::ranges::all_of(values, [&](double v) { return v == values[0]; });
   return constant || deviation(train.last, end) >= many * deviation(train.first, train.last);
 }
@@ -151,6 +151,7 @@ PanelScale Panel::scale() const {
     of.scaler.mean.push_back(scaler.mean[k]);
     of.scaler.std.push_back(scaler.std[k]);
     of.until.push_back(file.date(trained[k].last - 1));
+    of.late.push_back(late[k]);
   }
   return of;
 }
@@ -210,17 +211,17 @@ std::string panel_text(const model::Series& file, const PanelWindows& w) {
                      w.unused > 0 ? fmt::format("; {} are too short for any window: only forecast", w.unused) : "");
 }
 
-void check_panel(const model::Series& file, std::span<const model::Splits> parts, const PanelWindows& w,
-                 std::int64_t L, std::int64_t H) {
+void check_panel(const model::Series& file, std::span<const model::Splits> parts, const PanelWindows& w, std::int64_t L,
+                 std::int64_t H) {
   for (const auto& [part, windows] : {std::pair("training", w.train), {"validation", w.val}, {"test", w.test}}) {
     if (windows > 0) continue;
     const auto longest =
         std::ranges::max_element(file.panel, {}, [](const model::Series::Member& m) { return m.rows.size(); });
     const model::Splits& own = parts[static_cast<std::size_t>(longest - file.panel.begin())];
-    throw Error(Exit::data, fmt::format("no series has a window of {} + {} steps for the {} part (split {}); the longest, "
-                                        "'{}', has {} rows of training, {} of validation, {} of test",
-                                        L, H, part, own.rule, longest->id, own.train.size(), own.val.size(),
-                                        own.test.size()))
+    throw Error(Exit::data,
+                fmt::format("no series has a window of {} + {} steps for the {} part (split {}); the longest, "
+                            "'{}', has {} rows of training, {} of validation, {} of test",
+                            L, H, part, own.rule, longest->id, own.train.size(), own.val.size(), own.test.size()))
         .at(file.path)
         .hint("a shorter --lookback or --horizon, or another --split");
   }
@@ -245,6 +246,7 @@ Experiment panel_experiment(model::Series file, std::vector<model::Splits> parts
   }
   e.splits = {panel.parts[0].rule, {0, end}, {}, {}};
   const Known known = known_of(stored);
+  panel.late.assign(panel.parts.size(), 0);
   for (model::Span* const part : {&e.splits.val, &e.splits.test}) {
     part->first = end + L;
     for (std::size_t k = 0; k < panel.parts.size(); ++k) {
@@ -252,10 +254,13 @@ Experiment panel_experiment(model::Series file, std::vector<model::Splits> parts
       const model::Splits& own = panel.parts[k];
       const model::Span of = part == &e.splits.val ? own.val : own.test;
       if (windows_of(panel.file, member, of, L, H) == 0) continue;
-      const bool seen = known.contains(member.id);
-      if (own.train.size() <= 0 && !seen) continue;  // without a scale
+      const auto seen = known.find(member.id);
+      if (own.train.size() <= 0 && seen == known.end()) continue;  // without a scale
       // What is chosen by validation error must not see the test rows.
-      if (settings.late == "leave-out" && !seen && is_late(panel.file, own.train, of.last)) continue;
+      const bool late = settings.late == "leave-out" && (seen != known.end() ? stored->late[seen->second] != 0
+                                                                             : is_late(panel.file, own.train, of.last));
+      panel.late[k] = late;
+      if (late) continue;
       add(k, reach(member, of, L));
       panel.tested += part == &e.splits.test;
     }
@@ -275,6 +280,7 @@ Experiment panel_of_all_rows(const Panel& from, std::int64_t season, const Panel
     panel.trained.push_back(rows);
     panel.pieces.push_back({static_cast<std::int64_t>(k), rows, rows.first});
   }
+  panel.late = from.late;
   panel.tested = std::ssize(panel.pieces);
   e.splits = {panel.parts.empty() ? "ratio" : panel.parts[0].rule, {0, panel.file.rows}, {}, {}};
   fill(e, panel, stored, season);
@@ -286,6 +292,7 @@ Experiment panel_after_training(const model::Series& file, std::int64_t L, std::
   Experiment e;
   Panel panel;
   panel.file = file;
+  panel.late.assign(file.panel.size(), 0);
   const Known known = known_of(&scale);
   const auto row_after = [&](const model::Series::Member& member, const model::Stamp& date) {
     std::int64_t row = member.rows.last;

@@ -28,6 +28,7 @@ struct PanelScale {
   std::vector<std::string> ids;
   model::Scaler scaler;            // [ids]
   std::vector<std::string> until;  // date of each's last training row
+  std::vector<std::uint8_t> late;  // 1: hardly varies in its training rows, so that it is in no error
 };
 
 struct Panel {
@@ -42,6 +43,7 @@ struct Panel {
   std::vector<model::Splits> parts;  // of each series, rows of `file`
   std::vector<model::Span> trained;  // of each: the rows of its scaler
   model::Scaler scaler;              // of each; 0 deviation: there are no rows
+  std::vector<std::uint8_t> late;    // of each: PanelScale::late
   std::vector<Piece> pieces;         // by rows
   std::int64_t series = 0, tested = 0;
 
@@ -85,8 +87,8 @@ Experiment panel_after_training(const model::Series& file, std::int64_t lookback
 // The newest windows of every series, one behind another, in the scale that a checkpoint has for it, or in that of the
 // given rows.
 struct PanelEnds {
-  model::Series series;              // [L rows of each]
-  std::vector<float> values;         // standardised, with marks
+  model::Series series;       // [L rows of each]
+  std::vector<float> values;  // standardised, with marks
   std::int64_t marks = 0;
   model::Scaler scaler;              // of each
   std::vector<std::int64_t> member;  // of `file.panel`

@@ -80,8 +80,8 @@ Json span_json(const model::Series& series, model::Span span) {
   Json j = {{"first_row", span.first + 1}, {"last_row", span.last}, {"first_date", nullptr}, {"last_date", nullptr}};
   if (!series.dates.empty() && span.size() > 0) {
     // Those of a panel begin anew with every series.
-    const auto dates = std::span(series.dates).subspan(static_cast<std::size_t>(span.first),
-                                                       static_cast<std::size_t>(span.size()));
+    const auto dates =
+        std::span(series.dates).subspan(static_cast<std::size_t>(span.first), static_cast<std::size_t>(span.size()));
     const auto earlier = [](const model::Stamp& a, const model::Stamp& b) { return model::compare(a, b) < 0; };
     const bool rises = series.long_form.id.empty();
     const auto [first, last] = rises ? std::pair(dates.begin(), std::prev(dates.end()))
@@ -208,6 +208,30 @@ void remove_run(const fs::path& folder) {
 }
 
 Json splits_json(const Experiment& e) {
+  if (e.panel) {
+    // From the first series' first row of a part to the last one's last; rows are those of the channel.
+    const auto span = [&](model::Span rows, model::Span model::Splits::*part) {
+      Json j = {
+          {"first_row", rows.first + 1}, {"last_row", rows.last}, {"first_date", nullptr}, {"last_date", nullptr}};
+      const model::Series& file = e.panel->file;
+      const model::Stamp *first = nullptr, *last = nullptr;
+      for (const model::Splits& own : e.panel->parts) {
+        const model::Span of = own.*part;
+        if (of.size() <= 0) continue;
+        const model::Stamp &a = file.dates[static_cast<std::size_t>(of.first)],
+                           &b = file.dates[static_cast<std::size_t>(of.last - 1)];
+        if (first == nullptr || model::compare(a, *first) < 0) first = &a;
+        if (last == nullptr || model::compare(b, *last) > 0) last = &b;
+      }
+      if (first == nullptr) return j;
+      j["first_date"] = model::format_stamp(*first, file.date_format);
+      j["last_date"] = model::format_stamp(*last, file.date_format);
+      return j;
+    };
+    return {{"train", span(e.splits.train, &model::Splits::train)},
+            {"val", span(e.splits.val, &model::Splits::val)},
+            {"test", span(e.splits.test, &model::Splits::test)}};
+  }
   return {{"train", span_json(e.series, e.splits.train)},
           {"val", span_json(e.series, e.splits.val)},
           {"test", span_json(e.series, e.splits.test)}};
@@ -222,20 +246,26 @@ model::Metadata metadata_of(const Settings& settings, const Experiment& e, std::
   model::Metadata panel;
   if (e.panel) {
     const PanelScale scale = e.panel->scale();
-    panel["panel"] = Json({{"ids", scale.ids}, {"mean", scale.scaler.mean}, {"std", scale.scaler.std}, {"until", scale.until}}).dump();
+    panel["panel"] = Json({{"ids", scale.ids},
+                           {"mean", scale.scaler.mean},
+                           {"std", scale.scaler.std},
+                           {"until", scale.until},
+                           {"late", scale.late}})
+                         .dump();
   }
-  model::Metadata all = {{"format", "pt"},  // what safetensors' own torch writer says
-          {"samformer", SAMFORMER_VERSION},
-          {"config", to_toml(settings)},
-          {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
-          {"columns", Json(e.series.channels).dump()},
-          {"targets", Json(e.targets).dump()},
-          {"left_out", Json(e.left_out_of_test).dump()},
-          {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
-          {"step", e.series.step.freq()},
-          {"epoch", std::to_string(epoch)},
-          {"trained_from", trained["first_date"].is_null() ? "" : trained["first_date"].get<std::string>()},
-          {"trained_until", trained["last_date"].is_null() ? "" : trained["last_date"].get<std::string>()}};
+  model::Metadata all = {
+      {"format", "pt"},  // what safetensors' own torch writer says
+      {"samformer", SAMFORMER_VERSION},
+      {"config", to_toml(settings)},
+      {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
+      {"columns", Json(e.series.channels).dump()},
+      {"targets", Json(e.targets).dump()},
+      {"left_out", Json(e.left_out_of_test).dump()},
+      {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
+      {"step", e.series.step.freq()},
+      {"epoch", std::to_string(epoch)},
+      {"trained_from", trained["first_date"].is_null() ? "" : trained["first_date"].get<std::string>()},
+      {"trained_until", trained["last_date"].is_null() ? "" : trained["last_date"].get<std::string>()}};
   all.merge(panel);
   return all;
 }
@@ -360,9 +390,12 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
     panel.emplace();
     for (const StoredJson& id : stored.at("ids").list()) panel->ids.push_back(id.text());
     for (const StoredJson& date : stored.at("until").list()) panel->until.push_back(date.text());
+    for (const StoredJson& late : stored.at("late").list())
+      panel->late.push_back(static_cast<std::uint8_t>(late.whole(0, 1)));
     panel->scaler = {numbers_of(stored.at("mean")), numbers_of(stored.at("std"))};
     const std::size_t n = panel->ids.size();
-    if (panel->until.size() != n || panel->scaler.mean.size() != n || panel->scaler.std.size() != n || D != 1 ||
+    if (panel->until.size() != n || panel->late.size() != n || panel->scaler.mean.size() != n ||
+        panel->scaler.std.size() != n || D != 1 ||
         std::ranges::any_of(panel->scaler.std, [](double std) { return !(std > 0); })) {
       throw stored.at("std").expected("a deviation above 0, a mean and a date for each of its series");
     }

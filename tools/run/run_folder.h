@@ -10,7 +10,7 @@
 //
 // Whole files are replaced atomically, `best` before `state`; the state records how long the appended files were.
 // A checkpoint's metadata: config (TOML), scaler, columns, targets, left_out (of them), splits, step, epoch,
-// trained_from, trained_until (JSON or text); of a panel also panel, {ids, mean, std, until} of its series; of several
+// trained_from, trained_until (JSON or text); of a panel also panel, {ids, mean, std, until, late} of its series; of several
 // models in one file also members.
 #pragma once
 
