@@ -186,12 +186,21 @@ std::vector<model::Splits> panel_splits(const model::Series& file, DataSettings&
   }
   const std::int64_t H = settings.horizon;
   if (settings.lookback == 0) {
-    const auto suits = [&](std::int64_t L) {
-      const PanelWindows windows = count_windows(file, parts, L, H);
-      return 2 * windows.trained >= std::ssize(parts) && windows.train >= std::max(model::few_windows, L / 2);
-    };
     const auto lookbacks = model::default_lookbacks();
-    const auto found = std::ranges::find_if(lookbacks, suits);
+    // Whether half of the series have so many training windows, and all together as many as one series needs.
+    const auto longest = [&](const auto& of_each) {
+      return std::ranges::find_if(lookbacks, [&](std::int64_t L) {
+        std::int64_t enough = 0, all = 0;
+        for (const model::Splits& own : parts) {
+          const std::int64_t windows = windows_in(file, own.train, L, H);
+          enough += windows >= of_each(L);
+          all += windows;
+        }
+        return 2 * enough >= std::ssize(parts) && all >= std::max(model::few_windows, L / 2);
+      });
+    };
+    auto found = longest([](std::int64_t L) { return std::max(model::few_windows, L / 2); });
+    if (found == lookbacks.end()) found = longest([](std::int64_t) { return std::int64_t{1}; });
     settings.lookback = found == lookbacks.end() ? lookbacks.back() : *found;
   }
   for (std::size_t k = 0; by_ratio && k < parts.size(); ++k) {

@@ -56,7 +56,7 @@ struct Panel {
 };
 
 // Splits of every series, and in `settings` look-back and horizon where they are `auto`: the longest look-back at which
-// half of the series have a training window, and all together as many as default_lookback() asks for. Exit::usage for a
+// half of the series have the training windows that default_lookback() asks for, else at least one. Exit::usage for a
 // rule that is not of ratio or dates.
 std::vector<model::Splits> panel_splits(const model::Series& file, DataSettings& settings);
 // Windows of each part over all series, and of how many series they are.
