@@ -152,21 +152,21 @@ TEST_F(Panel, SeriesOfDifferentLengthsTrainOneModelAndAllAreForecast) {
   EXPECT_NE(read("run/report.html").find("Series (3 of 3)"), std::string::npos);
 }
 
-// What a series' level is does not matter: it has a scale of its own.
+// What a series' size is does not matter: it has a scale of its own.
 TEST_F(Panel, ASeriesThatWasNotSeenHasTheScaleOfItsRows) {
   table("long.csv", rows_of(parts_));
   ok(train("./long.csv", "run"));
   std::vector<std::string> rows;
   for (int t = 0; t < 60; ++t) {
-    rows.push_back(fmt::format("new,{},{:.3f}\n", day(t), 1e6 * value("a", t, 999)));
+    rows.push_back(fmt::format("new,{},{:.9f}\n", day(t), 1e-4 * value("a", t, 999)));
     rows.push_back(fmt::format("other,{},{:.3f}\n", day(t), value("a", t, 999)));
   }
   table("new.csv", rows);
   const Json d = document({"predict", "run", "--data", "./new.csv", "--intervals", "80"});
   EXPECT_EQ(d["unseen"], Json({"new", "other"}));
   for (std::size_t h = 0; h < 7; ++h) {
-    const Json &large = d["series"][0]["forecast"][h], &small = d["series"][1]["forecast"][h];
-    EXPECT_NEAR(large["value"].get<double>(), 1e6 * small["value"].get<double>(), 1e3);
+    const Json &small = d["series"][0]["forecast"][h], &large = d["series"][1]["forecast"][h];
+    EXPECT_NEAR(small["value"].get<double>(), 1e-4 * large["value"].get<double>(), 2e-6);
     EXPECT_LT(small["intervals"][0]["low"], small["value"]);
     EXPECT_LT(small["value"], small["intervals"][0]["high"]);
   }
