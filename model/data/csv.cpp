@@ -19,6 +19,7 @@
 #include "model/data/civil.h"
 #include "model/data/columns.h"
 #include "model/data/layout.h"
+#include "model/data/long_form.h"
 #include "model/data/numbers.h"
 #include "model/data/repair.h"
 
@@ -29,6 +30,7 @@ constexpr std::size_t most_columns = 100'000;
 constexpr std::size_t longest_name = 1024;  // bytes
 constexpr int skip_slot = -1;
 constexpr int date_slot = -2;
+constexpr int id_slot = -3;
 
 // How often something was found, and where first.
 struct Tally {
@@ -47,7 +49,7 @@ struct Tally {
 
 struct Column {
   std::string name;
-  int slot = skip_slot;  // channel index, skip_slot or date_slot
+  int slot = skip_slot;  // channel index, skip_slot, date_slot or id_slot
   Tally missing, infinite, unparsable, account;
   std::int64_t with_comma = 0, with_point = 0;  // unparsable cells that are numbers with --decimal comma, point
   std::string unit;                             // beside the first unparsable cell's number
@@ -97,8 +99,9 @@ struct Part {
 
 class CsvReader {
  public:
-  CsvReader(std::string_view bytes, const std::string& path, const SeriesOptions& options)
-      : bytes_(bytes), options_(options) {
+  // `may_be_long`: an id's name makes a file a long one, if its rows agree.
+  CsvReader(std::string_view bytes, const std::string& path, const SeriesOptions& options, bool may_be_long)
+      : bytes_(bytes), options_(options), may_be_long_(may_be_long) {
     series_.path = path;
     const std::size_t slash = path.rfind('/');
     series_.name = path == "-" ? "stdin" : path.substr(slash == std::string::npos ? 0 : slash + 1);
@@ -106,7 +109,8 @@ class CsvReader {
     if (dot != std::string::npos && dot > 0) series_.name.resize(dot);
   }
 
-  Series read() {
+  // Nothing where the file seemed to be in long form, and is not.
+  std::optional<Series> read() {
     if (!options_.date_format.empty()) check_date_pattern(options_.date_format);
     if (!options_.timezone.empty()) series_.zone = std::make_shared<TimeZone>(options_.timezone);
     bytes_ = table_text(bytes_, series_.path, mended_);
@@ -129,14 +133,20 @@ class CsvReader {
     }
     if (series_.rows == 0) fail(Exit::data, "no rows below the header", "expected one line a time step", header_line_);
     describe_parts();
-    refuse_long_form(cells, body);
+    if (id_column_ && !is_long()) return std::nullopt;
+    if (!id_column_) refuse_long_form(cells, body);
     report_skipped();
     report_cells();
-    report_dates();
-    report_thousands(cells, body);
-    leave_out_no_series();
-    report_values();
-    note_places();
+    if (id_column_) {
+      report_thousands(cells, body);
+      arrange_long();
+    } else {
+      report_dates();
+      report_thousands(cells, body);
+      leave_out_no_series();
+      report_values();
+      note_places();
+    }
     std::stable_sort(series_.findings.begin(), series_.findings.end(), [](const Finding& a, const Finding& b) {
       return std::tie(a.line, a.column) < std::tie(b.line, b.column);
     });
@@ -268,9 +278,13 @@ class CsvReader {
           options_.columns_of_model && std::ranges::find(columns_, name, &Column::name) == columns_.end();
       if (!absent) named(name, "--drop").slot = skip_slot;
     }
+    find_id_column();
     if (!options_.no_date) find_date_column(body);
+    if (id_column_) choose_value_column();
 
-    if (options_.columns.empty()) {
+    if (id_column_) {
+      // The value's alone.
+    } else if (options_.columns.empty()) {
       for (Column& column : columns_) {
         if (column.slot != channel_slot) continue;
         column.slot = static_cast<int>(series_.channels.size());
@@ -300,10 +314,188 @@ class CsvReader {
     }
   }
 
+  // Of a file in long form: the column that names the series.
+  void find_id_column() {
+    if (!options_.id.empty()) {
+      // A run of a long file reads wide ones too.
+      const bool absent = std::ranges::find(columns_, options_.id, &Column::name) == columns_.end();
+      if (absent && options_.columns_of_model) return;
+      Column& column = named(options_.id, "--id");
+      if (column.slot == skip_slot) fail(Exit::usage, fmt::format("'{}' is in --id and in --drop", options_.id), "");
+      if (options_.no_date)
+        fail(Exit::usage, "--id and --no-date exclude each other", "the rows of a series need dates");
+      id_column_ = static_cast<std::size_t>(&column - columns_.data());
+    } else if (may_be_long_ && !options_.no_date) {
+      const auto found = named_one_of({"unique_id", "item_id", "id", "series"});
+      const std::vector<std::string> dates = split_names(options_.date_column);
+      if (!found || chosen_as_channel(*found) || std::ranges::find(dates, columns_[*found].name) != dates.end()) return;
+      id_column_ = found;
+    }
+    if (id_column_) columns_[*id_column_].slot = id_slot;
+  }
+
+  // The values of a long form; all other columns are left out.
+  void choose_value_column() {
+    std::vector<std::size_t> numbers;
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      if (columns_[i].slot < 0) continue;
+      double value = 0;
+      const auto is_number = [&](std::size_t row) {
+        const CellKind kind = read_cell(first_cell(i, row), options_.decimal, value);
+        return kind == CellKind::number || kind == CellKind::missing;
+      };
+      bool all = true;
+      for (std::size_t row = 0; row < layout_.rows.size(); ++row) all &= is_number(row);
+      if (all) numbers.push_back(i);
+    }
+    std::optional<std::size_t> chosen;
+    if (!options_.value_column.empty()) {
+      Column& column = named(options_.value_column, "--value-column");
+      if (column.slot < 0) {
+        fail(Exit::usage, fmt::format("--value-column: '{}' is the column of ids or dates, or dropped", column.name),
+             "");
+      }
+      chosen = static_cast<std::size_t>(&column - columns_.data());
+    }
+    for (const std::string_view name : {"y", "value", "target", "sales", "values", "demand", "quantity", "load"}) {
+      for (const std::size_t i : numbers) {
+        if (!chosen && lower(columns_[i].name) == name) chosen = i;
+      }
+    }
+    if (!chosen && !numbers.empty()) {
+      chosen = numbers[0];
+      for (const std::size_t i : numbers) values_named_.push_back(columns_[i].name);
+    }
+    if (!chosen) {
+      if (!options_.id.empty())
+        fail(Exit::data, "long form without a column of numbers", "name it: --value-column", header_line_);
+      columns_[*id_column_].slot = 0;
+      id_column_.reset();
+      return;
+    }
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      Column& column = columns_[i];
+      if (column.slot < 0) continue;
+      if (i != *chosen) unread_.push_back(column.name);
+      column.slot = i == *chosen ? 0 : skip_slot;
+    }
+    series_.channels = {columns_[*chosen].name};
+  }
+
+  // Whether rows tell series apart: by a flag, by ids of text, or by dates that come again and again.
+  bool is_long() const {
+    if (!options_.id.empty()) return true;
+    const std::string name = lower(columns_[*id_column_].name);
+    const std::size_t rows = row_ids_.size();
+    const bool few = 2 * ids_.size() <= rows;
+    double number = 0;
+    const bool text = std::ranges::any_of(
+        ids_, [&](const std::string& id) { return read_cell(id, options_.decimal, number) == CellKind::unparsable; });
+    if (text) return few || name == "unique_id" || name == "item_id";
+    if (!few || ids_.size() < 2 || bad_dates_ || series_.dates.size() != rows) return false;
+    std::vector<std::pair<std::int64_t, std::int32_t>> distinct;
+    for (const Stamp& stamp : series_.dates) distinct.emplace_back(stamp.utc_seconds(), stamp.nanoseconds);
+    std::ranges::sort(distinct);
+    const auto repeated = static_cast<std::size_t>(distinct.end() - std::unique(distinct.begin(), distinct.end()));
+    return 4 * repeated >= rows;
+  }
+
+  void arrange_long() {
+    if (!values_named_.empty() && values_named_.size() > 1) {
+      fail(Exit::data, fmt::format("long form: its values may be in the columns {}", quoted_list(values_named_)),
+           "name the one to forecast: --value-column " + names_word(std::span(values_named_.data(), 1)), header_line_);
+    }
+    note_places();
+    series_.long_form = {columns_[*id_column_].name, parts_.size() == 1 ? columns_[parts_[0].column].name : "",
+                         series_.channels[0]};
+    if (!unread_.empty()) {
+      series_.findings.push_back(
+          {Severity::warn, "unread", series_.path, header_line_, 0, std::ssize(unread_),
+           fmt::format("long form: {} {} not read", quoted_list(unread_), unread_.size() == 1 ? "is" : "are"), ""});
+    }
+    if (bad_dates_) return report_missing_of_series();
+    LongRows rows{std::move(ids_), std::move(row_ids_), static_cast<std::int64_t>(*id_column_) + 1,
+                  static_cast<std::int64_t>(parts_[0].column) + 1};
+    group_by_id(series_, rows, options_);
+    locate_dates(rows.date_column);
+    sort_by_date(series_, rows);
+    report_missing_of_series();
+    report_values_of_series();
+    settle_form(series_, rows, options_);
+    if (series_.panel.empty()) report_dates();
+  }
+
+  std::int64_t value_place() const { return static_cast<std::int64_t>(series_.value_columns[0]) + 1; }
+
+  // As report_missing(), in the rows of each series.
+  void report_missing_of_series() {
+    Tally refused, unused;
+    const std::int64_t last = options_.missing_allowed_before_last;
+    std::vector<Series::Member> members = series_.panel;
+    if (members.empty()) members.push_back({"", {0, series_.rows}});
+    for (const Series::Member& member : members) {
+      for (std::int64_t t = member.rows.first; t < member.rows.last; ++t) {
+        const auto row = static_cast<std::size_t>(t);
+        if (!std::isnan(series_.values[row])) continue;
+        (last >= 0 && t < member.rows.last - last ? unused : refused).add(series_.lines[row], value_place(), member.id);
+      }
+    }
+    const std::string& column = series_.channels[0];
+    // Cells that are no numbers are NaN too, and have their own finding.
+    const bool only_missing = std::ranges::all_of(
+        columns_, [](const Column& c) { return c.slot < 0 || c.unparsable.count + c.infinite.count == 0; });
+    if (unused.count > 0) {
+      report(Severity::warn, "missing", unused,
+             fmt::format("column '{}': missing value of '{}', in rows that are not used", column, unused.found), "");
+    }
+    if (refused.count > 0 && only_missing) {
+      report(Severity::refuse, "missing", refused,
+             fmt::format("column '{}': missing value of '{}'", column, refused.found), "write the value");
+    }
+  }
+
+  // As report_values(), of each series.
+  void report_values_of_series() {
+    Tally constant, sentinel;
+    double code = 0;
+    for (const Series::Member& member : series_.panel) {
+      const auto values =
+          std::span(series_.values)
+              .subspan(static_cast<std::size_t>(member.rows.first), static_cast<std::size_t>(member.rows.size()));
+      if (values.empty()) continue;
+      const auto [least, most] = std::ranges::minmax_element(values);
+      if (*least == *most && values.size() > 1) {
+        constant.add(series_.lines[static_cast<std::size_t>(member.rows.first)], value_place(),
+                     fmt::format("'{}' is constant ({})", member.id, *least));
+        continue;
+      }
+      for (const auto extreme : {least, most}) {
+        if (!is_sentinel(*extreme, values)) continue;
+        if (sentinel.count == 0) code = *extreme;
+        sentinel.add(series_.lines[static_cast<std::size_t>(member.rows.first + (extreme - values.begin()))],
+                     value_place(), member.id);
+      }
+    }
+    if (constant.count > 0) {
+      report(Severity::warn, "constant", constant, fmt::format("series {}", constant.found),
+             "its scaler divides by 1; look why it does not vary");
+    }
+    if (sentinel.count > 0) {
+      report(Severity::warn, "sentinel", sentinel,
+             fmt::format("series '{}': {} stands far from all its other values, a code for a missing value?",
+                         sentinel.found, code),
+             "if it is one: write the value, or leave the cell empty");
+    }
+  }
+
   // A cell of the first rows; empty beyond them.
   std::string_view first_cell(std::size_t column, std::size_t row = 0) const {
     if (row >= layout_.rows.size() || column >= layout_.rows[row].size()) return "";
     return layout_.rows[row][column];
+  }
+
+  bool is_out(std::size_t column) const {
+    return columns_[column].slot == skip_slot || columns_[column].slot == id_slot;
   }
 
   void find_date_column(const Cells& body) {
@@ -330,7 +522,7 @@ class CsvReader {
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       DateFormat format = series_.date_format;
       Stamp stamp;
-      if (columns_[i].slot == skip_slot || !parse_stamp(first_cell(i), format, stamp)) continue;
+      if (is_out(i) || !parse_stamp(first_cell(i), format, stamp)) continue;
       add_part(i, Part::Role::whole);
       find_time_column();
       return;
@@ -374,8 +566,7 @@ class CsvReader {
       const std::string_view text = first_cell(i);
       const std::size_t sign = text.find_first_not_of("+-") == 1 ? 1 : 0;
       const bool number = text.find_first_not_of("0123456789", sign) == text.npos;
-      if (columns_[i].slot == skip_slot || number || possible_patterns(std::vector{std::string(text)}).empty())
-        continue;
+      if (is_out(i) || number || possible_patterns(std::vector{std::string(text)}).empty()) continue;
       const std::string found = shown(text, 40);
       const std::vector<std::string> patterns = possible_patterns(texts_of(body, i));
       if (patterns.empty()) continue;
@@ -392,7 +583,7 @@ class CsvReader {
     static constexpr std::array<std::string_view, 9> names = {"year",  "jahr",   "annee",       "anno", "ano",
                                                               "month", "period", "time_period", "day"};
     for (std::size_t i = 0; i < columns_.size(); ++i) {
-      if (columns_[i].slot == skip_slot || chosen_as_channel(i)) continue;
+      if (is_out(i) || chosen_as_channel(i)) continue;
       const bool named = std::ranges::find(names, lower(columns_[i].name)) != names.end();
       const std::string_view first = first_cell(i);
       const std::size_t digits = first.substr(0, first.find('.')).size();
@@ -462,7 +653,7 @@ class CsvReader {
   std::optional<std::size_t> named_one_of(std::initializer_list<std::string_view> names) const {
     for (const std::string_view name : names) {
       for (std::size_t i = 0; i < columns_.size(); ++i) {
-        if (columns_[i].slot != skip_slot && lower(columns_[i].name) == name) return i;
+        if (!is_out(i) && lower(columns_[i].name) == name) return i;
       }
     }
     return std::nullopt;
@@ -537,7 +728,7 @@ class CsvReader {
     for (const auto role :
          {Part::Role::year, Part::Role::month, Part::Role::day, Part::Role::hour, Part::Role::minute}) {
       std::size_t i = 0;
-      while (i < columns_.size() && (columns_[i].slot == skip_slot || field_of(columns_[i].name) != role)) ++i;
+      while (i < columns_.size() && (is_out(i) || field_of(columns_[i].name) != role)) ++i;
       if (i < columns_.size() && !chosen_as_channel(i)) {
         found.push_back({i, role, ""});
       } else if (role != Part::Role::hour || !is_clock_column()) {
@@ -702,6 +893,7 @@ class CsvReader {
         footer.clear();
       }
       series_.lines.push_back(line);
+      if (id_column_) row_ids_.push_back(row_id_);
       if (++in_block == block_rows) flush(std::exchange(in_block, 0));
     }
     flush(in_block);
@@ -709,6 +901,7 @@ class CsvReader {
     if (cells.done()) {
       for (const auto& [line, text] : footer) skipped_.add(line, text);
       series_.lines.resize(series_.lines.size() - footer.size());
+      if (id_column_) row_ids_.resize(series_.lines.size());
       if (!series_.dates.empty()) series_.dates.resize(series_.lines.size());
       odd_.clear();
     }
@@ -758,6 +951,7 @@ class CsvReader {
         continue;
       }
       more = cells.cell(text);
+      if (column.slot == id_slot) take_id(text, line, place);
       if (column.slot != date_slot) continue;
       if (parts_.size() > 1) {
         std::ranges::find(parts_, i, &Part::column)->text = text;
@@ -796,6 +990,16 @@ class CsvReader {
       if (!parts_.empty()) series_.dates.pop_back();
     }
     return kind;
+  }
+
+  void take_id(std::string_view text, std::int64_t line, std::size_t place) {
+    if (text.empty()) {
+      odd_.push_back({*id_column_, CellKind::missing, line, static_cast<std::int64_t>(place), ""});
+    }
+    if (!ids_.empty() && ids_[static_cast<std::size_t>(row_id_)] == text) return;  // as most rows of a sorted file
+    const auto [at, fresh] = id_numbers_.try_emplace(to_utf8(text), static_cast<std::int32_t>(ids_.size()));
+    if (fresh) ids_.push_back(at->first);
+    row_id_ = at->second;
   }
 
   void take_value(std::string_view text, std::size_t column, std::int64_t line, std::size_t place, double& value) {
@@ -881,6 +1085,7 @@ class CsvReader {
                                                       : column.unparsable;
       tally.add(odd.line, odd.place, odd.text);
       if (column.slot == date_slot) date_texts_.push_back(odd.text);
+      if (column.slot == id_slot) continue;
       if (odd.kind != CellKind::unparsable || column.slot == date_slot) continue;
       const OtherReading other = read_otherwise(odd.text);
       column.with_comma += other.comma ? 1 : 0;
@@ -956,10 +1161,11 @@ class CsvReader {
       return key.rises && key.last.size() > 1 && 2 * key.last.size() <= dates.size();
     };
     const auto refuse = [&](const Key& key) {
-      fail(Exit::data,
-           fmt::format("long form: {} series by {} with the same dates; one column a series is needed", key.last.size(),
-                       key.name),
-           fmt::format("write one row a date and one column for each value of {}", key.name), header_line_);
+      fail(Exit::data, fmt::format("long form: {} series by {} with the same dates", key.last.size(), key.name),
+           std::ranges::find(columns_, key.name, &Column::name) != columns_.end()
+               ? "say that it names the series: --id " + names_word(std::span(&key.name, 1))
+               : fmt::format("write {} into one column, and name it: --id", key.name),
+           header_line_);
     };
     for (const bool of_text : {true, false}) {
       for (const Key& key : keys) {
@@ -996,14 +1202,18 @@ class CsvReader {
                date_hint());
         continue;
       }
-      if (column.slot == skip_slot) continue;
+      if (column.slot == id_slot && column.missing.count > 0) {
+        report(Severity::refuse, "id", column.missing, fmt::format("column '{}': an empty id", column.name),
+               "write the series' id into every row");
+      }
+      if (column.slot < 0) continue;
       if (column.unparsable.count > 0) report_unparsable(column);
       if (column.infinite.count > 0) {
         report(Severity::refuse, "infinite", column.infinite,
                fmt::format("column '{}': '{}' is infinite or beyond 1e100", column.name, column.infinite.found),
                or_drop("correct the value", column));
       }
-      if (column.missing.count > 0) report_missing(column);
+      if (column.missing.count > 0 && !id_column_) report_missing(column);
       if (column.account.count > 0) {
         report(Severity::warn, "notation", column.account,
                fmt::format("column '{}': '{}' is read as a negative number", column.name, column.account.found),
@@ -1131,7 +1341,9 @@ class CsvReader {
     return rows_without_ahead_ = rows;
   }
 
-  std::string repair_words() const { return repair_command(series_.path, options_); }
+  std::string repair_words() const {
+    return id_column_ ? "write the rows into the file" : repair_command(series_.path, options_);
+  }
 
   std::string missing_remedy(const Column& column) const {
     const bool none = column.missing.count >= series_.rows;  // nothing to fill it in from
@@ -1151,7 +1363,7 @@ class CsvReader {
     const auto place =
         std::find_if(columns_.begin(), columns_.end(), [](const Column& c) { return c.slot == date_slot; });
     const std::int64_t column = place - columns_.begin() + 1;
-    locate_dates(column);
+    if (!id_column_) locate_dates(column);
     const bool asked = !options_.freq.empty();
     const Step found = infer_step(dates);
     series_.step = asked ? parse_freq(options_.freq, dates) : found;
@@ -1223,7 +1435,10 @@ class CsvReader {
     if (!series_.zone) return;
     Tally absent;
     const Stamp* before = nullptr;
+    auto member = series_.panel.begin();
     for (std::size_t t = 0; t < series_.dates.size(); ++t) {
+      if (member != series_.panel.end() && member->rows.first == static_cast<std::int64_t>(t))
+        before = nullptr, ++member;
       Stamp& stamp = series_.dates[t];
       const TimeZone::Hour hour = series_.zone->locate(stamp);
       if (hour == TimeZone::Hour::repeated && before != nullptr && compare(*before, stamp) >= 0) {
@@ -1463,6 +1678,14 @@ class CsvReader {
   std::vector<std::string> date_texts_;  // that are no dates
   std::vector<Part> parts_;
   std::vector<Odd> odd_;
+  bool may_be_long_;
+  std::optional<std::size_t> id_column_;   // of a file in long form
+  std::vector<std::string> values_named_;  // where several columns may hold its values
+  std::vector<std::string> unread_;        // its other columns
+  std::vector<std::string> ids_;           // distinct
+  std::unordered_map<std::string, std::int32_t> id_numbers_;
+  std::vector<std::int32_t> row_ids_;
+  std::int32_t row_id_ = 0;
   Row row_cells_;  // of the row that kind_of_row looked at
   Skipped above_, skipped_;
   bool skipping_ = true;
@@ -1476,7 +1699,9 @@ class CsvReader {
 }  // namespace
 
 Series parse_csv(std::string_view bytes, const std::string& path, const SeriesOptions& options) {
-  return CsvReader(bytes, path, options).read();
+  std::optional<Series> series = CsvReader(bytes, path, options, true).read();
+  if (!series) series = CsvReader(bytes, path, options, false).read();
+  return *std::move(series);
 }
 
 }  // namespace samformer::model

@@ -10,11 +10,15 @@
 // hour and minute, by their English, German, French and Spanish names. Else digits that rise by a step (date_format.h).
 // Numbers: numbers.h. With --decimal comma in a comma-separated file each number may be two cells.
 // Columns that are no series (columns.h) are left out with a finding where `columns` is empty.
+// Long form (long_form.h), a row a series and date: the id is --id, else `unique_id, item_id, id, series` (capitals
+// ignored) where its rows tell series apart: ids of text, or dates of which a quarter come again. The values are
+// --value-column, else `y, value, target, sales, ...`, else the only column of numbers; other columns are not read.
 //
 // What is wrong with cells and dates becomes findings (missing values are NaN in Series::values), so that one reading
 // serves `data check` (all of them) and `train` (require_clean). What leaves nothing to read throws Exit::data at once:
-// no file, no rows, duplicate or longer names, no date column, long form (several series below each other with the same
-// dates), a transposed table; Exit::usage: --columns, --drop or --date-column not in the file.
+// no file, no rows, duplicate or longer names, no date column, a long form whose id has another name (several series
+// below each other with the same dates) or whose values may be in several columns, a transposed table; Exit::usage:
+// --columns, --drop, --date-column, --id or --value-column not in the file.
 #pragma once
 
 #include <string>

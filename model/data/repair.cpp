@@ -37,6 +37,10 @@ class Repairer {
  public:
   Repairer(std::string_view bytes, const std::string& path, const SeriesOptions& options, const Repair& rules)
       : path_(path), options_(options), rules_(rules), series_(parse_csv(bytes, path, options)) {
+    if (!series_.long_form.id.empty()) {
+      fail("the file is in long form: only tables of one column a series are repaired",
+           "write one row a date and one column for each value of " + series_.long_form.id);
+    }
     const std::string_view text = table_text(bytes, path, mended_);
     original_ = bytes.substr(bytes.size() - text.size());
     prefix_ = bytes.substr(0, bytes.size() - text.size());
@@ -553,7 +557,9 @@ std::pair<std::string, std::string> ends_of_hole(const Stamp& before, const Step
 
 std::vector<Gap> gaps_of(const Series& series) {
   std::vector<Gap> gaps;
-  for (const Hole& hole : series.holes) gaps.push_back({-1, hole.row, hole.absent});
+  for (const Hole& hole : series.holes) {
+    if (hole.absent > 0) gaps.push_back({-1, hole.row, hole.absent});
+  }
   for (std::int64_t d = 0; d < series.width(); ++d) {
     const auto values = series.channel(d);
     for (std::int64_t t = 0; t < series.rows; ++t) {

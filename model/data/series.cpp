@@ -187,10 +187,31 @@ std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step) {
   return holes;
 }
 
+std::vector<Hole> find_holes(const Series& series) {
+  if (series.panel.empty()) return find_holes(series.dates, series.step);
+  std::vector<Hole> all;
+  for (const Series::Member& member : series.panel) {
+    const Span rows = member.rows;
+    if (rows.first > 0) all.push_back({rows.first, 0});
+    const auto dates =
+        std::span(series.dates).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size()));
+    for (const Hole& hole : find_holes(dates, series.step)) all.push_back({hole.row + rows.first, hole.absent});
+  }
+  return all;
+}
+
 bool take_step(Series& series, const Step& step) {
-  if (!agrees(series.dates, step)) return false;
+  const auto member_agrees = [&](const Series::Member& m) {
+    return m.rows.size() < 2 ||
+           agrees(std::span(series.dates)
+                      .subspan(static_cast<std::size_t>(m.rows.first), static_cast<std::size_t>(m.rows.size())),
+                  step);
+  };
+  if (series.panel.empty() ? !agrees(series.dates, step) : !std::ranges::all_of(series.panel, member_agrees)) {
+    return false;
+  }
   series.step = step;
-  series.holes = find_holes(series.dates, step);
+  series.holes = find_holes(series);
   std::erase_if(series.findings,
                 [](const Finding& f) { return f.kind == "gap" || f.kind == "irregular" || f.kind == "step"; });
   return true;
@@ -404,6 +425,8 @@ std::int64_t default_horizon(const Step& step) {
   }
   return step.count < 3 ? 12 : step.count < 12 ? 8 : 3;
 }
+
+std::span<const std::int64_t> default_lookbacks() { return kLookbacks; }
 
 std::int64_t default_lookback(const Series& series, const Splits& splits, std::int64_t horizon) {
   const auto enough = [&](std::int64_t lookback) {

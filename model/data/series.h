@@ -22,7 +22,7 @@ enum class Severity : std::uint8_t { warn, refuse };
 
 // One finding stands for all cells of one kind in one column; the place is the first one's (from 1; 0: none).
 // Kinds: missing, infinite, unparsable, text-column, ragged, date, date-order, repeated, gap, irregular, step,
-// constant, sentinel, skipped, notation, counter, freq, formula.
+// constant, sentinel, skipped, notation, counter, freq, formula; in long form also id, unread.
 struct Finding {
   Severity severity = Severity::refuse;
   std::string kind;
@@ -38,10 +38,12 @@ struct Finding {
 Error error_of(const Finding& finding);  // Exit::data
 
 enum class Decimal : std::uint8_t { found, point, comma };
+// What the series of a file in long form become: a channel each, or windows of one channel.
+enum class PanelForm : std::uint8_t { found, channels, global };
 
 // How a file is to be read, whatever its format.
 struct SeriesOptions {
-  std::vector<std::string> columns = {};  // these channels in this order; empty: all in the file's order
+  std::vector<std::string> columns = {};  // these channels in this order; empty: all in the file's order, ids in theirs
   std::vector<std::string> drop = {};
   std::string date_column = {};  // empty: found; names with commas between them: of a date in several columns
   std::string date_format = {};  // empty: found
@@ -50,6 +52,8 @@ struct SeriesOptions {
   bool no_date = false;
   char delimiter = 0;  // of text; 0: found
   Decimal decimal = Decimal::found;
+  std::string id = {}, value_column = {};  // of a file in long form; empty: found
+  PanelForm panel = PanelForm::found;      // channels where all series have the same dates, else global
   // `predict`: `columns` are a trained model's, so an absent one is the file's fault (exit 3) and not the flags'.
   bool columns_of_model = false;
   std::vector<std::string> known_ahead = {};  // these columns go on after the last row of the others; a * in a name
@@ -60,7 +64,16 @@ struct SeriesOptions {
 // Whether one of the patterns, with one * at most, is the column's name.
 bool is_known_ahead(std::span<const std::string> patterns, std::string_view name);
 
-// Rows that the calendar has between `row` - 1 and `row`, and the file has not.
+struct Span {
+  std::int64_t first = 0;
+  std::int64_t last = 0;  // exclusive
+
+  std::int64_t size() const { return last - first; }
+  bool operator==(const Span&) const = default;
+};
+
+// Rows that the calendar has between `row` - 1 and `row`, and the file has not; none (0) where another series of a panel
+// begins.
 struct Hole {
   std::int64_t row = 0;
   std::int64_t absent = 0;
@@ -86,8 +99,19 @@ struct Series {
   // Where a file of text has them, from 0: the parts of its dates, the channels.
   std::vector<std::size_t> date_columns, value_columns;
   Step step;
-  std::vector<Hole> holes;               // no window crosses one; days without business are none
-  std::vector<std::int64_t> lines;       // [T] of the file, from 1
+  std::vector<Hole> holes;          // no window crosses one; days without business are none
+  std::vector<std::int64_t> lines;  // [T] of the file, from 1
+  // The columns of a file in long form, a row a series and date; empty: one column a series.
+  struct LongForm {
+    std::string id, date, value;
+  };
+  LongForm long_form;
+  // PanelForm::global: the series by id, one behind another in one channel; no window crosses from one to the next.
+  struct Member {
+    std::string id;
+    Span rows;
+  };
+  std::vector<Member> panel;
   std::shared_ptr<const TimeZone> zone;  // that says the dates' offsets; null: the file does, or nothing
   std::vector<Finding> findings;         // by line; refusals and warnings
   // Columns that are no channels, because they are known ahead (model/data/covariates.h): the series' rows, and those
@@ -113,6 +137,8 @@ struct Series {
 // Of the rows that come more than one step after the one before. Up to two weeks without business days are none: the
 // next session follows the last one.
 std::vector<Hole> find_holes(std::span<const Stamp> dates, const Step& step);
+// The same of a series; those of a panel between its series too.
+std::vector<Hole> find_holes(const Series& series);
 // Reads the dates as of another step, if (nearly) all agree with it; else false.
 bool take_step(Series& series, const Step& step);
 // The last row before `end` that ends `length` rows without a missing value or a hole; -1 where there is none.
@@ -140,14 +166,6 @@ enum class Features : std::uint8_t { m, s, ms };
 // empty. S: the series is cut down to its targets. An unknown name throws Exit::usage and names the nearest.
 std::vector<int> select_targets(Series& series, Features features, const std::vector<std::string>& targets);
 
-struct Span {
-  std::int64_t first = 0;
-  std::int64_t last = 0;  // exclusive
-
-  std::int64_t size() const { return last - first; }
-  bool operator==(const Span&) const = default;
-};
-
 struct Splits {
   std::string rule;  // resolved: what `auto` became; reading it again gives the same splits
   Span train, val, test;
@@ -162,7 +180,8 @@ Splits split_rows(const std::string& rule, const Series& series);
 // The horizon where none is asked for: hours and less 96, days 28, business days 20, weeks 13, months 12, quarters 8,
 // years 3; 96 without a step.
 std::int64_t default_horizon(const Step& step);
-// The largest of 512, 384, 256, ..., 12, 8 that leaves max(32, half of it) training windows; 8 where none does.
+std::span<const std::int64_t> default_lookbacks();  // 512, 384, 256, ..., 12, 8
+// The largest of them that leaves max(32, half of it) training windows; 8 where none does.
 std::int64_t default_lookback(const Series& series, const Splits& splits, std::int64_t horizon);
 // Fewer training windows than this are too few to trust.
 inline constexpr std::int64_t few_windows = 32;

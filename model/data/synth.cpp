@@ -16,7 +16,8 @@
 namespace samformer::model {
 namespace {
 
-constexpr std::uint32_t kStream = 3, kLoadStream = 7, kSalesStream = 8, kMonthlyStream = 9, kPromoStream = 10;
+constexpr std::uint32_t kStream = 3, kLoadStream = 7, kSalesStream = 8, kMonthlyStream = 9, kPromoStream = 10,
+                        kPanelStream = 11;
 constexpr std::int64_t kStart = 1577836800;  // 2020-01-01 00:00:00
 constexpr double kGain = 0.8;
 constexpr double kShiftsPerHour = 1.0 / 1000;
@@ -330,6 +331,37 @@ void make_monthly(const SynthOptions& o, Synthetic& s) {
   }
 }
 
+void make_panel(const SynthOptions& o, Synthetic& s) {
+  Series& series = s.series;
+  const std::vector<Stamp> dates = std::move(series.dates);
+  series.dates.clear();
+  series.long_form = {"unique_id", "ds", "y"};
+  series.channels = {"y"};
+  const std::size_t digits = fmt::formatted_size("{}", o.channels);
+  for (std::int64_t c = 0; c < o.channels; ++c) {
+    const Source source{o.seed, kPanelStream, c};
+    const double level = 20 + 80 * source.uniform(Source::setting, 1), phase = source.uniform(Source::setting, 2);
+    const double phi = 0.5, deviation = 0.05 * level;
+    std::vector<double> values = autoregression(source, o.rows, phi, deviation);
+    add_ar_floor(s, phi, deviation);
+    const bool late = c % 10 == 9;
+    const auto first = late ? static_cast<std::int64_t>((0.5 + 0.5 * source.uniform(Source::setting, 3)) *
+                                                        static_cast<double>(o.rows - 1))
+                            : 0;
+    const std::int64_t begin = std::ssize(series.values);
+    for (std::int64_t t = first; t < o.rows; ++t) {
+      const double week = std::sin(kTurn * (static_cast<double>(t) / 7 + phase)) +
+                          0.5 * std::sin(kTurn * (static_cast<double>(t) * 2 / 7 + phase));
+      const double value = values[static_cast<std::size_t>(t)] + level * (1 + 0.2 * week);
+      series.values.push_back(std::round(value * 1e2) / 1e2);
+      series.dates.push_back(dates[static_cast<std::size_t>(t)]);
+    }
+    series.panel.push_back({fmt::format("series_{:0{}}", c + 1, digits), {begin, std::ssize(series.values)}});
+  }
+  series.rows = std::ssize(series.values);
+  series.holes = find_holes(series);
+}
+
 struct SynthRow {
   std::string_view name;
   std::int64_t rows, channels, horizon;
@@ -337,20 +369,34 @@ struct SynthRow {
   Step step;
   void (*make)(const SynthOptions&, Synthetic&);
 };
-constexpr std::array<SynthRow, 5> synth_rows = {{
+constexpr std::array<SynthRow, 6> synth_rows = {{
     {"seasonal", 6000, 7, 24, {}, {StepUnit::second, 3600}, make_built_in},
     {"load", 17544, 12, 24, {1672531200 - 3600}, {StepUnit::second, 3600}, make_load},  // 2023-01-01, a Sunday
     {"sales", 1096, 40, 28, {1640995200 - 86400}, {StepUnit::day, 1}, make_sales},      // 2022-01-01, a Saturday
     {"promo", 1461, 20, 28, {1640995200 - 86400}, {StepUnit::day, 1}, make_promo},      // as sales
     {"monthly", 180, 8, 12, {1259625600}, {StepUnit::month, 1}, make_monthly},          // 2010-01-01
+    {"panel", 400, 200, 14, {1640995200 - 86400}, {StepUnit::day, 1}, make_panel},
 }};
 
 // As training with the split `ratio` sees it.
 double standardised_floor(const Synthetic& s) {
+  double sum = 0, count = 0;
+  if (!s.series.panel.empty()) {
+    for (std::size_t k = 0; k < s.series.panel.size(); ++k) {
+      const Span rows = s.series.panel[k].rows;
+      const auto n = static_cast<double>(rows.size());
+      const auto train = static_cast<std::int64_t>(0.7 * n);
+      const double windows = std::floor(0.2 * n) - static_cast<double>(s.horizon) + 1;
+      if (windows <= 0) continue;
+      const Scaler scaler = fit_scaler(s.series, {rows.first, rows.first + train});
+      sum += windows * s.mean[k] / (scaler.std[0] * scaler.std[0]);
+      count += windows;
+    }
+    return sum / count;
+  }
   const auto train = static_cast<std::int64_t>(0.7 * static_cast<double>(s.series.rows));
   if (train == 0) return std::numeric_limits<double>::quiet_NaN();
   const Scaler scaler = fit_scaler(s.series, {0, train});
-  double sum = 0, count = 0;
   for (std::size_t c = 0; c < s.mean.size(); ++c) {
     const auto values = s.series.channel(static_cast<std::int64_t>(c)).first(static_cast<std::size_t>(train));
     if (std::isnan(s.mean[c]) || std::ranges::count(values, values[0]) == train) continue;
@@ -451,7 +497,25 @@ Synthetic make_synthetic(std::string_view name, const SynthOptions& options) {
   return s;
 }
 
+namespace {
+
+void write_long_csv(std::ostream& out, const Series& series) {
+  const auto& [id, date, value] = series.long_form;
+  std::string text = fmt::format("{},{},{}\n", id, date, value);
+  for (const Series::Member& member : series.panel) {
+    for (std::int64_t t = member.rows.first; t < member.rows.last; ++t) {
+      append_quoted(text, member.id);
+      text += fmt::format(",{},{}\n", series.date(t), series.values[static_cast<std::size_t>(t)]);
+    }
+    out.write(text.data(), static_cast<std::streamsize>(text.size()));
+    text.clear();
+  }
+}
+
+}  // namespace
+
 void write_csv(std::ostream& out, const Series& series) {
+  if (!series.panel.empty()) return write_long_csv(out, series);
   std::string line = series.dates.empty() ? "" : "date";
   for (std::size_t d = 0; d < series.channels.size(); ++d) {
     if (d > 0 || !series.dates.empty()) line += ',';

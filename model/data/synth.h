@@ -1,4 +1,4 @@
-// The built-in series, the same file everywhere (values are rounded): `seasonal`, and three that look like common jobs.
+// The built-in series, the same file everywhere (values are rounded): `seasonal`, and four that look like common jobs.
 //
 // seasonal: hourly rows from 2020-01-01 00:00:00.
 //
@@ -32,6 +32,9 @@
 //   y(t) = b (week(t) + 0.6 promotion(t) - 0.5 holiday(t)) + e(t)
 //
 // monthly: months of regions: a trend, a season of two harmonics, AR(1) noise.
+//
+// panel: days of many series in long form: a level, a week with a phase of its own, AR(1) noise. Of each ten series the
+// last one starts late; the latest have fewer rows than any look-back.
 //
 // With a zone the hours are those of its clocks: one is absent in spring, one is there twice in autumn.
 //
@@ -77,13 +80,14 @@ struct Synthetic {
   // Noise floor by channel in original units, one step ahead and as mean over the horizon; NaN: known ahead.
   std::vector<double> one_step, mean;
   // The mean over channels in the scale of the training part of `ratio`; channels that are constant there are left out.
+  // Of a panel the mean over the series' test windows.
   double standardised = 0;
 };
 std::span<const std::string_view> synthetic_names();
 // Throws Exit::usage for a name that is none of these, rows or channels out of range and options that the series lacks.
 Synthetic make_synthetic(std::string_view name, const SynthOptions& options);
 
-// Header `date,<channels>`, values as shortest round-trip decimals; quotes names that need it.
+// Header `date,<channels>`, or `unique_id,ds,y` of a panel, values as shortest round-trip decimals; quotes names that need it.
 void write_csv(std::ostream& out, const Series& series);
 
 }  // namespace samformer::model

@@ -317,7 +317,7 @@ TEST_F(DataCheck, WhatIsSkippedIsNamed) {
   EXPECT_EQ(std::ranges::count(document.at("findings"), "skipped", [](const Json& f) { return f.at("kind"); }), 2);
   EXPECT_NE(text_.find("a.csv:1: line 1 is no part of the table and skipped ('Plant 7')"), std::string::npos) << text_;
   EXPECT_NE(text_.find("a.csv:4: lines 4 and 125 are no part of the table"), std::string::npos) << text_;
-  expect_finding("series,date,y\nA,2020-01-01,1\nA,2020-01-02,2\nB,2020-01-01,3\nB,2020-01-02,4\n", "unreadable", true,
+  expect_finding("store,date,y\nA,2020-01-01,1\nA,2020-01-02,2\nB,2020-01-01,3\nB,2020-01-02,4\n", "unreadable", true,
                  1, 0);
 }
 

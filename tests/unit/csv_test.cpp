@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -673,7 +674,7 @@ TEST(Csv, LongAndTransposedTables) {
   };
   for (const std::string& text :
        {table("store,date,sales", false, {"Oslo", "Rom"}), table("store,date,sales", true, {"Oslo", "Rom", "Bonn"}),
-        table("item_id,timestamp,target", true, {"17", "4"}), table("id,ds,y", false, {"1", "2"})}) {
+        table("shop_no,timestamp,target", true, {"17", "4"})}) {
     for (const SeriesOptions& options : {SeriesOptions{}, SeriesOptions{.drop = {text.substr(0, text.find(','))}}}) {
       SCOPED_TRACE(text);
       const Error error = error_of(text, options);
@@ -698,6 +699,128 @@ TEST(Csv, LongAndTransposedTables) {
     EXPECT_EQ(error_of(text).code, Exit::data) << text;
   }
   EXPECT_EQ(parse("date,1990,1991,1992,1993\n2020-01-01,1,2,3,4\n2020-01-02,1,2,3,5\n").width(), 4);
+}
+
+// The rows of a long file, series by series: id, first date and how many there are.
+struct LongSeries {
+  std::string id;
+  int first, rows;
+};
+std::vector<std::string> long_rows(const std::vector<LongSeries>& all) {
+  std::vector<std::string> rows;
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    for (int t = 0; t < all[k].rows; ++t) {
+      rows.push_back(
+          fmt::format("{},2020-01-{:02},{}\n", all[k].id, all[k].first + t, (7 * t + 3 * static_cast<int>(k)) % 13));
+    }
+  }
+  return rows;
+}
+std::string joined(const std::string& header, const std::vector<std::string>& rows) {
+  std::string text = header + '\n';
+  for (const std::string& row : rows) text += row;
+  return text;
+}
+
+TEST(Csv, LongFormWithTheSameDatesIsTheWideTable) {
+  const std::vector<LongSeries> all = {{"b", 1, 12}, {"a", 1, 12}, {"c", 1, 12}};
+  std::string wide = "date,a,b,c\n";
+  for (int t = 0; t < 12; ++t) {
+    wide += fmt::format("2020-01-{:02},{},{},{}\n", t + 1, (7 * t + 3) % 13, 7 * t % 13, (7 * t + 6) % 13);
+  }
+  const Series expected = parse(wide);
+  std::vector<std::string> rows = long_rows(all);
+  for (const char* order : {"by series", "backwards", "by date", "mixed up"}) {
+    for (const char* header : {"unique_id,ds,y", "item_id,timestamp,target", "id,date,value", "Series,DATE,Sales"}) {
+      SCOPED_TRACE(fmt::format("{} {}", header, order));
+      const Series series = parse(joined(header, rows));
+      EXPECT_EQ(series.channels, expected.channels);
+      EXPECT_EQ(series.values, expected.values);
+      EXPECT_EQ(series.dates, expected.dates);
+      EXPECT_EQ(series.step, expected.step);
+      EXPECT_TRUE(series.holes.empty());
+      EXPECT_TRUE(series.panel.empty());
+      EXPECT_EQ(findings(series), findings(expected));
+      EXPECT_EQ(fmt::format("{},{},{}", series.long_form.id, series.long_form.date, series.long_form.value), header);
+    }
+    if (std::string_view(order) == "by series") std::ranges::reverse(rows);
+    if (std::string_view(order) == "backwards") std::ranges::sort(rows, {}, [](const auto& r) { return r.substr(2); });
+    if (std::string_view(order) == "by date") {
+      for (std::size_t i = 0; i < rows.size(); ++i) std::swap(rows[i], rows[(5 * i + 7) % rows.size()]);
+    }
+  }
+  // Some of them, in the order asked; a column that its flags name.
+  EXPECT_EQ(parse(joined("unique_id,ds,y", rows), {.columns = {"c", "b"}}).channels,
+            (std::vector<std::string>{"c", "b"}));
+  EXPECT_EQ(parse(joined("store,day,n", rows), {.id = "store"}).values, expected.values);
+  // Ids that are whole numbers rise as such.
+  const std::vector<LongSeries> numbers = {{"10", 1, 12}, {"9", 1, 12}};
+  EXPECT_EQ(parse(joined("id,ds,y", long_rows(numbers))).channels, (std::vector<std::string>{"9", "10"}));
+  // One series of text is one too; its name alone makes none.
+  EXPECT_EQ(parse(joined("unique_id,ds,y", long_rows({{"a", 1, 9}}))).channels, (std::vector<std::string>{"a"}));
+  EXPECT_EQ(parse("date,series\n2020-01-01,3\n2020-01-02,4\n2020-01-03,1\n").channels,
+            (std::vector<std::string>{"series"}));
+}
+
+TEST(Csv, LongFormOfOtherDatesIsAPanel) {
+  std::vector<std::string> rows = long_rows({{"b", 1, 12}, {"a", 5, 8}, {"c", 11, 2}});
+  std::ranges::reverse(rows);
+  rows.erase(rows.begin() + 4);  // of a: 2020-01-10
+  const Series series = parse(joined("unique_id,ds,y", rows));
+  ASSERT_EQ(series.panel.size(), 3U);
+  std::string members, holes;
+  for (const auto& [id, span] : series.panel) {
+    members += fmt::format("{} {} {} {}\n", id, span.size(), series.date(span.first), series.date(span.last - 1));
+  }
+  for (const Hole& hole : series.holes) holes += fmt::format("{}:{} ", hole.row, hole.absent);
+  EXPECT_EQ(members, "a 7 2020-01-05 2020-01-12\nb 12 2020-01-01 2020-01-12\nc 2 2020-01-11 2020-01-12\n");
+  EXPECT_EQ(holes, "5:1 7:0 19:0 ");
+  EXPECT_EQ(series.channels, (std::vector<std::string>{"y"}));
+  EXPECT_EQ(series.rows, 21);
+  EXPECT_EQ(series.values[0], 3);  // a's first, (7 * 0 + 3 * 1) % 13
+  EXPECT_EQ(series.step.freq(), "1d");
+  EXPECT_EQ(findings(series), "gap warn 5:2 x1\n");
+  // No window crosses from one to the next, or a hole.
+  EXPECT_EQ(window_count(series, {0, series.rows}, 3, 1), 2 + 9);
+  EXPECT_EQ(error_of(joined("unique_id,ds,y", rows), {.panel = PanelForm::channels}).code, Exit::data);
+  EXPECT_TRUE(says(error_of(joined("unique_id,ds,y", rows), {.panel = PanelForm::channels}), "--panel global"));
+  // Asked for, the same dates give one too.
+  const Series same =
+      parse(joined("unique_id,ds,y", long_rows({{"b", 1, 9}, {"a", 1, 9}})), {.panel = PanelForm::global});
+  EXPECT_EQ(same.panel.size(), 2U);
+}
+
+TEST(Csv, LongFormIsRefusedByLine) {
+  const std::vector<std::string> rows = long_rows({{"a", 1, 9}, {"b", 2, 9}});
+  const auto with = [&](std::size_t at, const std::string& row) {
+    std::vector<std::string> changed = rows;
+    changed[at] = row;
+    return joined("unique_id,ds,y", changed);
+  };
+  EXPECT_EQ(findings(parse(joined("unique_id,ds,y", rows))), "");
+  EXPECT_EQ(findings(parse(with(4, "a,2020-01-04,7\n"))), "step warn 3:2 x1\nrepeated refuse 6:2 x1\n");
+  EXPECT_EQ(findings(parse(with(2, ",2020-01-03,7\n"))), "id refuse 4:1 x1\ngap warn 5:2 x1\n");
+  EXPECT_EQ(findings(parse(with(11, "b,2020-01-04,\n"))), "missing refuse 13:3 x1\n");
+  // In rows that no forecast looks back on it is accepted.
+  EXPECT_EQ(findings(parse(with(11, "b,2020-01-04,\n"), {.missing_allowed_before_last = 6})), "missing warn 13:3 x1\n");
+  EXPECT_EQ(findings(parse(with(12, "b,2020-01-05,\n"), {.missing_allowed_before_last = 6})),
+            "missing refuse 14:3 x1\n");
+  std::vector<std::string> hourly = rows;
+  for (int h = 0; h < 8; ++h) hourly.push_back(fmt::format("c,2020-01-05 {:02}:00,{}\n", h, h * h % 7));
+  std::string text = joined("unique_id,ds,y", hourly);
+  for (std::size_t at = text.find("2020"); at != text.npos; at = text.find("2020", at + 1)) {
+    if (text[at + 10] == ',') text.insert(at + 10, " 00:00");
+  }
+  EXPECT_EQ(findings(parse(text)), "step refuse 21:2 x1\n");
+  // Values of one column, which is named where there are several.
+  const std::string two = "unique_id,ds,stock,price\na,2020-01-01,1,2\na,2020-01-02,3,2\n";
+  EXPECT_TRUE(says(error_of(two), "'stock', 'price'")) << error_of(two).what();
+  EXPECT_TRUE(says(error_of(two), "--value-column stock")) << error_of(two).advice;
+  EXPECT_EQ(parse(two, {.value_column = "price"}).values, values({2, 2}));
+  EXPECT_EQ(findings(parse(two, {.value_column = "stock"})), "unread warn 1:0 x1\n");
+  EXPECT_EQ(error_of(two, {.id = "item"}).code, Exit::usage);
+  EXPECT_EQ(error_of(two, {.value_column = "sales"}).code, Exit::usage);
+  EXPECT_EQ(error_of(joined("unique_id,ds,y", rows), {.columns = {"a", "d"}}).code, Exit::usage);
 }
 
 TEST(Csv, NotationsOfNumbers) {

@@ -47,6 +47,9 @@ struct DataSettings {
   bool no_date = false;
   std::string delimiter = "auto";  // auto, comma, semicolon, tab
   std::string decimal = "auto";    // auto, point, comma
+  std::string id;                  // of a file in long form, as value_column; empty: found
+  std::string value_column;
+  std::string panel = "auto";  // auto, channels, global
   std::string split = "auto";
   std::int64_t lookback = 0;  // 0 (auto): model::default_lookback, model::default_horizon
   std::int64_t horizon = 0;

@@ -353,6 +353,11 @@ int backtest(const Invocation& invocation) {
   const ChosenDevice device = select_device(settings);
   Experiment e = load_experiment(settings, invocation.console);
   const std::int64_t L = settings.lookback, H = settings.horizon;
+  if (e.panel) {
+    throw Error(Exit::usage, "backtest: of a panel no origins are common to all series")
+        .at(e.series.path)
+        .hint("`samformer train` tests it; series with the same dates can be read as channels: --panel channels");
+  }
   if (e.too_few) {
     throw Error(Exit::data,
                 fmt::format("{} rows are too few for a backtest at look-back {} and horizon {}", e.series.rows, L, H))

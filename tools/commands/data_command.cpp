@@ -32,6 +32,7 @@ struct Report {
   Experiment experiment;  // without scaler and values; what is wrong with splits and length is among the findings
   std::vector<std::string> channels;  // of the file; none: it could not be read
   bool split = false;
+  std::optional<PanelWindows> windows;  // of a panel, whose series have rows and splits of their own
 
   const model::Series& series() const { return experiment.series; }
   const Finding* refusal() const {
@@ -58,6 +59,15 @@ Report examine(Settings& settings) {
   }
   report.channels = series.channels;
   try {
+    if (!series.panel.empty()) {
+      const std::vector<model::Splits> parts = panel_splits(series, settings);
+      report.experiment.targets = {0};
+      report.experiment.splits.rule = parts[0].rule;
+      report.split = true;
+      report.windows = count_windows(series, parts, settings.lookback, settings.horizon);
+      check_panel(series, parts, *report.windows, settings.lookback, settings.horizon);
+      return report;
+    }
     const std::vector<int> targets = select_targets(series, settings);
     report.experiment.targets.assign(targets.begin(), targets.end());
     report.experiment.splits = choose_shape(settings, series);
@@ -164,6 +174,10 @@ Json to_json(const Report& report, const Settings& settings) {
     (gap.channel < 0 ? holes : missing).push_back(std::move(entry));
   }
   const std::string repair = repair_for(report, settings);
+  const PanelWindows windows = report.windows ? *report.windows
+                                              : PanelWindows{.train = windows_of(report, settings, splits.train, true),
+                                                             .val = windows_of(report, settings, splits.val, false),
+                                                             .test = windows_of(report, settings, splits.test, false)};
   Json result = document("data check");
   result.update(Json{{"file", series.path},
                      {"sha256", known(series.sha256, read)},
@@ -174,10 +188,10 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"first_date", dated ? Json(series.date(0)) : Json()},
                      {"last_date", dated ? Json(series.date(series.rows - 1)) : Json()},
                      {"split", known(splits.rule, report.split)},
-                     {"splits", report.split ? splits_json(report.experiment) : Json()},
-                     {"train_windows", known(windows_of(report, settings, splits.train, true), report.split)},
-                     {"val_windows", known(windows_of(report, settings, splits.val, false), report.split)},
-                     {"test_windows", known(windows_of(report, settings, splits.test, false), report.split)},
+                     {"splits", report.split && !report.windows ? splits_json(report.experiment) : Json()},
+                     {"train_windows", known(windows.train, report.split)},
+                     {"val_windows", known(windows.val, report.split)},
+                     {"test_windows", known(windows.test, report.split)},
                      {"lookback", settings.lookback},
                      {"horizon", settings.horizon},
                      {"findings", findings},
@@ -185,6 +199,25 @@ Json to_json(const Report& report, const Settings& settings) {
                      {"missing", missing},
                      {"repair", known(repair, !repair.empty())},
                      {"accepted", report.refusal() == nullptr}});
+  if (!series.long_form.id.empty()) {
+    result["panel"] = {{"form", report.windows ? "global" : "channels"},
+                       {"id", series.long_form.id},
+                       {"date", series.long_form.date},
+                       {"value", series.long_form.value}};
+  }
+  if (report.windows) {
+    Json members = Json::array();
+    for (const model::Series::Member& member : series.panel) {
+      members.push_back({{"id", member.id},
+                         {"rows", member.rows.size()},
+                         {"first_date", dated ? Json(series.date(member.rows.first)) : Json()},
+                         {"last_date", dated ? Json(series.date(member.rows.last - 1)) : Json()}});
+    }
+    result["panel"].update(Json{{"trained", report.windows->trained},
+                                {"tested", report.windows->tested},
+                                {"only_forecast", report.windows->unused},
+                                {"series", std::move(members)}});
+  }
   if (const Finding* const refusal = report.refusal()) result["error"] = error_json(error_of(*refusal));
   return result;
 }
@@ -235,12 +268,28 @@ void print_report(const Report& report, const Settings& settings, std::ostream& 
   Table table("ll", {"file", series.path});
   table.row({"SHA-256", series.sha256});
   table.row({"rows", fmt::format("{}", series.rows)});
-  table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
-                                     report.channels.size() > listed ? ", ..." : "")});
+  if (report.windows) {
+    const auto [least, most] =
+        std::ranges::minmax_element(series.panel, {}, [](const model::Series::Member& m) { return m.rows.size(); });
+    table.row({"series", fmt::format("{}, of {} to {} rows; one model of single series", series.panel.size(),
+                                     least->rows.size(), most->rows.size())});
+    table.row({"columns", fmt::format("id {}, date {}, value {}", series.long_form.id, series.long_form.date,
+                                      series.long_form.value)});
+  } else {
+    table.row({"channels", fmt::format("{}: {}{}", report.channels.size(), join(names, ", "),
+                                       report.channels.size() > listed ? ", ..." : "")});
+  }
   if (settings.features != "M") table.row({"targets", join(targets, ", ")});
   table.row({"step", series.step.name()});
-  table.row({"dates", dates({0, series.rows})});
-  if (report.split) {
+  if (!report.windows) table.row({"dates", dates({0, series.rows})});
+  if (report.windows) {
+    const PanelWindows& w = *report.windows;
+    table.row({"split", fmt::format("{}, of each series", report.experiment.splits.rule)});
+    table.row({"windows", fmt::format("{} of training, {} of validation, {} of test", w.train, w.val, w.test)});
+    table.row({"  trained on", fmt::format("{} series", w.trained)});
+    table.row({"  tested", fmt::format("{} series", w.tested)});
+    table.row({"  only forecast", fmt::format("{} series: too short for a window", w.unused)});
+  } else if (report.split) {
     const model::Splits& splits = report.experiment.splits;
     const auto add = [&](const char* name, model::Span part, bool train) {
       table.row({name, fmt::format("{} rows, {} windows, {}", part.size(), windows_of(report, settings, part, train),
@@ -320,15 +369,16 @@ int data_synth(const Invocation& invocation) {
   write_atomic(settings.out, text.view());
   const std::string hash = sha256(bytes_of(text.view()));
   if (!settings.json) {
-    fmt::print(invocation.out, "{}\n{} rows, {} channels, SHA-256 {}\n\nsamformer train --data {}\n", settings.out,
-               series.rows, series.width(), hash,
+    const bool panel = !series.panel.empty();
+    fmt::print(invocation.out, "{}\n{} rows, {} {}, SHA-256 {}\n\nsamformer train --data {}\n", settings.out,
+               series.rows, panel ? std::ssize(series.panel) : series.width(), panel ? "series" : "channels", hash,
                shell_quoted(settings.out.find('/') == std::string::npos ? "./" + settings.out : settings.out));
     return 0;
   }
   Json floors = Json::array();
   for (std::size_t c = 0; c < made.mean.size(); ++c) {
     if (std::isnan(made.mean[c])) continue;
-    floors.push_back({{"name", series.channels[c]},
+    floors.push_back({{"name", series.panel.empty() ? series.channels[c] : series.panel[c].id},
                       {"one_step", made.one_step[c]},
                       {fmt::format("steps_1_to_{}", made.horizon), made.mean[c]}});
   }
@@ -351,10 +401,10 @@ int data_synth(const Invocation& invocation) {
 Command data_check_command() {
   return {.name = "data check",
           .handler = data_check,
-          .takes = {"features",     "target",  "past",      "future",      "future-for",  "calendar",
-                    "future-basis", "columns", "drop",      "date-column", "date-format", "freq",
-                    "timezone",     "no-date", "delimiter", "decimal",     "holes",       "split",
-                    "lookback",     "horizon", "config",    "print-config"},
+          .takes = {"features",  "target",  "past",        "future",       "future-for", "calendar", "future-basis",
+                    "columns",   "drop",    "date-column", "date-format",  "freq",       "timezone", "no-date",
+                    "delimiter", "decimal", "id",          "value-column", "panel",      "holes",    "split",
+                    "lookback",  "horizon", "config",      "print-config"},
           .arguments = {"FILE"},
           .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
           .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
@@ -367,13 +417,13 @@ Command data_synth_command() {
           .options = {{.name = "rows",
                        .member = at(&SynthSettings::rows),
                        .value_name = "N",
-                       .default_text = "seasonal 6000, load 17544, sales 1096, promo 1461, monthly 180",
+                       .default_text = "seasonal 6000, load 17544, sales 1096, promo 1461, monthly 180, panel 400",
                        .range = from_one},
                       {.name = "channels",
                        .member = at(&SynthSettings::channels),
                        .value_name = "N",
-                       .help = "seasonal; of load sites, of sales and promo items, of monthly regions",
-                       .default_text = "7, 12, 40, 8",
+                       .help = "seasonal; of load sites, of sales and promo items, of monthly regions, of panel series",
+                       .default_text = "7, 12, 40, 8, 200",
                        .range = from_one},
                       {.name = "cut-holes",
                        .member = at(&SynthSettings::holes),
@@ -381,7 +431,7 @@ Command data_synth_command() {
                       {.name = "bad-cells",
                        .member = at(&SynthSettings::bad_cells),
                        .help = "load: 22 cells of the training rows empty, one -9999"}},
-          .arguments = {"seasonal|load|sales|promo|monthly"},
+          .arguments = {"seasonal|load|sales|promo|monthly|panel"},
           .summary = "writes a built-in series, whose noise floor is known",
           .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv",
           .texts = {{"seed", "of the noise"},

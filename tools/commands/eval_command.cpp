@@ -2,6 +2,8 @@
 // split rule on that file. Windows that overlap the training span are counted and said.
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <optional>
 
 #include "model/data/repair.h"
 #include "tools/cli/command.h"
@@ -28,12 +30,30 @@ model::Span rows_of(const std::string& part, const Experiment& e, std::int64_t l
   return model::with_lookback(part == "val" ? e.splits.val : e.splits.test, lookback);
 }
 
+// The same of a panel: a series that the run knows was trained on up to a date of its own.
+std::int64_t overlapping_of_panel(std::span<const std::int32_t> starts, const Checkpoint& run, const Panel& panel) {
+  std::map<std::string_view, std::optional<model::Stamp>> until;
+  for (std::size_t i = 0; run.panel && i < run.panel->ids.size(); ++i) {
+    until[run.panel->ids[i]] = model::read_date(panel.file, run.panel->until[i]);
+  }
+  std::int64_t count = 0;
+  for (const std::int32_t start : starts) {
+    const Panel::Piece& piece = panel.piece_at(start);
+    const auto found = until.find(panel.file.panel[static_cast<std::size_t>(piece.member)].id);
+    if (found == until.end() || !found->second) continue;
+    const auto first = static_cast<std::size_t>(start - piece.rows.first + piece.source);
+    count += model::compare(panel.file.dates[first], *found->second) <= 0;
+  }
+  return count;
+}
+
 // Windows (look-back or truth) that touch the span the weights were trained on: by date where both sides have dates,
 // by row on the run's own file.
 std::int64_t overlapping(std::span<const std::int32_t> starts, const Checkpoint& run, const Experiment& e,
                          std::int64_t length, bool final_weights) {
   const auto from = model::read_date(e.series, run.trained_from), until = model::read_date(e.series, run.trained_until);
   const bool dated = !e.series.dates.empty() && from && until;
+  if (e.panel) return overlapping_of_panel(starts, run, *e.panel);
   const bool own = e.series.sha256 == run.data_sha256;
   if (!dated && !own) return 0;
   const model::Span trained = final_weights ? model::Span{0, e.series.rows} : run.splits.train;
@@ -73,6 +93,7 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
   const std::string part = invocation.settings.of<EvalSettings>().part;
   Settings settings = settings_on_run(run.settings, invocation.resolved);
   Experiment e = experiment_of(run, settings, invocation.console, part == "all");
+  refuse_interval_scores(invocation.settings, e);
   const model::Span rows = rows_of(part, e, settings.lookback);
   const std::int64_t all = rows.first < 0 ? 0 : model::window_count(rows, settings.lookback, settings.horizon);
   if (all == 0) {
@@ -89,7 +110,7 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
         .hint(fmt::format("fill the holes in: {}; or take rows as evenly spaced: --holes close",
                           model::repair_command(e.series.path, series_options(settings))));
   }
-  if (const std::int64_t lost = all - std::ssize(starts); lost > 0) {
+  if (const std::int64_t lost = all - std::ssize(starts); lost > 0 && !e.panel) {
     invocation.console.warning(fmt::format("windows across absent rows are left out: {} of {}", lost, all));
   }
   return {std::move(settings), std::move(e), std::move(starts)};
@@ -197,8 +218,9 @@ int eval(const Invocation& invocation) {
 Command eval_command() {
   return {.name = "eval",
           .handler = eval,
-          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal",
-                    "holes", "calendar", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
+          .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "id",
+                    "value-column", "holes", "calendar", "device", "threads", "weights", "member", "intervals",
+                    "calibration", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

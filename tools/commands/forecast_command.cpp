@@ -45,8 +45,10 @@ int forecast(const Invocation& invocation) {
     model::require_clean(e.series);
     if (!e.series.dates.empty()) model::require_step(e.series, e.series.step);
     shape(e, settings);
-    model::require_lookback(e.series, options, settings.lookback,
-                            asked.origin.empty() ? e.series.rows - 1 : model::find_row(e.series, asked.origin));
+    if (!e.series.panel.empty()) train.settings.intervals.clear();  // predict's
+    if (e.series.panel.empty())
+      model::require_lookback(e.series, options, settings.lookback,
+                              asked.origin.empty() ? e.series.rows - 1 : model::find_row(e.series, asked.origin));
     if (!asked.overwrite && holds_run(asked.out)) {
       throw Error(Exit::usage, fmt::format("'{}' already holds a run", asked.out))
           .hint("replace it with --overwrite, or give another --out");
@@ -81,17 +83,17 @@ int forecast(const Invocation& invocation) {
 }  // namespace
 
 Command forecast_command() {
-  return {
-      .name = "forecast",
-      .handler = forecast,
-      .takes = {"features",  "target",      "past",        "future",      "future-for", "calendar",  "future-basis",
-                "columns",   "drop",        "date-column", "date-format", "freq",       "timezone",  "no-date",
-                "delimiter", "decimal",     "holes",       "split",       "lookback",   "horizon",   "season",
-                "late",      "Training",    "Machine",     "out",         "origin",     "overwrite", "config",
-                "intervals", "calibration", "min",         "max",         "decimals",   "integers",  "print-config"},
-      .arguments = {"FILE"},
-      .summary = "forecasts a file's next steps: checks it, chooses among models and naive forecasts, refits",
-      .example = "samformer forecast sales.csv --horizon 28 --out runs/sales"};
+  return {.name = "forecast",
+          .handler = forecast,
+          .takes = {"features",  "target",    "past",        "future",       "future-for",  "calendar", "future-basis",
+                    "columns",   "drop",      "date-column", "date-format",  "freq",        "timezone", "no-date",
+                    "delimiter", "decimal",   "id",          "value-column", "panel",       "holes",    "split",
+                    "lookback",  "horizon",   "season",      "late",         "Training",    "Machine",  "out",
+                    "origin",    "overwrite", "config",      "intervals",    "calibration", "min",      "max",
+                    "decimals",  "integers",  "print-config"},
+          .arguments = {"FILE"},
+          .summary = "forecasts a file's next steps: checks it, chooses among models and naive forecasts, refits",
+          .example = "samformer forecast sales.csv --horizon 28 --out runs/sales"};
 }
 
 }  // namespace samformer::tools

@@ -5,6 +5,7 @@
 
 #include "core/text.h"
 #include "model/data/repair.h"
+#include "optim/conformal.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
 #include "tools/run/intervals.h"
@@ -169,6 +170,45 @@ std::vector<model::Stamp> dates_ahead(const Checkpoint& run, const Settings& set
   return model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, steps, series.zone.get());
 }
 
+// A row a series and step, in the names of the file that was read.
+class LongCsv {
+ public:
+  LongCsv(const model::Series::LongForm& names, const std::vector<std::string>& date_columns,
+          const std::vector<std::string>& levels)
+      : text_(csv_field(names.id)) {
+    for (const std::string& name : date_columns) text_ += ',' + csv_field(name);
+    text_ += ',' + csv_field(names.value);
+    for (const std::string& level : levels) text_ += fmt::format(",lo_{},hi_{}", level, level);
+    text_ += '\n';
+  }
+  void begin(const std::string& id, const std::vector<std::string>& date_cells, const std::string& value) {
+    text_ += csv_field(id);
+    for (const std::string& cell : date_cells) text_ += ',' + csv_field(cell);
+    text_ += ',' + value;
+  }
+  void band(const std::string& low, const std::string& high) { text_ += ',' + low + ',' + high; }
+  void end() { text_ += '\n'; }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+std::string long_csv(const Forecast& f, const model::Series::LongForm& names) {
+  std::vector<std::string> levels;
+  for (const Forecast::Band& band : f.bands) levels.push_back(band.level);
+  LongCsv out(names, f.date_columns, levels);
+  for (std::size_t t = 0; t < f.columns.size(); ++t) {
+    for (std::size_t h = 0; h < f.dates.size(); ++h) {
+      const std::size_t i = h * f.columns.size() + t;
+      out.begin(f.columns[t], f.date_cells[h], f.texts[i]);
+      for (const Forecast::Band& band : f.bands) out.band(band.low[i], band.high[i]);
+      out.end();
+    }
+  }
+  return out.text();
+}
+
 std::string csv(const Forecast& f) {
   std::string text;
   const auto add = [&](const std::vector<std::string>& cells) {
@@ -275,6 +315,190 @@ void add_bands(Forecast& f, std::span<const Checkpoint> runs, const model::Serie
 
 }  // namespace
 
+namespace {
+
+// "3 series (the first is 'a')"
+std::string counted(const std::vector<std::string>& ids) {
+  return fmt::format("{} series ({}'{}')", ids.size(), ids.size() > 1 ? "the first is " : "", ids[0]);
+}
+
+// What a panel's forecast looks back on has no holes and no missing values.
+void check_ends(const model::Series& file, const PanelEnds& ends, std::int64_t L, const Settings& settings) {
+  std::vector<std::string> broken;
+  std::int64_t at = 0;
+  for (std::size_t i = 0; i < ends.starts.size(); ++i) {
+    const model::Series::Member& member = file.panel[static_cast<std::size_t>(ends.member[i])];
+    const std::int64_t first = std::max(member.rows.first, ends.origin[i] + 1 - L);
+    const auto hole = std::ranges::upper_bound(file.holes, first, {}, &model::Hole::row);
+    if (hole != file.holes.end() && hole->row <= ends.origin[i]) {
+      if (broken.empty()) at = hole->row;
+      broken.push_back(member.id);
+    }
+    for (std::int64_t t = first; t <= ends.origin[i]; ++t) {
+      if (std::isfinite(file.values[static_cast<std::size_t>(t)])) continue;
+      throw Error(Exit::data, fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
+                                          member.id, file.date(t), L))
+          .at(file.path, file.lines[static_cast<std::size_t>(t)])
+          .hint("write the value, or forecast from another row: --origin");
+    }
+  }
+  if (broken.empty() || settings.holes == "close") return;
+  throw Error(Exit::data,
+              fmt::format("rows are absent before {}, inside the {} rows that the forecast looks back on, in {}",
+                          file.date(at), L, counted(broken)))
+      .at(file.path, file.lines[static_cast<std::size_t>(at)])
+      .hint("write the rows into the file; or take rows as evenly spaced: --holes close");
+}
+
+// Each series' steps after its own last row.
+int predict_panel(const Invocation& invocation, std::span<const Checkpoint> runs, const Settings& settings,
+                  const model::Series& file, std::int64_t horizon, const Digits& digits, const ChosenDevice& device) {
+  const Settings& asked = invocation.settings;
+  Console& console = invocation.console;
+  const Checkpoint& first = runs[0];
+  const std::int64_t L = first.settings.lookback, H = first.settings.horizon;
+  std::optional<model::Stamp> origin;
+  if (!asked.origin.empty()) {
+    origin = model::read_date(file, asked.origin);
+    if (!origin) {
+      throw Error(Exit::usage, fmt::format("--origin '{}' is no date like {}", asked.origin, file.date(0)));
+    }
+  }
+  const model::Stamp* const until = origin ? &*origin : nullptr;
+  const std::vector<std::int32_t> targets = {0};
+  std::optional<PanelEnds> ends;
+  std::vector<double> values;
+  std::vector<float> sigmas;  // of the first run's scale
+  for (const Checkpoint& run : runs) {
+    if (!run.panel || run.settings.horizon != H || run.settings.lookback != L) {
+      throw Error(Exit::data, "the seeds of this run differ in panel, look-back or horizon").at(run.path.string());
+    }
+    PanelEnds own = panel_ends(file, L, H, *run.panel, until);
+    if (own.starts.empty()) {
+      throw Error(Exit::usage, fmt::format("no series has a row up to --origin {}", asked.origin)).at(file.path);
+    }
+    check_ends(file, own, L, settings);
+    const optim::Problem problem = own.values.problem(targets);
+    const auto loaded = device.load(run.model, problem, center_of(run.settings));
+    const std::vector<float> y =
+        optim::Evaluator(run.model, center_of(run.settings), loaded.get()).forecast(run.slab, problem, own.starts);
+    if (!ends) sigmas = optim::window_scales(problem, own.starts, L);
+    values.resize(y.size());
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      const double value = own.scaler.restore(static_cast<double>(y[i]), i / static_cast<std::size_t>(H));
+      if (!std::isfinite(value)) {
+        throw Error(Exit::diverged,
+                    fmt::format("the forecast of '{}' overflows", file.panel[i / static_cast<std::size_t>(H)].id))
+            .at(run.path.string())
+            .hint("look at the last rows; if they are right, train again with a smaller --lr or --rho");
+      }
+      values[i] += value / static_cast<double>(runs.size());
+    }
+    if (!ends) ends = std::move(own);
+  }
+  const std::vector<double> levels = levels_of(asked);
+  std::vector<double> widths;
+  std::vector<std::string> level_names;
+  for (const double level : levels) level_names.push_back(level_name(level));
+  if (!levels.empty())
+    widths = calibrate_panel(calibration_models(runs), file, until, levels, asked.calibration, device);
+
+  std::vector<std::string> date_columns;
+  for (const model::Series::DatePart& part : file.date_parts) date_columns.push_back(part.name);
+  if (date_columns.empty()) date_columns = {file.long_form.date};
+  LongCsv out(file.long_form, date_columns, level_names);
+  Json series = Json::array();
+  std::vector<std::string> dates;
+  std::vector<std::vector<std::string>> cells;
+  const model::Stamp* dated = nullptr;  // whose next dates these are
+  std::vector<std::string> negative;
+  for (std::size_t k = 0; k < ends->starts.size(); ++k) {
+    const model::Series::Member& member = file.panel[static_cast<std::size_t>(ends->member[k])];
+    const model::Stamp& last = file.dates[static_cast<std::size_t>(ends->origin[k])];
+    if (dated == nullptr || *dated != last) {
+      dates.clear();
+      for (const model::Stamp& ahead : dates_ahead(first, settings, file, ends->origin[k], horizon)) {
+        dates.push_back(model::format_stamp(ahead, file.date_format));
+      }
+      cells.clear();
+      for (const std::string& date : dates) {
+        cells.push_back(file.date_parts.empty() ? std::vector{date} : file.date_cells(date));
+      }
+      dated = &last;
+    }
+    const double deviation = ends->scaler.std[k];
+    Json steps = Json::array();
+    bool below = false;
+    for (std::size_t h = 0; h < static_cast<std::size_t>(horizon); ++h) {
+      const double value = values[k * static_cast<std::size_t>(H) + h];
+      const std::string text = digits.text(value, deviation);
+      below |= number_of(text) < 0;
+      out.begin(member.id, cells[h], text);
+      Json step = {{"date", dates[h]}, {"value", number_of(text)}};
+      for (std::size_t l = 0; l < levels.size(); ++l) {
+        const double half = widths[l * static_cast<std::size_t>(H) + h] * static_cast<double>(sigmas[k]) * deviation;
+        const std::string low = digits.text(value - half, deviation), high = digits.text(value + half, deviation);
+        out.band(low, high);
+        step["intervals"].push_back(
+            {{"level", number_of(level_names[l])}, {"low", number_of(low)}, {"high", number_of(high)}});
+      }
+      out.end();
+      if (asked.json) steps.push_back(std::move(step));
+    }
+    const auto rows =
+        std::span(file.values)
+            .subspan(static_cast<std::size_t>(member.rows.first), static_cast<std::size_t>(member.rows.size()));
+    if (below && std::ranges::none_of(rows, [](double v) { return v < 0; })) negative.push_back(member.id);
+    if (asked.json) {
+      series.push_back({{"id", member.id}, {"origin", file.date(ends->origin[k])}, {"forecast", std::move(steps)}});
+    }
+  }
+  if (!ends->padded.empty()) {
+    console.warning(
+        fmt::format("{} with fewer than the {} rows that a forecast looks back on: their mean stands before "
+                    "them",
+                    counted(ends->padded), L));
+  }
+  if (!ends->unseen.empty()) {
+    console.info(
+        fmt::format("{} without training rows in the run: the rows given are their scale", counted(ends->unseen)));
+  }
+  if (!ends->left_out.empty()) {
+    console.warning(fmt::format("{} without a row up to {}: no forecast", counted(ends->left_out), asked.origin));
+  }
+  if (!negative.empty() && !invocation.resolved.given("min")) {
+    console.warning(
+        fmt::format("{} with values below 0 in the forecast and none in the file: --min 0", counted(negative)));
+  }
+  if (first.path.filename() != "final.safetensors" && !first.trained_until.empty()) {
+    console.info(fmt::format("trained on rows up to {}", first.trained_until));
+  }
+  if (!asked.out.empty()) write_atomic(asked.out, out.text());
+  if (asked.json) {
+    Json result = document("predict");
+    result.update(Json{{"run_dir", invocation.arguments[0]},
+                       {"weights", first.path.filename().string()},
+                       {"models", runs.size()},
+                       {"data_path", file.path},
+                       {"data_sha256", file.sha256},
+                       {"trained_until", first.trained_until.empty() ? Json(nullptr) : Json(first.trained_until)},
+                       {"horizon", horizon},
+                       {"device", device.name},
+                       {"out", asked.out.empty() ? Json(nullptr) : Json(asked.out)},
+                       {"padded", ends->padded},
+                       {"unseen", ends->unseen},
+                       {"series", std::move(series)}});
+    print(result, invocation.out);
+  } else if (asked.out.empty()) {
+    invocation.out << out.text();
+  } else {
+    console.info(fmt::format("{} series, {} steps each, written to {}", ends->starts.size(), horizon, asked.out));
+  }
+  return 0;
+}
+
+}  // namespace
+
 int predict(const Invocation& invocation) {
   const Settings& asked = invocation.settings;
   const Digits digits(asked.of<PredictSettings>());
@@ -297,6 +521,7 @@ int predict(const Invocation& invocation) {
   // The rows before another origin are looked at when it is known.
   options.missing_allowed_before_last = asked.origin.empty() ? first.settings.lookback : 0;
   const model::Series series = series_of(first, settings, options, invocation.console);
+  if (first.panel) return predict_panel(invocation, runs, settings, series, horizon, digits, device);
   const std::int64_t origin = asked.origin.empty() ? series.rows - 1 : model::find_row(series, asked.origin);
   const std::int64_t L = first.settings.lookback;
   model::require_lookback(series, options, L, origin);
@@ -313,7 +538,8 @@ int predict(const Invocation& invocation) {
   const std::optional<model::Series> future =
       future_of(first, settings, asked.of<PredictSettings>().future_data, invocation.console);
   for (const model::Series::DatePart& part : series.date_parts) forecast.date_columns.push_back(part.name);
-  if (series.date_parts.empty()) forecast.date_columns = {"date"};
+  const bool in_long_form = !series.long_form.id.empty();
+  if (series.date_parts.empty()) forecast.date_columns = {in_long_form ? series.long_form.date : "date"};
   for (const std::string& date : forecast.dates) {
     forecast.date_cells.push_back(series.date_parts.empty() ? std::vector{date} : series.date_cells(date));
   }
@@ -336,7 +562,7 @@ int predict(const Invocation& invocation) {
   if (!invocation.resolved.given("min")) warn_of_signs(forecast, first.targets, series, invocation.console);
   say_age(first, series, origin, invocation.console);
 
-  const std::string text = csv(forecast);
+  const std::string text = in_long_form ? long_csv(forecast, series.long_form) : csv(forecast);
   if (!asked.out.empty()) write_atomic(asked.out, text);
   if (asked.json) {
     Json rows = Json::array();
@@ -384,9 +610,9 @@ Command predict_command() {
   return {
       .name = "predict",
       .handler = predict,
-      .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "holes",
-                "calendar", "horizon", "device", "threads", "weights", "member", "origin", "intervals", "calibration",
-                "out"},
+      .takes = {"data",    "date-column", "date-format",  "freq",   "timezone",  "no-date",     "delimiter",
+                "decimal", "id",          "value-column", "holes",  "calendar",  "horizon",     "device",
+                "threads", "weights",     "member",       "origin", "intervals", "calibration", "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",

@@ -1,6 +1,7 @@
 #include "tools/report/page.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <optional>
 
@@ -296,6 +297,58 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   page.gallery(draw(gallery));
 }
 
+// The last tested window of a handful of a panel's series: those with the largest errors, some between, the smallest.
+void add_panel_forecasts(Report& page, const Json& document, const Settings& settings, const Experiment& e,
+                         std::span<const Checkpoint> models, std::span<const std::int32_t> starts) {
+  constexpr std::size_t worst = 6, between = 3, best = 3;
+  const std::vector<Json> all = document["per_series"];
+  std::map<std::string_view, std::int32_t> last;
+  for (const std::int32_t start : starts) last[e.panel->id_at(start)] = start;
+  std::vector<std::size_t> order(all.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](std::size_t i) { return number_of(all[i], "mse"); });
+  if (order.size() > worst + between + best) {
+    std::vector<std::size_t> some(order.begin(), order.begin() + worst);
+    for (std::size_t i = 1; i <= between; ++i) some.push_back(order[i * order.size() / (between + 1)]);
+    some.insert(some.end(), order.end() - best, order.end());
+    order = std::move(some);
+  }
+  std::vector<std::int32_t> shown;
+  for (const std::size_t i : order) shown.push_back(last.at(all[i]["name"].get<std::string>()));
+  const optim::Problem problem = e.problem();
+  const ChosenDevice cpu{"cpu", nullptr};
+  const std::vector<double> forecasts = Ensemble(models, problem, cpu).forecast(shown);
+  const std::int64_t L = settings.lookback, H = settings.horizon, tail = std::min(L, std::max<std::int64_t>(H, 48));
+  const auto step = static_cast<std::size_t>(H / 360 + 1);
+  page.heading("Forecast");
+  page.paragraph(
+      fmt::format("In original units: the last window of the {} part of {} of {} series, beside the naive "
+                  "forecast. The first ones have the largest errors, the last ones the smallest.",
+                  document.value("part", "test"), order.size(), all.size()));
+  Gallery gallery{
+      fmt::format("Series ({} of {})", order.size(), all.size()), {}, {}, {": the last window"}, [&](std::size_t i) {
+        const std::int64_t end = shown[i] + L;
+        const auto k = static_cast<std::size_t>(e.panel->piece_at(shown[i]).member);
+        const auto value = e.series.values.begin() + end;
+        std::vector<double> forecast{value[-1]}, naive(static_cast<std::size_t>(H + 1), value[-1]);
+        for (std::int64_t h = 0; h < H; ++h) {
+          forecast.push_back(
+              e.panel->scaler.restore(forecasts[i * static_cast<std::size_t>(H) + static_cast<std::size_t>(h)], k));
+        }
+        const auto at = static_cast<double>(tail - 1);
+        LineChart chart{"", "", "", {}, false, {}, at, "forecast from " + e.series.date(end)};
+        for (std::int64_t t = end - tail; t < end + H; ++t) chart.x_names.push_back(e.series.date(t));
+        chart.curves = {thinned("truth", std::vector<double>(value - tail, value + H), 0, step),
+                        thinned("forecast", forecast, at, step), thinned("naive", naive, at, step, true)};
+        return std::vector{std::move(chart)};
+      }};
+  for (const std::size_t i : order) {
+    gallery.names.push_back(all[i]["name"]);
+    gallery.captions.push_back(caption(all[i]));
+  }
+  page.gallery(draw(gallery));
+}
+
 void add_members(Report& page, const Json& members) {
   page.heading("Members");
   page.paragraph("The forecast is the plain mean of the members whose validation error is near the best one's.");
@@ -343,6 +396,9 @@ void add_errors(Report& page, const Json& document) {
   row("linear least squares", baselines["least_squares"]);
   row("ridge regression", baselines.value("ridge", Json()));
   page.table({part + " part", "MSE", "MAE", "WAPE", "MASE", "RMSSE", "bias"}, rows);
+  const bool panel = document.contains("per_series");
+  const char* const what = panel ? "series" : "channel";
+  const Json& every = document[panel ? "per_series" : "per_channel"];
   const std::size_t counted = document["scaled_channels"], all_channels = document["per_channel"].size();
   page.paragraph(fmt::format(
       "MSE and MAE standardised, the others in original units{}{}.",
@@ -365,17 +421,18 @@ void add_errors(Report& page, const Json& document) {
     steps.push_back(std::move(curve));
   }
   // The ten largest of many channels.
-  std::vector<Json> channels = document["per_channel"];
+  std::vector<Json> channels = every;
   std::erase_if(channels, [&](const Json& c) { return is_left_out(document, c); });
   const std::size_t all = channels.size();
   if (channels.size() > 10) {
     std::ranges::stable_sort(channels, std::greater(), [](const Json& c) { return number_of(c, "mse"); });
     channels.resize(10);
   }
-  BarChart bars{all > 10 ? fmt::format("Error by channel: the 10 largest of {}", all) : std::string("Error by channel"),
-                "MSE, standardised",
-                {},
-                {}};
+  BarChart bars{
+      all > 10 ? fmt::format("Error by {}: the 10 largest of {}", what, all) : fmt::format("Error by {}", what),
+      "MSE, standardised",
+      {},
+      {}};
   for (const Json& c : channels) {
     bars.names.push_back(c["name"]);
     bars.values.push_back(number_of(c, "mse"));
@@ -458,10 +515,10 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   const auto text = [&](const char* name) {
     return document[name].is_string() ? document[name].get<std::string>() : document[name].dump();
   };
-  Report page(
-      fmt::format("{} on {}", text("model"), text("dataset")),
-      fmt::format("{} steps from {}, {} channels, {} rows, step {}; {} parameters, seed {}", text("horizon"),
-                  text("lookback"), text("channels"), text("rows"), text("step"), text("parameters"), text("seed")));
+  Report page(fmt::format("{} on {}", text("model"), text("dataset")),
+              fmt::format("{} steps from {}, {} {}, {} rows, step {}; {} parameters, seed {}", text("horizon"),
+                          text("lookback"), text(e.panel ? "series" : "channels"), e.panel ? "series" : "channels",
+                          text("rows"), text("step"), text("parameters"), text("seed")));
   const double skill = number_of(document, "skill");
   std::vector<std::pair<std::string, std::string>> figures = {
       {document.value("part", "test") + " MSE", short_number(number_of(document, "test_mse"))},
@@ -475,12 +532,16 @@ void write_run_report(const fs::path& folder, const Json& document, const fs::pa
   // Into the run's own folder only by `train`, which has just written all of it.
   const fs::path refitted = metrics.parent_path() / "final.safetensors";
   const bool use = folder == metrics.parent_path() && fs::exists(refitted);
-  add_forecasts(page, document, settings, e, models, starts, use ? refitted : fs::path());
+  if (e.panel) {
+    add_panel_forecasts(page, document, settings, e, models, starts);
+  } else {
+    add_forecasts(page, document, settings, e, models, starts, use ? refitted : fs::path());
+  }
   add_errors(page, document);
   if (const Json tuned = document.value("tune", Json()); tuned.is_object()) add_choice(page, tuned);
   if (const Json members = document.value("selection", Json()); members.is_array()) add_members(page, members);
   if (!document.contains("members")) add_course(page, epochs_of(metrics), document);
-  if (models.size() == 1 && models[0].model.has_attention()) {
+  if (models.size() == 1 && models[0].model.has_attention() && !e.panel) {
     add_attention(page, settings, e, models[0].model, models[0].slab, starts);
   }
   page.heading("How it was made");

@@ -97,7 +97,7 @@ std::vector<Fold> folds_of(const Experiment& e, const Settings& settings) {
     auto starts = all_starts(fold, model::with_lookback(fold.splits.val, L), settings);
     if (starts.empty() || all_starts(fold, fold.splits.train, settings).empty()) continue;
     folds.push_back({std::move(fold), std::move(starts)});
-    if (k == 0 && std::ssize(folds.back().starts) >= few_validation_windows) break;
+    if (k == 0 && (e.panel || std::ssize(folds.back().starts) >= few_validation_windows)) break;
   }
   return folds;
 }
@@ -315,8 +315,7 @@ Json train_automatic(const fs::path& folder, const Settings& settings, const Exp
     add_intervals(result, best, e, test, settings, device);
   }
   if (settings.refit) {
-    Experiment all = e;
-    scale(all, {0, all.series.rows});
+    const Experiment all = refitted(e);
     std::vector<ModelMember> refitted;
     for (const Candidate& c : candidates) {
       if (c.chosen) refitted.push_back(choice.refit(c, all));

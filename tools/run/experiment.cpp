@@ -20,6 +20,7 @@
 #include "model/data/synth.h"
 #include "tools/cli/text_format.h"
 #include "tools/run/datasets.h"
+#include "tools/run/panel.h"
 
 namespace samformer::tools {
 namespace {
@@ -68,6 +69,10 @@ void leave_out_late(Experiment& e, Console& console) {
 
 }  // namespace
 
+void close_holes(model::Series& series) {
+  std::erase_if(series.holes, [](const model::Hole& hole) { return hole.absent > 0; });
+}
+
 std::future<void> prepare_products() {
   // The library does not survive the end of memory (kernels/cpu/onednn.cpp): where there is a limit, nothing else may
   // take some meanwhile.
@@ -100,6 +105,11 @@ model::SeriesOptions series_options(const DataSettings& settings) {
           .decimal = settings.decimal == "comma"   ? model::Decimal::comma
                      : settings.decimal == "point" ? model::Decimal::point
                                                    : model::Decimal::found,
+          .id = settings.id,
+          .value_column = settings.value_column,
+          .panel = settings.panel == "global"     ? model::PanelForm::global
+                   : settings.panel == "channels" ? model::PanelForm::channels
+                                                  : model::PanelForm::found,
           .known_ahead = covariate_options(settings).columns()};
 }
 
@@ -144,13 +154,27 @@ model::Model linear_model(const Settings& settings, const Experiment& e) {
 }
 
 model::Model make_model(const Settings& settings, const Experiment& e) {
-  return settings.make_model(e.D(), e.marks).with_covariates(e.basis.features());
+  return settings.make_model(e.D(), e.values.marks).with_covariates(e.basis.features());
 }
 
 model::Features features_of(const DataSettings& settings) {
   if (settings.features == "S") return model::Features::s;
   return settings.features == "MS" ? model::Features::ms : model::Features::m;
 }
+
+namespace {
+
+// Their columns stand beside one channel; of a panel no series has them as its own yet.
+void refuse_covariates_of_panel(const model::Series& series, const DataSettings& settings) {
+  if (series.long_form.id.empty()) return;
+  const bool columns = !settings.future.empty() || !settings.future_for.empty() || !settings.past.empty();
+  if (!columns && (series.panel.empty() || settings.calendar.empty())) return;
+  throw Error(Exit::usage, fmt::format("--{}: not for a file in long form", columns ? "future and --past" : "calendar"))
+      .at(series.path)
+      .hint(fmt::format("write one row a date and one column for each value of {}", series.long_form.id));
+}
+
+}  // namespace
 
 model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options) {
   model::Series series;
@@ -165,9 +189,15 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
     series = read_hashed(model::read_bytes(path), path, options);
   }
   if (settings.holes == "close") {
-    series.holes.clear();
+    close_holes(series);
     std::erase_if(series.findings, [](const model::Finding& f) { return f.kind == "gap"; });
   }
+  if (settings.panel == "global" && series.panel.empty()) {
+    throw Error(Exit::usage, "--panel global: the file is not in long form, a row a series and date")
+        .at(series.path)
+        .hint("name the column of the series' ids: --id");
+  }
+  refuse_covariates_of_panel(series, settings);
   if (std::ranges::none_of(series.findings,
                            [](const model::Finding& f) { return f.severity == model::Severity::refuse; })) {
     model::take_known(series, covariate_options(settings));
@@ -216,7 +246,49 @@ std::string lost_windows_text(const model::Series& series, const model::Splits& 
   return text.empty() ? text : "windows across absent rows are left out: " + text;
 }
 
+namespace {
+
+// Look-back, horizon and too_few.
+std::vector<model::Splits> shape_panel(Experiment& e, Settings& settings, PanelWindows& windows) {
+  std::vector<model::Splits> parts = panel_splits(e.series, settings);
+  windows = count_windows(e.series, parts, settings.lookback, settings.horizon);
+  e.too_few = settings.automatic && (windows.train == 0 || windows.val == 0 || windows.test == 0);
+  return parts;
+}
+
+void load_panel(Experiment& e, Settings& settings, Console& console) {
+  PanelWindows windows;
+  std::vector<model::Splits> parts = shape_panel(e, settings, windows);
+  if (e.too_few) {
+    throw Error(Exit::data, "no series of the panel has rows for training, validation and test windows")
+        .at(e.series.path)
+        .hint("a shorter --lookback or --horizon, another --split, or a file with longer series");
+  }
+  check_panel(e.series, parts, windows, settings.lookback, settings.horizon);
+  if (const std::string text = panel_text(e.series, windows); !text.empty()) console.info(text);
+  const std::int64_t tested = windows.tested;
+  e = panel_experiment(std::move(e.series), std::move(parts), settings);
+  if (e.panel->tested < tested) {
+    console.warning(
+        fmt::format("{} series hardly vary in their training rows; they are left out of errors, which "
+                    "--late mean takes back",
+                    tested - e.panel->tested));
+  }
+  if (e.splits.val.size() < settings.horizon || e.splits.test.size() < settings.horizon) {
+    throw Error(Exit::data, "every series with validation and test windows hardly varies in its training rows")
+        .at(e.series.path)
+        .hint("look at the file, or take them all: --late mean");
+  }
+}
+
+}  // namespace
+
 void shape(Experiment& e, Settings& settings) {
+  if (!e.series.panel.empty()) {
+    PanelWindows windows;
+    shape_panel(e, settings, windows);
+    return;
+  }
   e.splits = choose_shape(settings, e.series);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   e.too_few = settings.automatic && !model::has_windows(e.series, e.splits, settings.lookback, settings.horizon);
@@ -229,6 +301,16 @@ Experiment load_experiment(Settings& settings, Console& console) {
   e.series = load_series(settings, series_options(settings));
   model::require_clean(e.series);
   say_findings(e.series, console);
+  if (!e.series.long_form.id.empty()) {
+    settings.id = e.series.long_form.id;
+    settings.value_column = e.series.long_form.value;
+    settings.panel = e.series.panel.empty() ? "channels" : "global";
+  }
+  if (!e.series.panel.empty()) {
+    load_panel(e, settings, console);
+    prepared.get();
+    return e;
+  }
   const std::vector<int> targets = select_targets(e.series, settings);
   e.targets.assign(targets.begin(), targets.end());
   shape(e, settings);
@@ -326,6 +408,13 @@ model::MarkedValues values_ahead(const model::Series& series, const model::Scale
 }
 
 void fill_values(Experiment& e) { e.values = values_of(e.series, e.scaler, e.basis); }
+
+Experiment refitted(const Experiment& e) {
+  if (e.panel) return panel_of_all_rows(*e.panel, e.season);
+  Experiment all = e;
+  scale(all, {0, all.series.rows});
+  return all;
+}
 
 void scale(Experiment& e, model::Span rows) {
   e.scaler = model::fit_scaler(e.series, rows);

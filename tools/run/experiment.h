@@ -17,6 +17,8 @@
 
 namespace samformer::tools {
 
+struct Panel;  // tools/run/panel.h
+
 // A standardised series with its splits. `problem()` views it.
 struct Experiment {
   model::Series series;  // original units; S: cut down to its targets
@@ -29,6 +31,9 @@ struct Experiment {
   // [targets] of errors over all, because they hardly vary in the training rows; empty: none. What is chosen by
   // validation error must not see the test rows, which `left_out_of_test` goes by too.
   std::vector<std::uint8_t> left_out, left_out_of_test;
+
+  // Of many series, which stand one behind another in one channel, each in a scale of its own: `scaler` is 0 and 1.
+  std::shared_ptr<const Panel> panel;
 
   bool too_few = false;  // rows for a window in every part: nothing can be trained, or tested
 
@@ -53,10 +58,13 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
 // and a horizon of `auto` get their values.
 // --auto takes a file without a window for every part too (Experiment::too_few).
 Experiment load_experiment(Settings& settings, Console& console);
-// Its part that goes by the series alone: splits, season, too_few; the look-back and the horizon.
+// Its part that goes by the series alone: splits, season, too_few; the look-back and the horizon. Of a panel nothing but
+// these two and too_few.
 void shape(Experiment& experiment, Settings& settings);
 // Warns of all that the reader found.
 void say_findings(const model::Series& series, Console& console);
+// --holes close: no rows are taken to be absent. The borders between a panel's series stay.
+void close_holes(model::Series& series);
 // The splits, and in `settings` look-back and horizon where they are `auto`. Throws what split_rows() throws.
 model::Splits choose_shape(DataSettings& settings, const model::Series& series);
 // "windows across absent rows are left out: 12 of 80 for training, ..."; empty where none is. Throws Exit::data where
@@ -81,6 +89,8 @@ void fit(Experiment& experiment, const DataSettings& settings, model::Span rows)
 // The network of baselines, and that of the settings, for the experiment's channels and covariates.
 model::Model linear_model(const Settings& settings, const Experiment& experiment);
 model::Model make_model(const Settings& settings, const Experiment& experiment);
+// All rows as training rows, and in their scale.
+Experiment refitted(const Experiment& experiment);
 
 optim::TrainerSettings trainer_settings(const Settings& settings);
 kernels::Center center_of(const ModelSettings& settings);

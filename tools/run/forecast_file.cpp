@@ -45,14 +45,20 @@ void ForecastFile::add(std::span<const std::int32_t> starts, const model::Scaler
   for (const std::int32_t start : starts) {
     const std::size_t window = at / outputs;
     const std::string& origin = dates_[static_cast<std::size_t>(start + L_ - 1)];
+    // Of a panel one channel, in the scale of the window's series.
+    const Panel* const panel = e_.panel.get();
+    const std::size_t member = panel ? static_cast<std::size_t>(panel->piece_at(start).member) : 0;
     for (std::size_t t = 0; t < names_.size(); ++t) {
       const auto d = static_cast<std::size_t>(e_.targets[t]);
       const double* const truth = e_.series.channel(static_cast<std::int64_t>(d)).data() + start + L_;
       const std::string naive = shortest(truth[-1]);
-      const auto restored = [&](double value) { return shortest(scaler.restore(value, d), 1e-7 * scaler.std[d]); };
+      const model::Scaler& scale = panel ? panel->scaler : scaler;
+      const std::size_t own = panel ? member : d;
+      const std::string& name = panel ? csv_field(panel->file.panel[member].id) : names_[t];
+      const auto restored = [&](double value) { return shortest(scale.restore(value, own), 1e-7 * scale.std[own]); };
       for (std::int64_t h = 0; h < H_; ++h, ++at) {
         fmt::format_to(std::back_inserter(text_), "{},{},{},{},{},{},{}", origin,
-                       dates_[static_cast<std::size_t>(start + L_ + h)], h + 1, names_[t], shortest(truth[h]),
+                       dates_[static_cast<std::size_t>(start + L_ + h)], h + 1, name, shortest(truth[h]),
                        restored(forecasts[at]), naive);
         if (season_ > 0) text_ += ',' + shortest(truth[h % season_ - season_]);
         if (!fit.empty()) text_ += ',' + restored(static_cast<double>(fit[at]));

@@ -4,7 +4,8 @@
 //
 // by origin (the last row of a look-back), series and step (from 1); baselines as score() has them. Without dates both
 // are row numbers from 1. Values are exact to 1e-7 of their channel's standard deviation, so that errors computed from
-// the file are those of the result. Ends of intervals are empty where too few windows had ended at the origin.
+// the file are those of the result. Ends of intervals are empty where too few windows had ended at the origin. Of a
+// panel: by part of each series.
 #pragma once
 
 #include <filesystem>

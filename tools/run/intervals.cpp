@@ -80,6 +80,11 @@ std::vector<double> levels_of(const Settings& settings) {
   return levels;
 }
 
+void refuse_interval_scores(const Settings& settings, const Experiment& experiment) {
+  if (!experiment.panel || settings.intervals.empty()) return;
+  throw Error(Exit::usage, "--intervals: those of a panel are not scored").hint("samformer predict gives them");
+}
+
 std::string level_name(double level) { return fmt::format("{:.6g}", 100 * level); }
 
 std::int64_t first_unseen_row(const Checkpoint& run, const model::Series& series) {
@@ -174,6 +179,50 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
       }
     }
   });
+  return widths;
+}
+
+std::vector<double> calibrate_panel(std::span<const Checkpoint> models, const model::Series& file,
+                                    const model::Stamp* until, std::span<const double> levels, std::int64_t most,
+                                    const ChosenDevice& device) {
+  const CatchSignals catch_signals;
+  const Checkpoint& run = models[0];
+  const std::int64_t L = run.settings.lookback, H = run.settings.horizon;
+  const Experiment e = panel_after_training(file, L, H, *run.panel, until);
+  std::vector<std::int32_t> all;
+  for (const Panel::Piece& piece : e.panel->pieces) {
+    const std::vector<std::int32_t> own = model::window_starts(e.series, piece.rows, L, H);
+    all.insert(all.end(), own.end() - std::min<std::ptrdiff_t>(most, std::ssize(own)), own.end());
+  }
+  constexpr std::size_t enough = 100'000;  // windows, evenly spaced
+  std::vector<std::int32_t> starts;
+  for (std::size_t i = 0, count = std::min(all.size(), enough); i < count; ++i) {
+    starts.push_back(all[i * all.size() / count]);
+  }
+  const std::int64_t needed = optim::windows_for(levels.back());
+  if (std::ssize(starts) < needed) {
+    throw Error(Exit::data, fmt::format("{} windows of rows that the model was not trained on, {} are needed for an "
+                                        "interval of {} %",
+                                        starts.size(), needed, level_name(levels.back())))
+        .at(file.path)
+        .hint("give longer series, a lower level, or train with a larger validation part");
+  }
+  const optim::Problem problem = e.problem();
+  std::vector<std::vector<float>> scores(static_cast<std::size_t>(H));
+  for_each_forecast(Ensemble(models, problem, device), problem, L, starts,
+                    [&](std::int32_t start, const auto& forecast, const auto& scales) {
+                      const auto own = optim::scores_of(optim::window_errors(problem, start, L, H, forecast), scales);
+                      for (std::size_t h = 0; h < own.size(); ++h) scores[h].push_back(own[h]);
+                    });
+  std::vector<double> widths;
+  for (const double level : levels) {
+    for (std::vector<float>& of : scores) {
+      const auto n = static_cast<double>(of.size());
+      const auto rank = std::min(static_cast<std::size_t>(std::ceil((n + 1) * level)), of.size()) - 1;
+      std::ranges::nth_element(of, of.begin() + static_cast<std::ptrdiff_t>(rank));
+      widths.push_back(static_cast<double>(of[rank]));
+    }
+  }
   return widths;
 }
 

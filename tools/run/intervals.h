@@ -13,6 +13,8 @@ namespace samformer::tools {
 // --intervals of a command, {"80", "95"}, as levels 0.8, 0.95, rising. Exit::usage for what is no percentage above 0 and
 // below 100, what is there twice, and a --calibration that is too short for it.
 std::vector<double> levels_of(const Settings& settings);
+// Exit::usage where --intervals asks for scores of a panel's: its windows have no common order in time.
+void refuse_interval_scores(const Settings& settings, const Experiment& experiment);
 // "80" of 0.8, as columns are named.
 std::string level_name(double level);
 
@@ -31,6 +33,12 @@ std::vector<std::int32_t> calibration_windows(const Checkpoint& run, const model
 // the look-back before `origin` is taken in the scale of the models. Exit::data with the number where there are too few.
 std::vector<double> calibrate(std::span<const Checkpoint> models, const model::Series& series, std::int64_t origin,
                               std::span<const double> levels, std::int64_t most, const ChosenDevice& device);
+
+// The same for a panel, [levels][H], in sigmas of a window: of all its series' windows after their training rows up to
+// the row of `until` together, the last `most` of each series.
+std::vector<double> calibrate_panel(std::span<const Checkpoint> models, const model::Series& file,
+                                    const model::Stamp* until, std::span<const double> levels, std::int64_t most,
+                                    const ChosenDevice& device);
 
 // How good the intervals of the forecasts from `starts` were, each from the windows of rows that the models were not
 // trained on and that had ended before it; and of the same around the seasonal naive forecast, or the naive one without

@@ -62,11 +62,37 @@ void add_original(Json& to, const optim::OriginalErrors& errors) {
   to["bias"] = number_or_null(errors.bias);
 }
 
-Json baseline(const Scores& scores, const optim::ErrorSums& errors, std::int64_t season) {
+// `by_series`: of a panel; null where that is not known.
+Json baseline(const Scores& scores, const optim::ErrorSums& errors, std::int64_t season,
+              const PanelErrors::Sums* by_series) {
+  constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
   Json of = {{"test_mse", number_or_null(errors.mse())}, {"test_mae", number_or_null(errors.mae())}};
   if (season > 0) of["season"] = season;
-  add_original(of, scores.original.all(errors));
+  add_original(of, !scores.series ? scores.original.all(errors)
+                   : by_series    ? scores.series->all(*by_series)
+                                  : optim::OriginalErrors{unknown, unknown, unknown, unknown});
   return of;
+}
+
+// [{name, windows, mse, ..., naive_mse}] of the series of a panel that have tested windows.
+Json series_json(const PanelErrors& errors, const Panel& panel) {
+  Json all = Json::array();
+  for (std::size_t k = 0; k < errors.windows.size(); ++k) {
+    if (errors.windows[k] == 0) continue;
+    const double mse = errors.mean(errors.model.squared, k), mae = errors.mean(errors.model.absolute, k);
+    Json of = {{"name", panel.file.panel[k].id},
+               {"windows", errors.windows[k]},
+               {"mse", number_or_null(mse)},
+               {"mae", number_or_null(mae)},
+               {"mae_original", number_or_null(mae * errors.unit[k])},
+               {"rmse_original", number_or_null(std::sqrt(mse) * errors.unit[k])}};
+    add_original(of, errors.series(errors.model, k));
+    of["naive_mse"] = number_or_null(errors.mean(errors.naive.squared, k));
+    if (errors.seasonal) of["seasonal_naive_mse"] = number_or_null(errors.mean(errors.seasonal->squared, k));
+    if (errors.oracle) of["least_squares_mse"] = number_or_null(errors.mean(errors.oracle->squared, k));
+    all.push_back(std::move(of));
+  }
+  return all;
 }
 
 // ---- Documents that are read back ---------------------------------------------------------------------------------
@@ -268,13 +294,17 @@ Scores score(std::span<const Checkpoint> models, const Experiment& experiment, s
     oracle = optim::Evaluator(linear_model(settings, experiment), kernels::Center::mean).errors(fit, problem, starts);
   }
   const std::int64_t season = std::max<std::int64_t>(1, experiment.season);
+  std::optional<PanelErrors> series;
+  if (experiment.panel) series.emplace(experiment, starts, L, H, together, fit);
   return {std::move(errors),
           optim::naive_errors(problem, starts, L, H),
           std::move(seasonal),
           std::move(oracle),
           seconds,
           {experiment.series, experiment.scaler, experiment.targets, starts, L, H, experiment.splits.train, season},
-          std::move(fit)};
+          std::move(fit),
+          {},
+          std::move(series)};
 }
 
 std::vector<float> fit_least_squares(const Experiment& e, const Settings& s) {
@@ -303,7 +333,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
                      {"dataset", e.series.name},
                      {"data_path", s.data == "seasonal" ? Json(nullptr) : Json(s.data)},
                      {"data_sha256", e.series.sha256},
-                     {"rows", e.series.rows},
+                     {"rows", e.panel ? e.panel->file.rows : e.series.rows},
                      {"step", e.series.step.name()},
                      {"channels", e.D()},
                      {"targets", e.target_names()},
@@ -330,6 +360,7 @@ Json describe(const std::string& command, const Settings& s, const Experiment& e
                      {"train_windows", windows(e.splits.train)},
                      {"val_windows", windows(model::with_lookback(e.splits.val, s.lookback))},
                      {"test_windows", windows(model::with_lookback(e.splits.test, s.lookback))}});
+  if (e.panel) result["series"] = e.panel->series;
   for (const model::ModelOption& option : model::model_row(s.model).options) {
     const model::OptionValue value = model::option_value(s.model, s.model_options, option.name);
     std::visit([&](const auto& v) { result[field_of(option)] = v; }, value);
@@ -341,7 +372,7 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   const optim::ErrorSums& m = scores.model;
   document["test_mse"] = number_or_null(m.mse());
   document["test_mae"] = number_or_null(m.mae());
-  add_original(document, scores.original.all(m));
+  add_original(document, scores.series ? scores.series->all(scores.series->model) : scores.original.all(m));
   document["scaled_channels"] = scores.original.scaled_channels();
   Json channels = Json::array(), steps = Json::array();
   for (std::int64_t t = 0; t < m.targets; ++t) {
@@ -352,8 +383,9 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
                         {"mae", number_or_null(m.channel_mae(t))},
                         {"mae_original", number_or_null(m.channel_mae(t) * unit)},
                         {"rmse_original", number_or_null(std::sqrt(m.channel_mse(t)) * unit)}});
-    add_original(channels.back(), scores.original.channel(m, t));
+    if (!scores.series) add_original(channels.back(), scores.original.channel(m, t));
   }
+  if (scores.series) document["per_series"] = series_json(*scores.series, *e.panel);
   for (std::int64_t h = 0; h < m.H; ++h) {
     steps.push_back({{"step", h + 1},
                      {"mse", number_or_null(m.step_mse(h))},
@@ -365,10 +397,15 @@ void add_scores(Json& document, const Scores& scores, const Experiment& e) {
   }
   document["per_channel"] = std::move(channels);
   document["per_step"] = std::move(steps);
-  Json baselines = {{"naive", baseline(scores, scores.naive, 1)}, {"seasonal_naive", nullptr}};
-  if (scores.seasonal) baselines["seasonal_naive"] = baseline(scores, *scores.seasonal, e.season);
-  baselines["least_squares"] = scores.oracle ? baseline(scores, *scores.oracle, 0) : Json(nullptr);
-  if (scores.ridge) baselines["ridge"] = baseline(scores, *scores.ridge, 0);
+  const auto of_series = [&](const auto& member) { return scores.series ? &*((*scores.series).*member) : nullptr; };
+  Json baselines = {{"naive", baseline(scores, scores.naive, 1, scores.series ? &scores.series->naive : nullptr)},
+                    {"seasonal_naive", nullptr}};
+  if (scores.seasonal) {
+    baselines["seasonal_naive"] = baseline(scores, *scores.seasonal, e.season, of_series(&PanelErrors::seasonal));
+  }
+  baselines["least_squares"] =
+      scores.oracle ? baseline(scores, *scores.oracle, 0, of_series(&PanelErrors::oracle)) : Json(nullptr);
+  if (scores.ridge) baselines["ridge"] = baseline(scores, *scores.ridge, 0, nullptr);
   document["baselines"] = std::move(baselines);
   document["skill"] = number_or_null(1 - m.mse() / scores.best_baseline_mse());
   if (!e.left_out_of_test.empty()) {
@@ -428,8 +465,9 @@ void print_result_table(std::ostream& out, const Json& document) {
                                  : fmt::format("{} .. {}", plain(s["first_date"]), plain(s["last_date"]));
     table.row({title, fmt::format("{}, {} windows", span, d[fmt::format("{}_windows", name)].dump())});
   };
-  table.row({"data", fmt::format("{}, {} rows, {} channels, step {}", plain(d["dataset"]), d["rows"].dump(),
-                                 d["channels"].dump(), plain(d["step"]))});
+  table.row({"data", fmt::format("{}, {} rows, {} {}, step {}", plain(d["dataset"]), d["rows"].dump(),
+                                 d.value("series", d["channels"]).dump(), d.contains("series") ? "series" : "channels",
+                                 plain(d["step"]))});
   part("train", "train");
   part("validation", "val");
   part("test", "test");

@@ -8,6 +8,7 @@
 
 #include "optim/original_units.h"
 #include "tools/cli/text_format.h"
+#include "tools/run/panel_errors.h"
 #include "tools/run/run_folder.h"
 #include "tools/run/stored_json.h"
 
@@ -22,6 +23,7 @@ struct Scores {
   std::vector<float> least_squares;  // weights of the `linear` network of the oracle; empty without
 
   std::optional<optim::ErrorSums> ridge = {};  // train --auto: that of the same file
+  std::optional<PanelErrors> series = {};      // of a panel: by its series, instead of `original`
 
   double best_baseline_mse() const;
 };

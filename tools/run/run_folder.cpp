@@ -79,8 +79,15 @@ std::vector<std::int64_t> dimensions(const Shape& shape) {
 Json span_json(const model::Series& series, model::Span span) {
   Json j = {{"first_row", span.first + 1}, {"last_row", span.last}, {"first_date", nullptr}, {"last_date", nullptr}};
   if (!series.dates.empty() && span.size() > 0) {
-    j["first_date"] = series.date(span.first);
-    j["last_date"] = series.date(span.last - 1);
+    // Those of a panel begin anew with every series.
+    const auto dates =
+        std::span(series.dates).subspan(static_cast<std::size_t>(span.first), static_cast<std::size_t>(span.size()));
+    const auto earlier = [](const model::Stamp& a, const model::Stamp& b) { return model::compare(a, b) < 0; };
+    const bool rises = series.long_form.id.empty();
+    const auto [first, last] = rises ? std::pair(dates.begin(), std::prev(dates.end()))
+                                     : std::minmax_element(dates.begin(), dates.end(), earlier);
+    j["first_date"] = model::format_stamp(*first, series.date_format);
+    j["last_date"] = model::format_stamp(*last, series.date_format);
   }
   return j;
 }
@@ -154,9 +161,15 @@ void restore(const model::Safetensors& file, const StoredJson& counters, const s
 
 model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings) {
   model::SeriesOptions options = series_options(settings);
-  options.columns = run.columns;
-  const std::vector<std::string> known = run.basis.names();
-  options.columns.insert(options.columns.end(), known.begin(), known.end());
+  if (run.panel) {
+    options.panel = model::PanelForm::global;
+    options.columns.clear();  // any series of such a file is forecast
+  } else {
+    options.panel = model::PanelForm::channels;
+    options.columns = run.columns;
+    const std::vector<std::string> known = run.basis.names();
+    options.columns.insert(options.columns.end(), known.begin(), known.end());
+  }
   options.columns_of_model = true;
   return options;
 }
@@ -197,6 +210,30 @@ void remove_run(const fs::path& folder) {
 }
 
 Json splits_json(const Experiment& e) {
+  if (e.panel) {
+    // From the first series' first row of a part to the last one's last; rows are those of the channel.
+    const auto span = [&](model::Span rows, model::Span model::Splits::*part) {
+      Json j = {
+          {"first_row", rows.first + 1}, {"last_row", rows.last}, {"first_date", nullptr}, {"last_date", nullptr}};
+      const model::Series& file = e.panel->file;
+      const model::Stamp *first = nullptr, *last = nullptr;
+      for (const model::Splits& own : e.panel->parts) {
+        const model::Span of = own.*part;
+        if (of.size() <= 0) continue;
+        const model::Stamp &a = file.dates[static_cast<std::size_t>(of.first)],
+                           &b = file.dates[static_cast<std::size_t>(of.last - 1)];
+        if (first == nullptr || model::compare(a, *first) < 0) first = &a;
+        if (last == nullptr || model::compare(b, *last) > 0) last = &b;
+      }
+      if (first == nullptr) return j;
+      j["first_date"] = model::format_stamp(*first, file.date_format);
+      j["last_date"] = model::format_stamp(*last, file.date_format);
+      return j;
+    };
+    return {{"train", span(e.splits.train, &model::Splits::train)},
+            {"val", span(e.splits.val, &model::Splits::val)},
+            {"test", span(e.splits.test, &model::Splits::test)}};
+  }
   return {{"train", span_json(e.series, e.splits.train)},
           {"val", span_json(e.series, e.splits.val)},
           {"test", span_json(e.series, e.splits.test)}};
@@ -218,19 +255,32 @@ Json to_json(const model::Basis& basis) {
 model::Metadata metadata_of(const Settings& settings, const Experiment& e, std::int64_t epoch,
                             model::Span trained_rows) {
   const Json trained = span_json(e.series, trained_rows);
-  return {{"format", "pt"},  // what safetensors' own torch writer says
-          {"samformer", SAMFORMER_VERSION},
-          {"config", to_toml(settings)},
-          {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
-          {"covariates", to_json(e.basis).dump()},
-          {"columns", Json(e.series.channels).dump()},
-          {"targets", Json(e.targets).dump()},
-          {"left_out", Json(e.left_out_of_test).dump()},
-          {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
-          {"step", e.series.step.freq()},
-          {"epoch", std::to_string(epoch)},
-          {"trained_from", trained["first_date"].is_null() ? "" : trained["first_date"].get<std::string>()},
-          {"trained_until", trained["last_date"].is_null() ? "" : trained["last_date"].get<std::string>()}};
+  model::Metadata panel;
+  if (e.panel) {
+    const PanelScale scale = e.panel->scale();
+    panel["panel"] = Json({{"ids", scale.ids},
+                           {"mean", scale.scaler.mean},
+                           {"std", scale.scaler.std},
+                           {"until", scale.until},
+                           {"late", scale.late}})
+                         .dump();
+  }
+  model::Metadata all = {
+      {"format", "pt"},  // what safetensors' own torch writer says
+      {"samformer", SAMFORMER_VERSION},
+      {"config", to_toml(settings)},
+      {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
+      {"covariates", to_json(e.basis).dump()},
+      {"columns", Json(e.series.channels).dump()},
+      {"targets", Json(e.targets).dump()},
+      {"left_out", Json(e.left_out_of_test).dump()},
+      {"splits", Json({{"rule", e.splits.rule}, {"parts", splits_json(e)}}).dump()},
+      {"step", e.series.step.freq()},
+      {"epoch", std::to_string(epoch)},
+      {"trained_from", trained["first_date"].is_null() ? "" : trained["first_date"].get<std::string>()},
+      {"trained_until", trained["last_date"].is_null() ? "" : trained["last_date"].get<std::string>()}};
+  all.merge(panel);
+  return all;
 }
 
 void add_tensors(std::vector<model::TensorSource>& tensors, const std::string& prefix, const model::Model& model,
@@ -399,6 +449,22 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
       throw list.expected("0 or 1 for every target, one of them 0");
     }
   }
+  std::optional<PanelScale> panel;
+  if (file.metadata().contains("panel")) {
+    const StoredJson stored = parse_metadata(file, "panel", retrain);
+    panel.emplace();
+    for (const StoredJson& id : stored.at("ids").list()) panel->ids.push_back(id.text());
+    for (const StoredJson& date : stored.at("until").list()) panel->until.push_back(date.text());
+    for (const StoredJson& late : stored.at("late").list())
+      panel->late.push_back(static_cast<std::uint8_t>(late.whole(0, 1)));
+    panel->scaler = {numbers_of(stored.at("mean")), numbers_of(stored.at("std"))};
+    const std::size_t n = panel->ids.size();
+    if (panel->until.size() != n || panel->late.size() != n || panel->scaler.mean.size() != n ||
+        panel->scaler.std.size() != n || D != 1 ||
+        std::ranges::any_of(panel->scaler.std, [](double std) { return !(std > 0); })) {
+      throw stored.at("std").expected("a deviation above 0, a mean and a date for each of its series");
+    }
+  }
   const StoredJson splits = parse_metadata(file, "splits", retrain), parts = splits.at("parts");
   const std::string rule = splits.at("rule").text(), hash = weights_sha256(model, slab);
   return {member,
@@ -417,7 +483,8 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
           file.metadata("trained_from"),
           file.metadata("trained_until"),
           settings.data_sha256,
-          hash};
+          hash,
+          std::move(panel)};
 }
 
 }  // namespace
@@ -475,7 +542,7 @@ model::Series series_of(const Checkpoint& run, const DataSettings& settings, con
         .at(series.path)
         .hint("give a file with the model's step, or say with --freq that this one's is meant");
   }
-  if (settings.holes == "close") series.holes.clear();
+  if (settings.holes == "close") close_holes(series);
   return series;
 }
 
@@ -495,6 +562,14 @@ Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Co
   Experiment e;
   e.series = series_of(run, settings, series_options(run, settings), console);
   say_findings(e.series, console);
+  if (run.panel) {
+    DataSettings own = settings;
+    std::vector<model::Splits> parts = panel_splits(e.series, own);
+    e = panel_experiment(std::move(e.series), std::move(parts), settings, &*run.panel);
+    if (all_rows) e = panel_of_all_rows(*e.panel, e.season, &*run.panel);
+    prepared.get();
+    return e;
+  }
   e.targets = run.targets;
   e.left_out = e.left_out_of_test = run.left_out;
   try {

@@ -10,7 +10,8 @@
 //
 // Whole files are replaced atomically, `best` before `state`; the state records how long the appended files were.
 // A checkpoint's metadata: config (TOML), scaler, covariates, columns, targets, left_out (of them), splits, step, epoch,
-// trained_from, trained_until (JSON or text); of several models in one file also members.
+// trained_from, trained_until (JSON or text); of a panel also panel, {ids, mean, std, until, late} of its series; of
+// several models in one file also members.
 #pragma once
 
 #include <filesystem>
@@ -24,6 +25,7 @@
 #include "optim/trainer.h"
 #include "tools/cli/document.h"
 #include "tools/run/experiment.h"
+#include "tools/run/panel.h"
 
 namespace samformer::tools {
 
@@ -72,6 +74,7 @@ struct Checkpoint {
   std::string trained_from, trained_until;  // dates of the first and last training row; empty without dates
   std::string data_sha256;
   std::string sha256;  // of the weights
+  std::optional<PanelScale> panel;
 };
 // Throws Error(Exit::data) for anything but a checkpoint of ours.
 std::vector<Checkpoint> read_checkpoints(const std::filesystem::path& path);

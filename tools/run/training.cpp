@@ -102,8 +102,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     result["weights_sha256"] = best.sha256;
 
     if (settings.refit) {
-      Experiment all = experiment;
-      scale(all, {0, all.series.rows});
+      const Experiment all = refitted(experiment);
       const auto starts = all_starts(all, {0, all.series.rows}, settings);
       optim::TrainerSettings refit = trainer_settings(settings);
       refit.epochs = state.tested.epoch;
