@@ -173,7 +173,7 @@ TEST_F(Resume, AStateEverySixtySecondsInsideAnEpoch) {
   tools::Settings settings = tools::read_run_settings(path("whole"));
   tools::Console console(stderr, false, true, false);
   const tools::Experiment experiment = tools::load_experiment(settings, console);
-  const model::Model net = settings.make_model(experiment.D(), experiment.marks);
+  const model::Model net = settings.make_model(experiment.D(), experiment.values.marks);
   const auto starts = [&](model::Span rows) { return model::window_starts(rows, settings.lookback, settings.horizon); };
   const auto train_starts = starts(experiment.splits.train);
   const auto val_starts = starts(model::with_lookback(experiment.splits.val, settings.lookback));

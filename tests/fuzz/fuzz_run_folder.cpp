@@ -37,7 +37,7 @@ struct Run {
   std::filesystem::path folder = make_folders(fuzz::folder(), "run");
   Settings settings = settings_of_run();
   Experiment experiment = experiment_of_run();
-  model::Model model = settings.make_model(experiment.D(), experiment.marks);
+  model::Model model = settings.make_model(experiment.D(), experiment.values.marks);
 
   Run() {
     const std::vector<float> slab(static_cast<std::size_t>(model.parameters().slab_size()));

@@ -144,7 +144,7 @@ model::Model linear_model(const Settings& settings, const Experiment& e) {
 }
 
 model::Model make_model(const Settings& settings, const Experiment& e) {
-  return settings.make_model(e.D(), e.marks).with_covariates(e.basis.features());
+  return settings.make_model(e.D(), e.values.marks).with_covariates(e.basis.features());
 }
 
 model::Features features_of(const DataSettings& settings) {
