@@ -16,6 +16,18 @@
 
 namespace samformer::kernels {
 
+// Rows behind the channels that hold what is known ahead (kernels/covariates.h): from row `first` on `shared` ones for
+// all channels, then `own` ones for each.
+struct KnownRows {
+  std::int64_t first = 0, shared = 0, own = 0;
+
+  constexpr std::int64_t features() const { return shared + own; }  // of a channel
+  constexpr std::int64_t rows(std::int64_t D) const { return shared + own * D; }
+  // Feature f of channel d, from `first` on.
+  constexpr std::int64_t row(std::int64_t d, std::int64_t f) const { return f < shared ? f : f + d * own; }
+  explicit operator bool() const { return features() > 0; }
+};
+
 // N windows of D channels inside a channel-major series, never copied: row (n, d) starts at
 // base + d * channel_stride + starts[n]. A plain array [N][D][L] has channel_stride L and starts n D L. On a device the
 // arrays are there, and where there is a `progress` the windows are those of its batch: starts[batch * stride + n].
@@ -29,6 +41,7 @@ struct Windows {
   const Progress* progress = nullptr;
   std::int64_t batch_stride = 0;
   std::int64_t marks = 0;        // rows behind the D channels, in every window: what the dates say (model/data/marks.h)
+  KnownRows known = {};
   std::int64_t marks_ahead = 0;  // steps behind the window of which the marks are read too
 
   const T* row(std::int64_t n, std::int64_t d) const { return base + d * channel_stride + starts[n]; }
@@ -38,7 +51,7 @@ struct Windows {
 template <class T>
 Windows<T> marks_of(Windows<T> x) {
   x.base += x.D * x.channel_stride;
-  x.D = x.marks, x.marks = 0;
+  x.D = x.marks, x.marks = 0, x.known = {};
   return x;
 }
 

@@ -86,8 +86,10 @@ constexpr void adam_element(T& w, T& m, T& v, T g, const UpdateFactors<T>& f) {
   w = w * f.shrink - f.rate * m / (std::sqrt(v) * f.root + f.epsilon);
 }
 
+// Elements that a norm sums up before it adds up the sums.
+inline constexpr std::int64_t norm_block = 2048;
 // Doubles of `parts`.
-constexpr std::int64_t norm_parts(Cpu, std::int64_t n) { return (n + 2047) / 2048; }
+constexpr std::int64_t norm_parts(Cpu, std::int64_t n) { return (n + norm_block - 1) / norm_block; }
 std::int64_t norm_parts(const Cuda& on, std::int64_t n);
 // The norm of the gradient (adaptive: of w g), left in parts, and the pass's loss, in progress.
 void gradient_norm(const Cuda& on, double* parts, Progress* progress, const DeviceHyper* hyper,
@@ -107,8 +109,6 @@ void update(const Cuda& on, const UpdateSlabs<float>& slabs, Progress* progress,
 #include "kernels/cpu/parallel.h"
 
 namespace samformer::kernels {
-
-inline constexpr std::int64_t update_block = 2048;
 
 namespace detail {
 
@@ -133,21 +133,21 @@ template <class T>
 void gradient_norm(Cpu, double* work, Progress* progress, const Hyper*, const UpdateSlabs<T>& slabs, bool adaptive,
                    const PassLoss<T>& loss) {
   const T *const g = slabs.gradient, *const w = adaptive ? slabs.weights : nullptr;
-  const std::int64_t n = slabs.n, blocks = blocks_of(n, update_block);
+  const std::int64_t n = slabs.n, blocks = blocks_of(n, norm_block);
   progress->loss[loss.pass] = static_cast<double>(*loss.loss);
   progress->squared_error[loss.pass] += progress->loss[loss.pass] * static_cast<double>(loss.windows);
   parallel_for<T>(blocks, [=](std::int64_t block) {
     double total = 0;
-    const std::int64_t end = std::min(n, (block + 1) * update_block);
+    const std::int64_t end = std::min(n, (block + 1) * norm_block);
     if (w) {
 #pragma omp simd reduction(+ : total)
-      for (std::int64_t i = block * update_block; i < end; ++i) {
+      for (std::int64_t i = block * norm_block; i < end; ++i) {
         const double scaled = static_cast<double>(g[i]) * static_cast<double>(w[i]);
         total += scaled * scaled;
       }
     } else {
 #pragma omp simd reduction(+ : total)
-      for (std::int64_t i = block * update_block; i < end; ++i) {
+      for (std::int64_t i = block * norm_block; i < end; ++i) {
         total += static_cast<double>(g[i]) * static_cast<double>(g[i]);
       }
     }
@@ -168,19 +168,19 @@ void perturb(Cpu, const UpdateSlabs<T>& slabs, Progress* progress, const Hyper* 
     return;
   }
   const double scale = hyper->rho / (std::sqrt(squares) + 1e-12);
-  parallel_for<T>(blocks_of(n, update_block), [=](std::int64_t block) {
-    const std::int64_t end = std::min(n, (block + 1) * update_block);
+  parallel_for<T>(blocks_of(n, norm_block), [=](std::int64_t block) {
+    const std::int64_t end = std::min(n, (block + 1) * norm_block);
     const T factor = static_cast<T>(scale);
     if (adaptive) {
 #pragma omp simd
-      for (std::int64_t i = block * update_block; i < end; ++i) {
+      for (std::int64_t i = block * norm_block; i < end; ++i) {
         const T before = w[i];
         saved[i] = before;
         w[i] = before + factor * before * before * g[i];
       }
     } else {
 #pragma omp simd
-      for (std::int64_t i = block * update_block; i < end; ++i) {
+      for (std::int64_t i = block * norm_block; i < end; ++i) {
         const T before = w[i];
         saved[i] = before;
         w[i] = before + factor * g[i];
@@ -217,8 +217,8 @@ void update(Cpu, const UpdateSlabs<T>& slabs, Progress* progress, const Hyper* h
   f.shrink = static_cast<T>(rule.rule == Rule::adamw ? 1 - lr * rule.weight_decay : 1);
   const T keep = static_cast<T>(mean_decay), take = static_cast<T>(1 - mean_decay);
   const bool sgd = rule.rule == Rule::sgd;
-  parallel_for<T>(blocks_of(n, update_block), [=](std::int64_t block) {
-    const std::int64_t begin = block * update_block, end = std::min(n, begin + update_block);
+  parallel_for<T>(blocks_of(n, norm_block), [=](std::int64_t block) {
+    const std::int64_t begin = block * norm_block, end = std::min(n, begin + norm_block);
     if (sgd) {
 #pragma omp simd
       for (std::int64_t i = begin; i < end; ++i) {

@@ -64,15 +64,20 @@ Output<T, On> ITransformer::forward(Tape<T, On>& tape, T* weights, T* gradients,
 
   const Var<T, On> windows = reshape(input.xhat, Shape{N * D, shape_.L});
   Var<T, On> z = layer(embedding_, input.marks ? join_rows(windows, input.marks, N) : windows, Activation::none);
+  Output<T, On> out;
+  out.heads = shape_.heads;
   for (const EncoderLayer& l : layers_) {
     const Projected<T, On> p =
         layers(z, {slab.layer(l.queries), slab.layer(l.keys, d, true), slab.layer(l.values, 2 * d)});
-    const Var<T, On> context =
-        multi_head_attention(p.columns(0, d), p.columns(d, d), p.columns(2 * d, d), N, shape_.heads, dropout()).context;
-    z = normalised(l.attention_norm, layer(l.out, context, Activation::none, z));
+    out.q = p.columns(0, d), out.k = p.columns(d, d);
+    const Attended<T, On> attended =
+        multi_head_attention(out.q, out.k, p.columns(2 * d, d), N, shape_.heads, dropout());
+    out.lse = attended.lse;
+    z = normalised(l.attention_norm, layer(l.out, attended.context, Activation::none, z));
     z = normalised(l.norm, layer(l.second, layer(l.first, z, Activation::gelu), Activation::none, z));
   }
-  return {slab.head(projector_, normalised(norm_, first_rows(z, N, D))), {}};
+  out.z = slab.head(projector_, normalised(norm_, first_rows(z, N, D)));
+  return out;
 }
 
 #define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(ITransformer, T, On)

@@ -39,6 +39,7 @@ class ITransformer {
   static constexpr bool has_revin() { return true; }
   static constexpr std::int64_t marks_ahead() { return 0; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
+  // The output's attention map is the last layer's.
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                         const Pass& pass) const;

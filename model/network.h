@@ -50,8 +50,11 @@ template <class T, class On = Cpu>
 struct Output {
   Projected<T, On> z;  // [R, H], before RevIN's inverse
   AffineVars<T, On> affine;
-  Projected<T, On> q = {}, k = {};  // [R, d_m]; of no tape where there is no channel attention
-  Tensor<T> lse = {};               // [R]: with q and k, the attention map
+  // Queries and keys of the channels, [N tokens, d], with the log-sum-exp [N heads, tokens] the attention map; of no
+  // tape where there is no attention between channels.
+  Projected<T, On> q = {}, k = {};
+  Tensor<T> lse = {};
+  std::int64_t heads = 1;
 };
 
 // A linear layer's tensors `name`.weight [out, in] and `name`.bias [out].

@@ -24,6 +24,17 @@ struct Parameter {
 
 class ParameterTable {
  public:
+  ParameterTable() = default;
+  // A trained tensor, and behind it, from a multiple of `block` on, all of another table's.
+  ParameterTable(std::string name, Shape shape, std::int64_t block, const ParameterTable& others) {
+    add(std::move(name), shape);
+    const std::int64_t first = (size_ + block - 1) / block * block;
+    for (Parameter p : others.parameters_) {
+      p.offset += first;
+      parameters_.push_back(std::move(p));
+    }
+    size_ = first + others.size_, trained_size_ = first + others.trained_size_;
+  }
   // Appends a trained tensor; `adjacent`: right behind the previous one, without a gap.
   std::int64_t add(std::string name, Shape shape, bool adjacent = false) {
     SAMFORMER_CHECK(trained_size_ == size_, "'{}' is added behind tensors that are not trained", name);

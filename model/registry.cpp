@@ -18,6 +18,7 @@ std::span<const ModelRow> models() {
       dlinear_row(),             //
       itransformer_row(),        //
       patchtst_row(),            //
+      logtrans_row(),            //
       autoformer_row(),          //
       fedformer_row(),           //
   };

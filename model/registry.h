@@ -12,11 +12,13 @@
 #include <utility>
 #include <variant>
 
+#include "kernels/update.h"
 #include "model/autoformer.h"
 #include "model/dlinear.h"
 #include "model/fedformer.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
+#include "model/logtrans.h"
 #include "model/model_row.h"
 #include "model/patchtst.h"
 #include "model/samformer.h"
@@ -29,7 +31,7 @@ namespace samformer::model {
 class Model {
  public:
   using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst,
-                               Autoformer, Fedformer>;
+                               LogTrans, Autoformer, Fedformer>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 
@@ -37,7 +39,17 @@ class Model {
   Sizes shape() const {
     return std::visit([](const auto& n) { return Sizes{n.shape().D, n.shape().L, n.shape().H}; }, network_);
   }
+  // The same network with a map of so many covariates (kernels/covariates.h), zero until it is trained.
+  Model with_covariates(std::int64_t features) const {
+    Model with = *this;
+    if (features == 0) return with;
+    const Shape shape{this->shape().D, features};
+    with.covariates_ = {features, ParameterTable("covariates.weight", shape, kernels::norm_block, parameters())};
+    return with;
+  }
+  std::int64_t covariates() const { return covariates_.features; }
   const ParameterTable& parameters() const {
+    if (covariates_.features > 0) return covariates_.table;
     return std::visit([](const auto& n) -> const ParameterTable& { return n.parameters(); }, network_);
   }
   bool has_revin() const {
@@ -48,15 +60,17 @@ class Model {
     if (const auto* transformer = std::get_if<Transformer>(&network_)) {
       return transformer->shape().attention != Attention::identity;
     }
-    return std::holds_alternative<Samformer>(network_);
+    return std::holds_alternative<Samformer>(network_) || std::holds_alternative<ITransformer>(network_);
   }
   // Windows are read by `project` alone: consecutive ones need not be normalised (revin_sliding).
   bool only_projects() const {
     return std::holds_alternative<Samformer>(network_) || std::holds_alternative<Linear>(network_);
   }
-  // The windows as the network reads them: with the dates' marks, if it does, of its steps and some ahead.
+  // The windows as the network reads them: with the dates' marks, if it does, of its steps and some ahead; with
+  // covariates, if it does.
   template <class T>
   kernels::Windows<T> seen(kernels::Windows<T> x) const {
+    if (covariates_.features == 0) x.known = {};
     return std::visit(
         [x](const auto& n) mutable {
           if constexpr (requires { n.marks_ahead(); }) {
@@ -79,12 +93,22 @@ class Model {
   // How the network's windows are normalised, `center` being what was asked for.
   kernels::Center center(kernels::Center center) const { return has_revin() ? center : kernels::Center::none; }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
-    std::visit([&](const auto& n) { n.initialise(weights, seed, init, head); }, network_);
+    std::fill_n(weights, shift(), 0.0F);
+    std::visit([&](const auto& n) { n.initialise(weights + shift(), seed, init, head); }, network_);
   }
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                         const Pass& pass) const {
-    return std::visit([&](const auto& n) { return n.forward(tape, weights, gradients, input, pass); }, network_);
+    auto output = std::visit(
+        [&](const auto& n) {
+          return n.forward(tape, weights + shift(), gradients ? gradients + shift() : nullptr, input, pass);
+        },
+        network_);
+    if (covariates_.features > 0) {
+      const SlabVars<T, On> slab(tape, covariates_.table, weights, gradients);
+      output.z = add_covariates(output.z, slab(0, Shape{shape().D, covariates_.features}), input);
+    }
+    return output;
   }
 
  private:
@@ -97,8 +121,16 @@ class Model {
         },
         network_);
   }
+  // The map's tensor lies in front of the network's, which keep their blocks of the gradient's norm: covariates that
+  // are 0 change no bit.
+  struct Covariates {
+    std::int64_t features = 0;
+    ParameterTable table;
+  };
+  std::int64_t shift() const { return covariates_.features > 0 ? covariates_.table.all()[1].offset : 0; }
 
   Network network_;
+  Covariates covariates_;
 };
 
 std::span<const ModelRow> models();

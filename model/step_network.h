@@ -68,8 +68,8 @@ struct AttentionMaps {
 // The steps of a window, for encoder and decoder.
 template <class T, class On>
 struct StepInput {
-  Var<T, On> values;  // [N L, D]
-  Var<T, On> marks;   // [N (L + ahead), M]; of no tape: none
+  Var<T, On> values;      // [N L, D]
+  Var<T, On> marks = {};  // [N (L + ahead), M]; of no tape: none
 };
 // `values`: windows [N D, L], after RevIN where there is one.
 template <class T, class On>

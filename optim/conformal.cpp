@@ -79,6 +79,42 @@ double ConformalScores::quantile(std::size_t output, double level) const {
   return static_cast<double>(sorted_[output][static_cast<std::size_t>(at - 1)]);
 }
 
+void IntervalSums::append(const IntervalSums& targets) {
+  if (levels.empty()) {
+    *this = targets;
+    return;
+  }
+  SAMFORMER_CHECK(windows == targets.windows && H == targets.H && levels.size() == targets.levels.size(),
+                  "sums of {} windows appended to those of {}", targets.windows, windows);
+  const auto behind = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+  behind(left_out, targets.left_out);
+  behind(wis, targets.wis);
+  for (std::size_t k = 0; k < levels.size(); ++k) {
+    behind(levels[k].covered, targets.levels[k].covered);
+    behind(levels[k].width, targets.levels[k].width);
+    behind(levels[k].winkler, targets.levels[k].winkler);
+  }
+}
+
+void IntervalSums::add(const IntervalSums& more, std::span<const double> units) {
+  if (levels.empty()) {
+    *this = more;
+    windows = 0;
+    for (Level& level : levels) level.covered.assign(wis.size(), 0), level.width = level.winkler = level.covered;
+    wis.assign(wis.size(), 0);
+  }
+  windows += more.windows;
+  for (std::size_t i = 0; i < wis.size(); ++i) {
+    const double unit = units[i / static_cast<std::size_t>(H)];
+    wis[i] += unit * more.wis[i];
+    for (std::size_t k = 0; k < levels.size(); ++k) {
+      levels[k].covered[i] += more.levels[k].covered[i];
+      levels[k].width[i] += unit * more.levels[k].width[i];
+      levels[k].winkler[i] += unit * more.levels[k].winkler[i];
+    }
+  }
+}
+
 RollingIntervals::RollingIntervals(const Problem& problem, std::int64_t lookback, std::int64_t H,
                                    std::span<const double> levels, std::int64_t most)
     : problem_(problem),
@@ -98,14 +134,23 @@ void RollingIntervals::add(std::int32_t start, std::span<const double> forecast,
     scores_.add(std::move(pending_.front().scores));
     pending_.pop_front();
   }
+  const std::vector<double> errors = window_errors(problem_, start, lookback_, sums_.H, forecast);
+  if (scored) {
+    halves_.clear();
+    for (const IntervalSums::Level& level : sums_.levels) {
+      for (std::size_t i = 0; i < errors.size(); ++i) {
+        const auto scale = static_cast<double>(scales[i / static_cast<std::size_t>(sums_.H)]);
+        halves_.push_back(scores_.quantile(i, level.level) * scale);
+      }
+    }
+  }
   scored = scored && scores_.count() >= windows_for(sums_.levels.back().level);
   sums_.windows += scored ? 1 : 0;
-  const std::vector<double> errors = window_errors(problem_, start, lookback_, sums_.H, forecast);
   for (std::size_t i = 0; scored && i < errors.size(); ++i) {
-    const auto scale = static_cast<double>(scales[i / static_cast<std::size_t>(sums_.H)]);
     double wis = errors[i] / 2;
-    for (IntervalSums::Level& level : sums_.levels) {
-      const double half = scores_.quantile(i, level.level) * scale, outside = std::max(errors[i] - half, 0.0);
+    for (std::size_t k = 0; k < sums_.levels.size(); ++k) {
+      IntervalSums::Level& level = sums_.levels[k];
+      const double half = halves_[k * errors.size() + i], outside = std::max(errors[i] - half, 0.0);
       const double winkler = 2 * half + 2 / (1 - level.level) * outside;
       level.covered[i] += errors[i] <= half ? 1 : 0;
       level.width[i] += 2 * half;

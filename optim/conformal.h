@@ -68,6 +68,10 @@ struct IntervalSums {
               std::int64_t h1) const {
     return mean_of(sums, windows, H, left_out, t0, t1, h0, h1);
   }
+  // Those of further targets, of the same windows.
+  void append(const IntervalSums& targets);
+  // Those of further windows, whose unit is `units` [targets] of this one's.
+  void add(const IntervalSums& windows, std::span<const double> units);
 };
 
 // Intervals of one forecast after the other, each from the windows that had ended before it.
@@ -79,6 +83,8 @@ class RollingIntervals {
   // The forecast [targets][H], standardised, of the window at `start`, which rises from call to call; `scored`: it counts
   // in the sums, unless there are too few scores for the highest level yet.
   void add(std::int32_t start, std::span<const double> forecast, std::span<const float> scales, bool scored);
+  // Half-widths of the last window that was to be scored, [levels][targets][H]; infinite where there were too few.
+  std::span<const double> halves() const { return halves_; }
   const IntervalSums& sums() const { return sums_; }
 
  private:
@@ -90,6 +96,7 @@ class RollingIntervals {
   std::int64_t lookback_;
   ConformalScores scores_;
   std::deque<Pending> pending_;  // windows that had not ended
+  std::vector<double> halves_;
   IntervalSums sums_;
 };
 

@@ -59,6 +59,7 @@ class GpuModel final : public DeviceModel {
              problem.rows,     problem.D,
              problem.marks,    targets_.data(),
              targets_.count(), targets_.count() == problem.D ? nullptr : channel_weight_.data()};
+    here_.known = problem.known;
   }
 
   ErrorSums errors(std::span<const float> weights, std::span<const std::int32_t> starts) override {

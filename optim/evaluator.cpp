@@ -152,16 +152,17 @@ std::vector<float> Evaluation<On>::forecast(const Resident& at, std::span<const 
 
 template <class On>
 void Evaluation<On>::attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body) {
-  const std::int64_t D = at.D, all = static_cast<std::int64_t>(starts.size());
-  const std::int64_t most = std::max<std::int64_t>(1, evaluation_rows(Cpu{}) / D);
+  const std::int64_t all = static_cast<std::int64_t>(starts.size());
+  const std::int64_t most = std::max<std::int64_t>(1, evaluation_rows(Cpu{}) / at.D);
   for (std::int64_t first = 0; first < all; first += most) {
-    const std::int64_t N = std::min(most, all - first), R = N * D;
+    const std::int64_t N = std::min(most, all - first);
     const Forward f =
         forward(at, first, starts.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(N)), false, false);
     const Projected<float, On>&q = f.output.q, &k = f.output.k;
+    const std::int64_t R = q.z.value().rows(), tokens = R / N, heads = f.output.heads;
     if constexpr (std::is_same_v<On, Cpu>) {
       const auto seen = [](Tensor<float> t) { return Tensor<const float>(t.data, t.shape, t.stride); };
-      body(first, N, seen(q.z.value()), seen(k.z.value()), f.output.lse.data);
+      body(first, N, {seen(q.z.value()), seen(k.z.value()), f.output.lse.data, heads, tokens});
     } else {
       // What the kernels fold while they read, here on the host: gamma_d p + (beta_d s + b).
       const auto complete = [&](const Projected<float, On>& x) {
@@ -172,13 +173,13 @@ void Evaluation<On>::attention(const Resident& at, std::span<const std::int32_t>
           return std::vector<float>(v, v + n);
         };
         const std::int64_t columns = p.cols();
-        const std::vector<float> gamma = copy(x.pending.gamma, D, 1), beta = copy(x.pending.beta, D, 0);
+        const std::vector<float> gamma = copy(x.pending.gamma, tokens, 1), beta = copy(x.pending.beta, tokens, 0);
         const std::vector<float> s = copy(x.pending.s, columns, 0), b = copy(x.pending.b, columns, 0);
         std::vector<float> out(static_cast<std::size_t>(R * columns));
         const float* const rows = fetch(p.data, (R - 1) * p.stride + columns);
         for (std::int64_t r = 0; r < R; ++r) {
           for (std::int64_t c = 0; c < columns; ++c) {
-            const auto d = static_cast<std::size_t>(r % D), i = static_cast<std::size_t>(c);
+            const auto d = static_cast<std::size_t>(r % tokens), i = static_cast<std::size_t>(c);
             out[static_cast<std::size_t>(r * columns + c)] =
                 gamma[d] * rows[r * p.stride + c] + (beta[d] * s[i] + b[i]);
           }
@@ -187,8 +188,7 @@ void Evaluation<On>::attention(const Resident& at, std::span<const std::int32_t>
       };
       const std::vector<float> Q = complete(q), K = complete(k);
       const Shape shape{R, q.z.value().cols()};
-      body(first, N, Tensor<const float>(Q.data(), shape), Tensor<const float>(K.data(), shape),
-           fetch(f.output.lse.data, R));
+      body(first, N, {{Q.data(), shape}, {K.data(), shape}, fetch(f.output.lse.data, heads * R), heads, tokens});
     }
   }
 }
@@ -202,8 +202,9 @@ namespace {
 
 // Without gradients and outside training the weights are only read.
 Resident on_the_host(std::span<const float> weights, const Problem& p, std::span<const std::int32_t> starts) {
-  return {const_cast<float*>(weights.data()),          p.values.data(), p.rows,       p.D, p.marks, p.targets.data(),
-          static_cast<std::int64_t>(p.targets.size()), nullptr,         starts.data()};
+  return {
+      const_cast<float*>(weights.data()),          p.values.data(), p.rows,        p.D,    p.marks, p.targets.data(),
+      static_cast<std::int64_t>(p.targets.size()), nullptr,         starts.data(), p.known};
 }
 
 }  // namespace

@@ -70,9 +70,10 @@ struct Resident {
   std::int64_t target_count = 0;
   const float* channel_weight = nullptr;  // of Truth
   const std::int32_t* starts = nullptr;
+  kernels::KnownRows known = {};
 
   kernels::Windows<float> windows(std::int64_t first, std::int64_t N, std::int64_t offset = 0) const {
-    return {values + offset, rows, starts + first, N, D, nullptr, 0, marks};
+    return {values + offset, rows, starts + first, N, D, nullptr, 0, marks, known};
   }
 };
 
@@ -88,9 +89,14 @@ class Evaluation {
   double mixed_loss(const Resident& at, std::span<const std::int32_t> starts, kernels::StatsMix mix,
                     std::int64_t batch);
   std::vector<float> forecast(const Resident& at, std::span<const std::int32_t> starts);
-  // Calls body(first, N, q, k [N D][d_m], lse [N D]) with what the attention maps of N windows from number `first` on
-  // are made of: complete, on the host. For models with attention between channels.
-  using Maps = std::function<void(std::int64_t, std::int64_t, Tensor<const float>, Tensor<const float>, const float*)>;
+  // Calls body(first, N, maps) with what the attention maps of N windows from number `first` on are made of: complete, on
+  // the host. For models with attention between channels; `tokens` are those, and what else they look at.
+  struct MapsOf {
+    Tensor<const float> q, k;  // [N tokens][d]
+    const float* lse;          // [N heads][tokens]
+    std::int64_t heads, tokens;
+  };
+  using Maps = std::function<void(std::int64_t, std::int64_t, const MapsOf&)>;
   void attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body);
 
  private:

@@ -1,5 +1,6 @@
 #include "optim/least_squares.h"
 
+#include "optim/covariate_fit.h"
 #include "optim/moments.h"
 #include "optim/normal_equations.h"
 
@@ -7,10 +8,11 @@ namespace samformer::optim {
 
 std::vector<float> least_squares_slab(const model::Linear& net, const Problem& problem,
                                       std::span<const model::Span> runs) {
-  const std::int64_t L = net.shape().L, H = net.shape().H, length = L + H;
+  const std::int64_t L = net.shape().L, H = net.shape().H;
   const std::int64_t last = L - 1;  // regressors are x_i - x_last, i < last
   if (last == 0) return {};
-  const WindowMoments moment = window_moments(problem, runs, length, false);
+  const std::vector<float> map = fit_covariates(problem, runs, L, H);
+  const WindowMoments moment = window_moments(problem, runs, L, H, false, map);
   const auto relative = [&](std::int64_t i, std::int64_t j) {
     return moment(i, j) - moment(i, last) - moment(j, last) + moment(last, last);
   };
@@ -32,7 +34,7 @@ std::vector<float> least_squares_slab(const model::Linear& net, const Problem& p
     }
     weight[h * L + last] = static_cast<float>(rest);
   }
-  return slab;
+  return with_covariates(net, slab, problem, map);
 }
 
 }  // namespace samformer::optim

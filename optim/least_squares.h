@@ -14,7 +14,9 @@
 
 namespace samformer::optim {
 
-// A slab of `net`, fitted to all windows inside each of `runs` (rows without a hole). Empty where the windows do not
+// With covariates their map is fitted first (optim/covariate_fit.h), and the weights to what it leaves of the targets.
+//
+// A slab of `net` with the problem's covariates, fitted to all windows inside each of `runs` (rows without a hole). Empty where the windows do not
 // determine the weights.
 std::vector<float> least_squares_slab(const model::Linear& net, const Problem& problem,
                                       std::span<const model::Span> runs);

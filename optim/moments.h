@@ -28,9 +28,10 @@ struct WindowMoments {
   }
 };
 
-// Of the windows inside each of `runs` (rows without a hole). `pooled_only`: without targets that are left out of
-// errors over all.
-WindowMoments window_moments(const model::Problem& problem, std::span<const model::Span> runs, std::int64_t length,
-                             bool pooled_only);
+// Of the windows inside each of `runs` (rows without a hole), L + H rows each. `pooled_only`: without targets that are
+// left out of errors over all. `map` [D][F] of the problem's covariates (optim/covariate_fit.h): of x_{n+j}, j >= L, its
+// part is taken away; two such steps have no moment then, only each its own.
+WindowMoments window_moments(const model::Problem& problem, std::span<const model::Span> runs, std::int64_t L,
+                             std::int64_t H, bool pooled_only, std::span<const float> map = {});
 
 }  // namespace samformer::optim

@@ -6,6 +6,8 @@
 #include <array>
 #include <limits>
 
+#include "optim/covariate_fit.h"
+
 namespace samformer::optim {
 namespace {
 
@@ -13,7 +15,7 @@ using Matrix = Eigen::MatrixXd;
 using Vector = Eigen::VectorXd;
 
 constexpr std::array<double, 8> strengths = {1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1};
-constexpr std::array<kernels::Center, 2> centers = {kernels::Center::mean, kernels::Center::last};
+constexpr std::array<kernels::Center, 2> all_centers = {kernels::Center::mean, kernels::Center::last};
 constexpr std::int64_t folds = 4;
 
 // Moments of windows from which their centre is taken: G [L][L], C [L][H], and the targets' own sum of squares.
@@ -59,6 +61,8 @@ std::array<double, strengths.size()> errors(const Centred& fitted, const Centred
 
 Ridge choose_ridge(const model::Linear& net, const Problem& problem, const model::Series& series, std::int64_t rows) {
   const std::int64_t L = net.shape().L, H = net.shape().H, length = L + H;
+  // The map's levels are means.
+  const std::span<const kernels::Center> centers = std::span(all_centers).first(problem.known ? 1 : 2);
   const std::int64_t block = std::max(rows / (2 * folds), H);
   struct Fold {
     WindowMoments before, inside;
@@ -67,8 +71,10 @@ Ridge choose_ridge(const model::Linear& net, const Problem& problem, const model
   for (std::int64_t f = folds; f > 0; --f) {
     const model::Span inside{rows - f * block, rows - (f - 1) * block};
     if (inside.first <= 0) continue;
-    Fold fold{window_moments(problem, model::unbroken(series, {0, inside.first}), length, true),
-              window_moments(problem, model::unbroken(series, model::with_lookback(inside, L)), length, true)};
+    const std::vector<model::Span> before = model::unbroken(series, {0, inside.first});
+    const std::vector<float> map = fit_covariates(problem, before, L, H);
+    Fold fold{window_moments(problem, before, L, H, true, map),
+              window_moments(problem, model::unbroken(series, model::with_lookback(inside, L)), L, H, true, map)};
     if (inside.first >= length && fold.before.windows > 0 && fold.inside.windows > 0) usable.push_back(std::move(fold));
   }
   const int threads = Eigen::nbThreads();
@@ -100,7 +106,8 @@ Ridge choose_ridge(const model::Linear& net, const Problem& problem, const model
 std::vector<float> ridge_slab(const model::Linear& net, const Problem& problem, std::span<const model::Span> runs,
                               const Ridge& ridge) {
   const std::int64_t L = net.shape().L, H = net.shape().H;
-  const WindowMoments moments = window_moments(problem, runs, L + H, true);
+  const std::vector<float> map = fit_covariates(problem, runs, L, H);
+  const WindowMoments moments = window_moments(problem, runs, L, H, true, map);
   if (moments.windows == 0) return {};
   Centred c = centred(moments, L, ridge.center);
   // Without any variation in the rows all weights are 0: the forecast is the centre.
@@ -116,7 +123,7 @@ std::vector<float> ridge_slab(const model::Linear& net, const Problem& problem, 
   for (std::int64_t h = 0; h < H; ++h) {
     for (std::int64_t i = 0; i < L; ++i) weight[h * L + i] = static_cast<float>(W(i, h));
   }
-  return slab;
+  return with_covariates(net, slab, problem, map);
 }
 
 }  // namespace samformer::optim

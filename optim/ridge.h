@@ -6,7 +6,8 @@
 // training windows and channels (optim/moments.h). The strength a (1e-7, 1e-6, ..., 1) and c are those with the lowest
 // mean squared error in four rolling folds: the last half of the rows in four blocks, each forecast by weights fitted to
 // what lies before it. One eigendecomposition a fold and centre serves all strengths, and the error follows from the
-// blocks' own moments: no forecast is made. In double, the same bits on any number of threads.
+// blocks' own moments: no forecast is made. With covariates their map is fitted first, to the same rows, and c is the
+// mean. In double, the same bits on any number of threads.
 #pragma once
 
 #include <vector>
@@ -24,7 +25,7 @@ struct Ridge {
 // Of `series`, whose holes no window crosses, with rows 0 .. `rows` alone. What stands in Ridge where they are too few
 // for a fold.
 Ridge choose_ridge(const model::Linear& net, const Problem& problem, const model::Series& series, std::int64_t rows);
-// A slab of `net`, fitted to all windows inside `runs`; empty where there is none.
+// A slab of `net` with the problem's covariates, fitted to all windows inside `runs`; empty where there is none.
 std::vector<float> ridge_slab(const model::Linear& net, const Problem& problem, std::span<const model::Span> runs,
                               const Ridge& ridge);
 

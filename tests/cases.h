@@ -65,7 +65,9 @@ struct Build {
       channels.push_back(static_cast<std::int32_t>(d));
       weight[static_cast<std::size_t>(d)] = static_cast<T>(static_cast<double>(D) / static_cast<double>(targets));
     }
-    const Truth<T> truth{windows(i, x.N(), L), place(channels), targets,
+    kernels::Windows<T> y = windows(i, x.N(), L);
+    y.D = D;
+    const Truth<T> truth{y, place(channels), targets,
                          targets == D ? nullptr : place_numbers(weight)};
     return forecast_loss(z, affine, x, truth, mix);
   }
@@ -512,6 +514,33 @@ inline std::vector<Case> table() {
                [](const auto& b) {
                  const auto in = revin(b.tape, b.windows(0, 5), 12, kernels::Center::none);
                  return b.loss(layers(in.xhat, {b.layer(b.in[1], b.in[2], 0)}), {}, in, 0, 12, 0, 3);
+               }),
+      // Behind three channels two rows for all of them and one for each; more steps than a block of the CPU's.
+      loss_row("covariates without RevIN", 15, {{Shape{8, 85}, constant}, {Shape{67, 12}}, {Shape{67}}, {Shape{3, 3}}},
+               [](const auto& b) {
+                 auto x = b.windows(0, 5);
+                 x.D = 3, x.known = {3, 2, 1};
+                 const auto in = revin(b.tape, x, 12, kernels::Center::none);
+                 return b.loss(add_covariates(layers(in.xhat, {b.layer(b.in[1], b.in[2], 0)}), b.in[3], in), {}, in, 0,
+                               12, 0, 3);
+               }),
+      loss_row("covariates beside a projection and a term", 15,
+               {{Shape{8, 28}, constant},
+                {Shape{6, 12}},
+                {Shape{1, 6}},
+                {Shape{3}, true, 1, 0.2},
+                {Shape{3}},
+                {Shape{3, 3}},
+                {Shape{15, 6}}},
+               [](const auto& b) {
+                 auto x = b.windows(0, 5);
+                 x.D = 3, x.known = {3, 2, 1};
+                 const auto in = revin(b.tape, x, 12, kernels::Center::mean, true);
+                 const auto affine = affine_vars(b.in[3], b.in[4], 1e-10, 5);
+                 auto p = b.projection();
+                 p.weight = b.in[1], p.bias = b.in[2];
+                 const auto z = add_term(project(in, p, affine).rest, b.in[6]);
+                 return b.loss(add_covariates(z, b.in[5], in), affine, in, 0, 12, {0.5, 3}, 2);
                }),
       samformer_row("samformer", 5, 7, 24, 6, 4, false, {0.5, 3}, 7),
       samformer_row("samformer, unmixed, some targets", 5, 7, 23, 5, 3, false, 0, 2),

@@ -87,7 +87,9 @@ struct Normalised {
   const kernels::Moment<T, On>* moments = nullptr;  // what statistics mixing mixes with; null: nothing
   kernels::Bf16Windows halves = {};                 // set: products with xhat are in bfloat16
   kernels::Windows<T> sliding = {};                 // set: products are correlations of the series
-  Var<T, On> marks = {};  // [N, marks, L + marks_ahead], as they are; of no tape where there are none
+  Var<T, On> marks = {};             // [N, marks, L + marks_ahead], as they are; of no tape where there are none
+  kernels::Windows<T> windows = {};  // where x.known is: of the covariates, with
+  const T* known_levels = nullptr;   // [N, rows], their levels; null: there are none
 
   std::int64_t N() const { return xhat.value().shape[0]; }
   std::int64_t D() const { return xhat.value().shape[1]; }
@@ -100,6 +102,9 @@ Normalised<T, On> revin(Tape<T, On>& tape, const kernels::Windows<T>& x, std::in
 // Statistics alone, of windows that start one step apart, for a model without gradients (kernels/correlation.h).
 Normalised<float> revin_sliding(Tape<float>& tape, const kernels::Windows<float>& x, std::int64_t L,
                                 kernels::Center center);
+// The covariates' levels, where x has any (kernels/covariates.h); revin and revin_sliding do so.
+template <class T, class On>
+void add_levels(Normalised<T, On>& input, const kernels::Windows<T>& x, std::int64_t L, kernels::Center center);
 // Rounds the windows, once for all products with them.
 void round_to_bf16(Normalised<float>& input);
 
@@ -215,6 +220,10 @@ Projected<T, On> add_linear(const Projected<T, On>& x, Var<T, On> a, Var<T, On> 
 // y = x + a, likewise.
 template <class T, class On>
 Projected<T, On> add_term(const Projected<T, On>& x, Var<T, On> a);
+// z plus the covariates' part of the forecast (covariate_ops.cpp; kernels/covariates.h), on the CPU written over z:
+// z [N D, H], weight [D, F].
+template <class T, class On>
+Projected<T, On> add_covariates(const Projected<T, On>& z, Var<T, On> weight, const Normalised<T, On>& input);
 
 // ---- Sequences (sequence_ops.cpp) ----------------------------------------------------------------------------------
 
@@ -236,6 +245,7 @@ template <class T, class On>
 struct Attended {
   Var<T, On> context;      // [N T_q, d]
   Var<T, On> scores = {};  // of no tape: not wanted
+  Tensor<T> lse = {};      // the saved log-sum-exp, [N h, T_q]
 };
 template <class T, class On>
 Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,

@@ -20,6 +20,7 @@ Normalised<T, On> revin(Tape<T, On>& tape, const kernels::Windows<T>& x, std::in
     kernels::revin_normalise(op.on(), xhat.data, stats, x, L, center);
     out.xhat = tape.constant(xhat), out.stats = stats;
   }
+  add_levels(out, x, L, center);
   if (x.marks > 0) {
     const kernels::Windows<T> marks = kernels::marks_of(x);
     const std::int64_t steps = L + x.marks_ahead;
@@ -39,12 +40,15 @@ Normalised<T, On> revin(Tape<T, On>& tape, const kernels::Windows<T>& x, std::in
 
 Normalised<float> revin_sliding(Tape<float>& tape, const kernels::Windows<float>& x, std::int64_t L,
                                 kernels::Center center) {
-  Operation<float, Cpu> op(tape, "revin", float_cost(6 * x.N * x.D * L, x.N * x.D * (L + 2)), {});
-  float* const stats = op.saved(kernels::stats_size(op.on(), x.N, x.D));
-  kernels::revin_normalise<float>(op.on(), nullptr, stats, x, L, center);
   Normalised<float> out;
-  out.xhat = tape.constant(Tensor<float>(nullptr, Shape{x.N, x.D, L}));
-  out.stats = stats, out.sliding = x;
+  {
+    Operation<float, Cpu> op(tape, "revin", float_cost(6 * x.N * x.D * L, x.N * x.D * (L + 2)), {});
+    float* const stats = op.saved(kernels::stats_size(op.on(), x.N, x.D));
+    kernels::revin_normalise<float>(op.on(), nullptr, stats, x, L, center);
+    out.xhat = tape.constant(Tensor<float>(nullptr, Shape{x.N, x.D, L}));
+    out.stats = stats, out.sliding = x;
+  }
+  add_levels(out, x, L, center);
   return out;
 }
 

@@ -141,11 +141,13 @@ Attended<T, On> attend(const Projected<T, On>& q, const Projected<T, On>& k, con
                                            static_cast<const T*>(all.data), static_cast<const T*>(lse), in,
                                            g.scratch(kernels::heads_backward_scratch(g.on(), shape)));
   });
-  if (!pass_scores) return {whole};
+  const Tensor<T> sums(lse, Shape{N * heads, shape.queries});
+  if (!pass_scores) return {whole, {}, sums};
   using Axis = typename Tape<T, On>::Axis;
   return {tape.part(whole, Axis::rows, 0, size, Tensor<T>(all.data, Shape{R, d})),
           tape.part(whole, Axis::rows, size, size + n,
-                    Tensor<T>(all.data + size, Shape{N * heads * shape.keys, shape.queries}))};
+                    Tensor<T>(all.data + size, Shape{N * heads * shape.keys, shape.queries})),
+          sums};
 }
 
 }  // namespace

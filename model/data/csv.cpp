@@ -1092,11 +1092,16 @@ class CsvReader {
 
   void report_missing(const Column& column) {
     Tally tally = column.missing;
-    if (options_.missing_allowed_before_last >= 0) {
-      const std::int64_t first = std::max<std::int64_t>(series_.rows - options_.missing_allowed_before_last, 0);
-      const auto values = series_.channel(column.slot).subspan(static_cast<std::size_t>(first));
+    const std::int64_t end = rows_without_ahead();
+    if (end < series_.rows || options_.missing_allowed_before_last >= 0) {
+      const std::int64_t allowed = options_.missing_allowed_before_last;
+      const std::int64_t first = allowed >= 0 ? std::max<std::int64_t>(end - allowed, 0) : 0;
+      const auto values =
+          series_.channel(column.slot).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(end - first));
       const auto found = std::find_if(values.begin(), values.end(), [](double v) { return std::isnan(v); });
       if (found == values.end()) {
+        const auto all = series_.channel(column.slot).first(static_cast<std::size_t>(end));
+        if (std::ranges::none_of(all, [](double v) { return std::isnan(v); })) return;
         report(Severity::warn, "missing", tally,
                fmt::format("column '{}': missing value, in rows that are not used", column.name), "");
         return;
@@ -1108,6 +1113,22 @@ class CsvReader {
            fmt::format("column '{}': missing value{}", column.name,
                        tally.found.empty() ? " (an empty cell)" : fmt::format(" ('{}')", tally.found)),
            missing_remedy(column));
+  }
+
+  // Rows up to the last one with a value in a column that is not known ahead.
+  std::int64_t rows_without_ahead() {
+    if (options_.known_ahead.empty() || rows_without_ahead_ >= 0) {
+      return options_.known_ahead.empty() ? series_.rows : rows_without_ahead_;
+    }
+    std::int64_t rows = 0;
+    for (std::int64_t d = 0; d < series_.width(); ++d) {
+      if (is_known_ahead(options_.known_ahead, series_.channels[static_cast<std::size_t>(d)])) continue;
+      const auto values = series_.channel(d);
+      for (std::int64_t t = series_.rows; t > rows; --t) {
+        if (!std::isnan(values[static_cast<std::size_t>(t - 1)])) rows = t;
+      }
+    }
+    return rows_without_ahead_ = rows;
   }
 
   std::string repair_words() const { return repair_command(series_.path, options_); }
@@ -1449,6 +1470,7 @@ class CsvReader {
   std::int64_t comma_only_ = 0, point_only_ = 0, ambiguous_ = 0;
   Tally ragged_;
   bool bad_dates_ = false;
+  std::int64_t rows_without_ahead_ = -1;  // when they are counted
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "model/data/calendar.h"
 #include "model/data/civil.h"
 
 namespace samformer::model {
@@ -13,7 +12,10 @@ struct Moment {
   std::int64_t day, time;
   Civil civil;
 };
-using Mark = double (*)(const Moment&);
+struct Mark {
+  const char* name;
+  double (*of)(const Moment&);
+};
 
 double second(const Moment& m) { return static_cast<double>(m.time % 60) / 59; }
 double minute(const Moment& m) { return static_cast<double>(m.time / 60 % 60) / 59; }
@@ -25,9 +27,14 @@ double day_in_year(const Moment& m) { return static_cast<double>(day_of_year(m.d
 double iso_week(const Moment& m) { return static_cast<double>((day_of_year(m.day - weekday(m.day) + 3) - 1) / 7) / 52; }
 double month(const Moment& m) { return static_cast<double>(m.civil.month - 1) / 11; }
 
-constexpr Mark of_time[] = {second, minute, hour, day_of_week, day_of_month, day_in_year};
-constexpr Mark of_week[] = {day_of_month, iso_week};
-constexpr Mark of_month[] = {month};
+constexpr Mark of_time[] = {{"second", second},
+                            {"minute", minute},
+                            {"hour", hour},
+                            {"weekday", day_of_week},
+                            {"day of month", day_of_month},
+                            {"day of year", day_in_year}};
+constexpr Mark of_week[] = {{"day of month", day_of_month}, {"week", iso_week}};
+constexpr Mark of_month[] = {{"month", month}};
 
 std::span<const Mark> marks_of(const Step& step) {
   const std::span<const Mark> time = of_time;
@@ -54,30 +61,41 @@ std::span<const Mark> marks_of(const Step& step) {
 
 std::int64_t mark_count(const Step& step) { return std::ssize(marks_of(step)); }
 
+std::vector<std::string> mark_names(const Step& step) {
+  std::vector<std::string> names;
+  for (const Mark& mark : marks_of(step)) names.emplace_back(mark.name);
+  return names;
+}
+
 std::vector<double> time_marks(std::span<const Stamp> dates, const Step& step) {
   std::vector<double> all;
-  for (const Mark mark : marks_of(step)) {
+  for (const Mark& mark : marks_of(step)) {
     for (const Stamp& date : dates) {
       const std::int64_t day = floor_div(date.seconds, kDay);
-      all.push_back(mark({day, date.seconds - day * kDay, civil_from_days(day)}) - 0.5);
+      all.push_back(mark.of({day, date.seconds - day * kDay, civil_from_days(day)}) - 0.5);
     }
   }
   return all;
 }
 
-MarkedValues marked_values(const Series& series, const Scaler& scaler, std::int64_t ahead) {
-  MarkedValues all{standardise(series, scaler), series.dates.empty() ? 0 : mark_count(series.step), series.rows};
-  if (all.marks == 0) return all;
-  std::vector<Stamp> dates = series.dates;
-  if (ahead > 0) {
-    const std::vector<Stamp> later = continue_dates(dates.back(), series.step, ahead, series.zone.get());
-    dates.insert(dates.end(), later.begin(), later.end());
-    std::vector<float> longer(static_cast<std::size_t>(series.width() * (series.rows + ahead)));
-    for (std::int64_t d = 0; d < series.width(); ++d) {
-      std::copy_n(all.values.begin() + d * series.rows, series.rows, longer.begin() + d * (series.rows + ahead));
-    }
-    all.values = std::move(longer), all.rows += ahead;
-  }
+void MarkedValues::add(const Basis& basis, std::span<const double> of_columns, std::span<const Stamp> dates,
+                       const Step& step) {
+  known = {D + marks, basis.shared_features(), basis.own_features};
+  basis.append(values, of_columns, dates, rows, step);
+}
+
+MarkedValues marked_values(const Series& series, const Scaler& scaler) {
+  return marked_values(series, scaler, {0, series.rows}, {});
+}
+
+MarkedValues marked_values(const Series& series, const Scaler& scaler, Span known, std::span<const Stamp> ahead) {
+  MarkedValues all;
+  all.rows = known.size() + std::ssize(ahead), all.D = series.width();
+  all.values = standardise(series, scaler, known, std::ssize(ahead));
+  if (series.dates.empty()) return all;
+  all.marks = mark_count(series.step);
+  std::vector<Stamp> dates(series.dates.begin() + known.first, series.dates.begin() + known.last);
+  dates.insert(dates.end(), ahead.begin(), ahead.end());
   const std::vector<double> marks = time_marks(dates, series.step);
   all.values.insert(all.values.end(), marks.begin(), marks.end());
   return all;

@@ -235,6 +235,15 @@ std::int64_t last_complete_row(const Series& series, std::int64_t length, std::i
   return last;
 }
 
+bool is_known_ahead(std::span<const std::string> patterns, std::string_view name) {
+  return std::ranges::any_of(patterns, [&](std::string_view pattern) {
+    const std::size_t star = pattern.find('*');
+    if (star == std::string_view::npos) return name == pattern;
+    return name.size() + 1 >= pattern.size() && name.starts_with(pattern.substr(0, star)) &&
+           name.ends_with(pattern.substr(star + 1));
+  });
+}
+
 std::string origin_word(const Series& series, std::int64_t row) {
   return shell_quoted(series.dates.empty() ? std::to_string(row + 1) : series.date(row));
 }
@@ -528,14 +537,21 @@ std::vector<LateChannel> late_channels(const Series& series, Span train, std::in
 }
 
 std::vector<float> standardise(const Series& series, const Scaler& scaler) {
+  return standardise(series, scaler, {0, series.rows}, 0);
+}
+
+std::vector<float> standardise(const Series& series, const Scaler& scaler, Span known, std::int64_t ahead) {
   SAMFORMER_CHECK(scaler.mean.size() == series.channels.size() && scaler.std.size() == series.channels.size(),
                   "the scaler has {} channels, the series {}", scaler.mean.size(), series.channels.size());
   std::vector<float> standardised;
-  standardised.reserve(series.values.size());
+  standardised.reserve(scaler.mean.size() * static_cast<std::size_t>(known.size() + ahead));
   for (std::size_t d = 0; d < scaler.mean.size(); ++d) {
-    for (const double value : series.channel(static_cast<std::int64_t>(d))) {
+    const auto channel = series.channel(static_cast<std::int64_t>(d));
+    for (std::int64_t t = known.first; t < known.last; ++t) {
+      const double value = channel[static_cast<std::size_t>(t)];
       standardised.push_back(static_cast<float>((value - scaler.mean[d]) / scaler.std[d]));
     }
+    standardised.insert(standardised.end(), static_cast<std::size_t>(ahead), std::numeric_limits<float>::quiet_NaN());
   }
   return standardised;
 }

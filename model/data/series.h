@@ -52,9 +52,13 @@ struct SeriesOptions {
   Decimal decimal = Decimal::found;
   // `predict`: `columns` are a trained model's, so an absent one is the file's fault (exit 3) and not the flags'.
   bool columns_of_model = false;
+  std::vector<std::string> known_ahead = {};  // these columns go on after the last row of the others; a * in a name
   // `predict`: missing values are accepted (and stay NaN) before the last so many rows; -1: accepted nowhere.
   std::int64_t missing_allowed_before_last = -1;
 };
+
+// Whether one of the patterns, with one * at most, is the column's name.
+bool is_known_ahead(std::span<const std::string> patterns, std::string_view name);
 
 // Rows that the calendar has between `row` - 1 and `row`, and the file has not.
 struct Hole {
@@ -86,6 +90,15 @@ struct Series {
   std::vector<std::int64_t> lines;       // [T] of the file, from 1
   std::shared_ptr<const TimeZone> zone;  // that says the dates' offsets; null: the file does, or nothing
   std::vector<Finding> findings;         // by line; refusals and warnings
+  // Columns that are no channels, because they are known ahead (model/data/covariates.h): the series' rows, and those
+  // behind its last one.
+  struct Known {
+    std::vector<std::string> names;
+    std::vector<Stamp> dates;
+    std::vector<std::int64_t> lines;
+    std::int64_t rows = 0;
+    std::vector<double> values;  // [names][rows]
+  } known;
 
   std::int64_t width() const { return static_cast<std::int64_t>(channels.size()); }
   std::span<const double> channel(std::int64_t d) const {
@@ -189,5 +202,7 @@ struct LateChannel {
 // it.
 std::vector<LateChannel> late_channels(const Series& series, Span train, std::int64_t end);
 std::vector<float> standardise(const Series& series, const Scaler& scaler);  // [D][T]
+// Its rows `known`, and `ahead` of NaN behind them.
+std::vector<float> standardise(const Series& series, const Scaler& scaler, Span known, std::int64_t ahead);
 
 }  // namespace samformer::model

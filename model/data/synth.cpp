@@ -16,7 +16,7 @@
 namespace samformer::model {
 namespace {
 
-constexpr std::uint32_t kStream = 3, kLoadStream = 7, kSalesStream = 8, kMonthlyStream = 9;
+constexpr std::uint32_t kStream = 3, kLoadStream = 7, kSalesStream = 8, kMonthlyStream = 9, kPromoStream = 10;
 constexpr std::int64_t kStart = 1577836800;  // 2020-01-01 00:00:00
 constexpr double kGain = 0.8;
 constexpr double kShiftsPerHour = 1.0 / 1000;
@@ -241,18 +241,51 @@ double poisson(double rate, double uniform) {
   return count;
 }
 
-void make_sales(const SynthOptions& o, Synthetic& s) {
-  constexpr std::array<double, 7> week = {1.3, 0.6, 0.8, 0.9, 0.9, 1.1, 1.4};  // from a Saturday on
+constexpr std::array<double, 7> kWeek = {1.3, 0.6, 0.8, 0.9, 0.9, 1.1, 1.4};  // from a Saturday on
+
+// 1 on holidays.
+std::vector<double> holidays_of(const Series& series) {
   constexpr std::array<std::string_view, 9> holidays = {"01-01", "01-06", "05-01", "08-15", "10-03",
                                                         "11-01", "12-24", "12-25", "12-26"};
+  std::vector<double> holiday;
+  for (std::int64_t t = 0; t < series.rows; ++t) {
+    const std::string date = series.date(t);  // YYYY-MM-DD
+    holiday.push_back(static_cast<double>(std::ranges::count(holidays, std::string_view(date).substr(5))));
+  }
+  return holiday;
+}
+
+void add_known(Synthetic& s, const std::vector<std::vector<double>>& promotions, const std::vector<double>& holiday) {
+  for (std::size_t c = 0; c < promotions.size(); ++c) add_channel(s, fmt::format("promo_{}", c + 1), promotions[c], 1);
+  add_channel(s, "holiday", holiday, 1);
+  s.one_step.resize(s.series.channels.size(), std::numeric_limits<double>::quiet_NaN());
+  s.mean.resize(s.series.channels.size(), std::numeric_limits<double>::quiet_NaN());
+}
+
+void make_promo(const SynthOptions& o, Synthetic& s) {
+  const std::vector<double> holiday = holidays_of(s.series);
+  std::vector<std::vector<double>> promotions;
+  for (std::int64_t c = 0; c < o.channels; ++c) {
+    const Source source{o.seed, kPromoStream, c};
+    const double size = 50.0 + 25.0 * static_cast<double>(c % 6), phi = 0.3, deviation = 0.1 * size;
+    std::vector<double> values = autoregression(source, o.rows, phi, deviation), promotion(values.size());
+    add_ar_floor(s, phi, deviation);
+    for (std::int64_t t = 0; t < o.rows; ++t) {
+      const auto k = static_cast<std::size_t>(t);
+      promotion[k] = source.uniform(Source::event, t / 3) < 0.2;
+      values[k] += size * (kWeek[k % 7] + 0.6 * promotion[k] - 0.5 * holiday[k]);
+    }
+    add_channel(s, fmt::format("item_{}", c + 1), values, 1e2);
+    promotions.push_back(std::move(promotion));
+  }
+  add_known(s, promotions, holiday);
+}
+
+void make_sales(const SynthOptions& o, Synthetic& s) {
   const auto rows = static_cast<std::size_t>(o.rows);
   const std::int64_t unsold = o.channels * 6 / 40, late = o.channels >= 10 ? o.channels - unsold - 1 : -1;
   const std::int64_t test = o.rows - o.rows / 5;
-  std::vector<double> holiday;
-  for (std::int64_t t = 0; t < o.rows; ++t) {
-    const std::string date = s.series.date(t);  // YYYY-MM-DD
-    holiday.push_back(static_cast<double>(std::ranges::count(holidays, std::string_view(date).substr(5))));
-  }
+  const std::vector<double> holiday = holidays_of(s.series);
   std::vector<std::vector<double>> promotions;
   for (std::int64_t c = 0; c < o.channels; ++c) {
     const Source source{o.seed, kSalesStream, c};
@@ -264,7 +297,7 @@ void make_sales(const SynthOptions& o, Synthetic& s) {
     for (std::int64_t t = 0; t < o.rows; ++t) {
       const auto k = static_cast<std::size_t>(t);
       promotion[k] = source.uniform(Source::event, t / 7) < 0.15;
-      double rate = level * week[k % 7] * (1 + 0.2 * std::sin(kTurn * (static_cast<double>(t) / 365.25 + phase)));
+      double rate = level * kWeek[k % 7] * (1 + 0.2 * std::sin(kTurn * (static_cast<double>(t) / 365.25 + phase)));
       if (promotion[k] > 0) rate *= 1.8;
       if (holiday[k] > 0) rate *= 0.3;
       if (c == late && t < test) rate = 0;
@@ -275,10 +308,8 @@ void make_sales(const SynthOptions& o, Synthetic& s) {
     s.one_step.push_back(variance);
     promotions.push_back(std::move(promotion));
   }
-  for (std::size_t c = 0; c < promotions.size(); ++c) add_channel(s, fmt::format("promo_{}", c + 1), promotions[c], 1);
-  add_channel(s, "holiday", holiday, 1);
-  s.one_step.resize(s.series.channels.size(), std::numeric_limits<double>::quiet_NaN());
   s.mean = s.one_step;
+  add_known(s, promotions, holiday);
 }
 
 void make_monthly(const SynthOptions& o, Synthetic& s) {
@@ -306,10 +337,11 @@ struct SynthRow {
   Step step;
   void (*make)(const SynthOptions&, Synthetic&);
 };
-constexpr std::array<SynthRow, 4> synth_rows = {{
+constexpr std::array<SynthRow, 5> synth_rows = {{
     {"seasonal", 6000, 7, 24, {}, {StepUnit::second, 3600}, make_built_in},
     {"load", 17544, 12, 24, {1672531200 - 3600}, {StepUnit::second, 3600}, make_load},  // 2023-01-01, a Sunday
     {"sales", 1096, 40, 28, {1640995200 - 86400}, {StepUnit::day, 1}, make_sales},      // 2022-01-01, a Saturday
+    {"promo", 1461, 20, 28, {1640995200 - 86400}, {StepUnit::day, 1}, make_promo},      // as sales
     {"monthly", 180, 8, 12, {1259625600}, {StepUnit::month, 1}, make_monthly},          // 2010-01-01
 }};
 

@@ -27,6 +27,10 @@
 //
 // 6 of 40 items are never sold; the one before them sells 40 a day from the test part's first row on, before it nothing.
 //
+// promo: daily values of items with size b, and what is known ahead, as of sales
+//
+//   y(t) = b (week(t) + 0.6 promotion(t) - 0.5 holiday(t)) + e(t)
+//
 // monthly: months of regions: a trend, a season of two harmonics, AR(1) noise.
 //
 // With a zone the hours are those of its clocks: one is absent in spring, one is there twice in autumn.

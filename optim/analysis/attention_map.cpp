@@ -12,44 +12,47 @@ AttentionSummary attention_summary(const model::Model& model, kernels::Center ce
                                    DeviceModel* device) {
   if (!model.has_attention()) {
     throw Error(Exit::usage, "this model has no attention between channels")
-        .hint("samformer, transformer, random-transformer and sigma-reparam have");
+        .hint("samformer, transformer, random-transformer, sigma-reparam and itransformer have");
   }
-  const std::int64_t D = problem.D;
   const auto windows = static_cast<std::int64_t>(starts.size());
   AttentionSummary out;
-  out.map.resize(static_cast<std::size_t>(D * D));
   const std::int64_t norms = std::min(windows, most_norms);
-  Eigen::MatrixXd map(D, D);
+  Eigen::MatrixXd map;
   Evaluator evaluator(model, center, device);
   before_batch();
-  evaluator.attention(
-      weights, problem, starts,
-      [&](std::int64_t first, std::int64_t N, Tensor<const float> q, Tensor<const float> k, const float* lse) {
-        if (first > 0) before_batch();
-        const std::int64_t d_m = q.cols();
-        const double scale = 1 / std::sqrt(static_cast<double>(d_m));
-        for (std::int64_t n = 0; n < N; ++n) {
-          for (std::int64_t i = 0; i < D; ++i) {
-            const float* row = q.row(n * D + i);
-            for (std::int64_t j = 0; j < D; ++j) {
-              double score = 0;
-              for (std::int64_t c = 0; c < d_m; ++c) score += double(row[c]) * double(k(n * D + j, c));
-              const double logarithm = score * scale - double(lse[n * D + i]), a = std::exp(logarithm);
-              map(i, j) = a;
-              out.map[static_cast<std::size_t>(i * D + j)] += a / static_cast<double>(windows);
-              out.entropy -= a * logarithm / static_cast<double>(windows * D);
-            }
-          }
-          out.identity_distance += (map - Eigen::MatrixXd::Identity(D, D)).norm() / std::sqrt(static_cast<double>(D)) /
-                                   static_cast<double>(windows);
-          // Evenly spaced: window w is taken where the share of taken ones falls behind.
-          const std::int64_t w = first + n;
-          if ((w + 1) * norms / windows > out.norm_windows) {
-            out.nuclear_norm += Eigen::BDCSVD<Eigen::MatrixXd>(map).singularValues().sum();
-            ++out.norm_windows;
+  evaluator.attention(weights, problem, starts, [&](std::int64_t first, std::int64_t N, const auto& of) {
+    if (first > 0) before_batch();
+    const std::int64_t D = out.tokens = of.tokens, width = of.q.cols() / of.heads;
+    out.map.resize(static_cast<std::size_t>(D * D));
+    const double scale = 1 / std::sqrt(static_cast<double>(width)), share = 1 / static_cast<double>(of.heads);
+    for (std::int64_t n = 0; n < N; ++n) {
+      map.setZero(D, D);
+      for (std::int64_t h = 0; h < of.heads; ++h) {
+        for (std::int64_t i = 0; i < D; ++i) {
+          const float* const row = of.q.row(n * D + i) + h * width;
+          for (std::int64_t j = 0; j < D; ++j) {
+            double score = 0;
+            for (std::int64_t c = 0; c < width; ++c) score += double(row[c]) * double(of.k(n * D + j, h * width + c));
+            const double logarithm = score * scale - double(of.lse[(n * of.heads + h) * D + i]);
+            const double a = std::exp(logarithm);
+            map(i, j) += share * a;
+            out.entropy -= share * a * logarithm / static_cast<double>(windows * D);
           }
         }
-      });
+      }
+      for (std::int64_t c = 0; c < D * D; ++c) {
+        out.map[static_cast<std::size_t>(c)] += map(c / D, c % D) / static_cast<double>(windows);
+      }
+      out.identity_distance += (map - Eigen::MatrixXd::Identity(D, D)).norm() / std::sqrt(static_cast<double>(D)) /
+                               static_cast<double>(windows);
+      // Evenly spaced: window w is taken where the share of taken ones falls behind.
+      const std::int64_t w = first + n;
+      if ((w + 1) * norms / windows > out.norm_windows) {
+        out.nuclear_norm += Eigen::BDCSVD<Eigen::MatrixXd>(map).singularValues().sum();
+        ++out.norm_windows;
+      }
+    }
+  });
   if (out.norm_windows > 0) out.nuclear_norm /= static_cast<double>(out.norm_windows);
   return out;
 }

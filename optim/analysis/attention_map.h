@@ -1,11 +1,12 @@
 // Attention maps A = softmax_rows(Q K' / sqrt(d_m)) [D][D] of a model's windows, and what they say:
 //
-//   entropy of a row   -sum_j a_ij ln a_ij (ln D: uniform, 0: one channel alone), mean over rows and windows
+//   entropy of a row   -sum_j a_ij ln a_ij (ln D: uniform, 0: one channel alone), mean over rows, heads and windows
 //   nuclear norm       sum of A's singular values, of each window's map, then the mean over windows
 //   identity distance  |A - I|_F / sqrt(D), of each window's map, then the mean
 //
-// Rows are queries. Singular values cost O(D^3) a window: over `most_norms` windows, evenly spaced, they are of those;
-// 0: none.
+// Rows are queries. A is the mean over heads. Where a network looks at the dates' marks too (iTransformer), D counts
+// them, behind the channels. Singular values cost O(D^3) a window: over `most_norms` windows, evenly spaced, they are of
+// those; 0: none.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@
 namespace samformer::optim {
 
 struct AttentionSummary {
+  std::int64_t tokens = 0;  // D
   std::vector<double> map;  // [D][D], mean over windows
   double entropy = 0;
   double nuclear_norm = 0;

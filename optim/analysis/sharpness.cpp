@@ -59,7 +59,7 @@ void TrainingLoss::scatter(std::span<const double> v, std::span<double> slab) co
 template <class T>
 kernels::Windows<T> TrainingLoss::load(Pass<T>& pass, std::span<const std::int32_t> batch) const {
   const std::int64_t length = model_.shape().L + model_.shape().H;
-  const std::int64_t rows = problem_->D + problem_->marks;
+  const std::int64_t rows = problem_->D + problem_->marks + problem_->known.rows(problem_->D);
   const auto N = static_cast<std::int64_t>(batch.size());
   pass.windows.resize(std::max(pass.windows.size(), static_cast<std::size_t>(N * rows * length)));
   pass.starts.clear();
@@ -71,7 +71,7 @@ kernels::Windows<T> TrainingLoss::load(Pass<T>& pass, std::span<const std::int32
     }
   }
   return model_.seen(kernels::Windows<T>{pass.windows.data(), length, pass.starts.data(), N, problem_->D, nullptr, 0,
-                                         problem_->marks});
+                                         problem_->marks, problem_->known});
 }
 
 template <class T>

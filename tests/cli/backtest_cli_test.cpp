@@ -53,7 +53,8 @@ class Backtest : public ProgramTest {
 // One model for all windows of the test part is what `eval` looks at.
 TEST_F(Backtest, WithoutRefitsItIsEval) {
   waves("waves.csv", 800);
-  const Json d = document(asked("b", {"--origins", "every:1", "--refits", "never"}));
+  const Words levels = {"--intervals", "80,90", "--calibration", "60"};
+  const Json d = document(asked("b", Words{"--origins", "every:1", "--refits", "never"} + levels));
   ASSERT_EQ(d["origins"].size(), 95u);
   Words train = asked("run");
   train[0] = "train";
@@ -71,8 +72,10 @@ TEST_F(Backtest, WithoutRefitsItIsEval) {
   // The file has the same errors, by origin.
   const auto forecasts = by_origin("b");
   ASSERT_EQ(forecasts.size(), 95u);
-  ASSERT_EQ(run({"eval", "run", "--forecasts", "eval.csv"}).code, 0);
+  const Json once_more = document(Words{"eval", "run", "--forecasts", "eval.csv"} + levels);
   EXPECT_EQ(read("b/forecasts.csv"), read("eval.csv"));
+  EXPECT_GT(d["intervals"]["windows"], 60);
+  EXPECT_EQ(d["intervals"], once_more["intervals"]);
   EXPECT_NE(read("b/report.html").find("MSE by origin"), std::string::npos);
   EXPECT_EQ(Json::parse(read("b/backtest.json"))["test_mse"], d["test_mse"]);
 }
@@ -187,6 +190,67 @@ TEST_F(Backtest, SettingsOfAFile) {
   fails(2, asked("b", {"--config", path("b.toml")}), {"backtest.jsonl"});
   const std::string config = path(fmt::format("b/origins/{}/config.toml", rows_of(d)[0]));
   EXPECT_EQ(document(asked("c", {"--config", config, "--origins", "1"}))["failed"], 0);
+}
+
+// A model begins with the weights of the one before, also where that one is taken from the ledger.
+TEST_F(Backtest, WarmStart) {
+  waves("waves.csv", 800);
+  const Words how = {"--origins", "3", "--warm-start"};
+  const Json warm = document(asked("warm", how));
+  EXPECT_EQ(warm["warm_start"], true);
+  const std::vector<std::int64_t> rows = rows_of(warm);
+  ASSERT_EQ(run(asked("cold", {"--origins", "3"})).code, 0);
+  const auto a = by_origin("warm"), b = by_origin("cold");
+  EXPECT_EQ(a.at(hourly(static_cast<int>(rows[0]))), b.at(hourly(static_cast<int>(rows[0]))));
+  EXPECT_NE(a.at(hourly(static_cast<int>(rows[1]))), b.at(hourly(static_cast<int>(rows[1]))));
+  // By hand.
+  const auto folder = [&](std::size_t i) { return fmt::format("warm/origins/{}", rows[i]); };
+  ASSERT_EQ(run({"train", "--data", path("waves.csv"), "--split", split_of(folder(1)), "--lookback", "24", "--horizon",
+                 "6", "--epochs", "2", "--threads", "1", "--out", "second", "--no-test", "--weights-from",
+                 path(folder(0) + "/best.safetensors")})
+                .code,
+            0);
+  EXPECT_EQ(Json::parse(read("second/result.json"))["weights_sha256"],
+            Json::parse(read(folder(1) + "/result.json"))["weights_sha256"]);
+  const std::string ledger = read("warm/backtest.jsonl"), forecasts = read("warm/forecasts.csv");
+  write("warm/backtest.jsonl", ledger.substr(0, ledger.find('\n', ledger.find('\n') + 1) + 1));
+  ASSERT_EQ(run(asked("warm", how)).code, 0);
+  EXPECT_EQ(read("warm/forecasts.csv"), forecasts);
+  fails(2, asked("warm", {"--origins", "2", "--warm-start"}), {"backtest.jsonl"});
+  fails(2, asked("e", {"--warm-start", "--jobs", "2"}), {"begins each model where the one before ended"});
+  fails(2, asked("e", {"--warm-start", "--auto"}), {"begins each model where the one before ended"});
+}
+
+// Ends of intervals beside the forecasts: those that `predict` gives at the origin, and without refits `eval`'s scores.
+TEST_F(Backtest, Intervals) {
+  waves("waves.csv", 800);
+  const Words levels = {"--intervals", "80,90", "--calibration", "60"};
+  const Json d = document(asked("b", Words{"--origins", "3"} + levels));
+  EXPECT_EQ(d["intervals"]["windows"], 3);
+  EXPECT_EQ(d["intervals"]["levels"].size(), 2u);
+  std::istringstream lines(read("b/forecasts.csv"));
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_EQ(line, "origin,date,step,series,actual,forecast,naive,seasonal_naive,least_squares,lo_80,hi_80,lo_90,hi_90");
+  for (const std::int64_t row : rows_of(d)) {
+    const std::string origin = hourly(static_cast<int>(row));
+    const Json there = document(Words{"predict", fmt::format("b/origins/{}", row), "--origin", origin} + levels);
+    for (std::size_t t = 0; t < 2; ++t) {
+      for (std::size_t h = 0; h < 6; ++h) {
+        ASSERT_TRUE(std::getline(lines, line));
+        std::vector<std::string> cells;
+        std::istringstream parts(line);
+        for (std::string cell; std::getline(parts, cell, ',');) cells.push_back(cell);
+        ASSERT_EQ(cells.size(), 13u) << line;
+        EXPECT_EQ(cells[0], origin);
+        for (std::size_t k = 0; k < 2; ++k) {
+          const Json& ends = there["forecast"][h]["intervals"][k];
+          EXPECT_NEAR(std::stod(cells[9 + 2 * k]), ends["low"][t].get<double>(), 1e-5) << line;
+          EXPECT_NEAR(std::stod(cells[10 + 2 * k]), ends["high"][t].get<double>(), 1e-5) << line;
+        }
+      }
+    }
+  }
 }
 
 TEST_F(Backtest, WhatIsRefused) {

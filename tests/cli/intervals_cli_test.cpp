@@ -159,6 +159,11 @@ TEST_F(Intervals, CoverWhatTheySay) {
   EXPECT_NE(page.find("<path class=\"curve c1 edge\""), page.npos);
   EXPECT_NE(page.find("<title>80 %</title>"), page.npos);
   EXPECT_EQ(page.find("class=\"legend\">80 %"), page.npos);
+  // Scores that do not fit in memory together are those of one channel after the other.
+  Json whole = document({"eval", "run", "--intervals", "80,95", "--calibration", "2000"})["intervals"];
+  Json blocks = document({"eval", "run", "--intervals", "80,95", "--calibration", "99000000"})["intervals"];
+  whole.erase("calibration"), blocks.erase("calibration");
+  EXPECT_EQ(whole, blocks);
   // Where no window has enough before it.
   const Outcome few = run({"eval", "run", "--part", "val", "--intervals", "99.9", "--calibration", "1200"});
   EXPECT_EQ(few.code, 0) << few.err;

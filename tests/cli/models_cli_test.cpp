@@ -12,6 +12,7 @@ struct Row {
   std::string model;
   std::int64_t parameters;
   Words flags = {};
+  friend void PrintTo(const Row& row, std::ostream* out) { *out << row.model; }
 };
 class EveryModel : public ProgramTest, public testing::WithParamInterface<Row> {};
 
@@ -211,6 +212,36 @@ TEST_F(Models, ToyComparesTheModels) {
   EXPECT_EQ(again["models"][3]["val_mse"], d["models"][3]["val_mse"]);
   EXPECT_EQ(ablation["models"].size(), 6u);
   EXPECT_EQ(ablation["models"][1]["val_mse"], d["models"][2]["val_mse"]);  // the same transformer under Adam
+
+  const Json more = document(words + Words{"--models", "dlinear,itransformer"});
+  names.clear();
+  for (const Json& m : more["models"]) names.push_back(m["model"]);
+  EXPECT_EQ((std::vector(names.begin() + 5, names.end())),
+            (std::vector<std::string>{"dlinear", "dlinear-sam", "itransformer", "itransformer-sam"}));
+  EXPECT_EQ(more["models"][2]["val_mse"], d["models"][2]["val_mse"]);
+  EXPECT_EQ(more["models"][5]["parameters"], 2 * 13 * 4);
+  EXPECT_EQ(more["models"][6]["rho"], 0.7);
+  EXPECT_NE(more["models"][6]["val_mse"], more["models"][5]["val_mse"]);
+  EXPECT_EQ(more["models"][5]["attention_entropy"].size(), 0u);
+  EXPECT_EQ(more["models"][7]["attention_entropy"].size(), 3u);
+  fails(2, words + Words{"--models", "dlinaer"}, {"did you mean 'dlinear'"});
+}
+
+// A map between tokens: the channels and, behind them, what the dates say; the mean over heads.
+TEST_F(Models, AttentionOfITransformer) {
+  series("small.csv", 400, 3);
+  document(small("run", Words{"--model", "itransformer", "--d-model", "16", "--heads", "4"}));
+  const Json d = document({"attention", path("run")});
+  EXPECT_EQ(d["channels"], (Json{"c0", "c1", "c2", "hour", "weekday", "day of month", "day of year"}));
+  ASSERT_EQ(d["map"].size(), 7u);
+  for (const Json& row : d["map"]) {
+    double total = 0;
+    for (const Json& cell : row) total += cell.get<double>();
+    EXPECT_NEAR(total, 1, 1e-5);
+  }
+  EXPECT_LT(d["entropy"].get<double>(), std::log(7.0));
+  EXPECT_NEAR(d["entropy_share"].get<double>(), d["entropy"].get<double>() / std::log(7.0), 1e-12);
+  EXPECT_TRUE(read("run/attention/attention.csv").starts_with("channel,c0,c1,c2,hour,weekday,"));
 }
 
 }  // namespace

@@ -66,6 +66,22 @@ TEST_F(ReproduceTest, MainTableBesideThePrintedNumbers) {
   EXPECT_NE(read("r/reproduce.csv").find("exchange_rate,96,samformer/paper"), std::string::npos);
 }
 
+// Systems that the paper does not print, and the look-back of every column.
+TEST_F(ReproduceTest, OtherSystemsWithTheirLookbacks) {
+  series("exchange_rate.csv", 2600, 3);
+  const Json d = document({"reproduce", "main", "--data", path("exchange_rate.csv"), "--horizons", "96", "--epochs",
+                           "1", "--seeds", "1", "--models", "dlinear/published,samformer/paper", "--out", path("r")});
+  ASSERT_EQ(d["cells"].size(), 2u);
+  EXPECT_EQ(d["cells"][0]["lookback"], 512);
+  EXPECT_EQ(d["cells"][1]["column"], "dlinear/published");
+  EXPECT_EQ(d["cells"][1]["lookback"], 336);
+  EXPECT_TRUE(d["cells"][1]["published_mse"].is_null());
+  EXPECT_TRUE(d["cells"][1]["difference"].is_null());
+  const std::string text = read("r/reproduce.md");
+  EXPECT_NE(text.find("| dlinear/published | 336 | --model=dlinear --preset=published |"), std::string::npos) << text;
+  EXPECT_NE(text.find("SAMformer, printed (look-back 512)"), std::string::npos) << text;
+}
+
 TEST_F(ReproduceTest, RepeatingTheLastValueIsNamedWhereItWins) {
   // A straight line barely moves within a horizon against its spread over the training rows.
   std::string text = "date,a\n";
@@ -160,6 +176,8 @@ TEST_F(ReproduceTest, ParametersAndDryRun) {
   const std::string text = read("p/reproduce.md");
   EXPECT_NE(text.find("| ETT 96 | 50272 | 82590 | 328334 | 124142 | 605180 | 320053 |"), std::string::npos) << text;
   EXPECT_NE(text.find("| traffic 720 | 369904 | 404412 |"), std::string::npos) << text;
+  EXPECT_NE(text.find("| itransformer | 96 | 841568 | 866240 | 3379024 | 3576016 |"), std::string::npos) << text;
+  EXPECT_NE(text.find("| patchtst | 336 | 81728 | 146336 | 243248 | 501680 |"), std::string::npos) << text;
 
   // A folder: what it lacks is listed with where to get it.
   series("exchange_rate.csv", 1100, 3);
@@ -173,6 +191,24 @@ TEST_F(ReproduceTest, ParametersAndDryRun) {
         "--preset=authors-tensorflow --init=glorot --model=transformer", "--preset=paper --model=tsmixer"}) {
     EXPECT_NE(commands.find(flags), std::string::npos) << flags;
   }
+  // Where they are asked for, the other systems, by how they are trained.
+  const auto runs = [&](const std::string& models) {
+    const Json asked = document({"reproduce", "main", "--data", path("exchange_rate.csv"), "--horizons", "96",
+                                 "--seeds", "1", "--models", models, "--dry-run", "--out", path("d")});
+    std::map<std::string, std::string> commands;
+    for (const Json& run : asked["runs"]) commands[run["trial"]] = run["command"];
+    return commands;
+  };
+  auto published = runs("published"), fair = runs("fair");
+  EXPECT_EQ(fair.size() - 4, 2 * (published.size() - 4));
+  EXPECT_NE(published["exchange_rate/96/dlinear/published"].find("--model=dlinear --preset=published"),
+            std::string::npos);
+  EXPECT_NE(published["exchange_rate/96/samformer/paper"].find("--preset=paper"), std::string::npos);
+  EXPECT_NE(fair["exchange_rate/96/patchtst-sam/default"].find("--model=patchtst --rho=0.7"), std::string::npos);
+  EXPECT_TRUE(fair.contains("exchange_rate/96/samformer/default"));
+  EXPECT_EQ(runs("dlinear").size(), 2u);
+  EXPECT_EQ(runs("dlinear-sam").size(), 1u);
+
   ASSERT_EQ(dry["absent"].size(), 7u);
   EXPECT_EQ(dry["absent"][0]["where"], "samformer data fetch ETTh1");
   EXPECT_FALSE(exists("d"));
@@ -189,7 +225,7 @@ TEST_F(ReproduceTest, ToyAtBothNoises) {
 
 TEST_F(ReproduceTest, Refusals) {
   fails(2, reproduce("mian", "r"), {"did you mean 'main'"});
-  fails(2, reproduce("main", "r", {"--models", "informer"}), {"informer", "tsmixer/paper"});
+  fails(2, reproduce("main", "r", {"--models", "arima"}), {"arima", "tsmixer/paper"});
   fails(2, reproduce("main", "r", {"--horizons", "0"}), {"--horizon"});
   fails(2, reproduce("main", "r", {"--jobs", "4000"}), {"cores"});
   fails(2, {"reproduce", "main"}, {"--out"});

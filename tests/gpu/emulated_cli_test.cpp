@@ -64,6 +64,12 @@ TEST_F(EmulatedCli, AttentionAndLandscape) {
     SCOPED_TRACE(what);
     expect_near(map[what], map_on_cpu[what], 1e-5, true);
   }
+  document(tiny("tokens", {"--device", "cpu", "--model", "itransformer", "--heads", "2"}));
+  const auto [tokens, tokens_on_cpu] = both({"attention", path("tokens")});
+  for (const char* what : {"map", "entropy", "nuclear_norm", "identity_distance"}) {
+    SCOPED_TRACE(what);
+    expect_near(tokens[what], tokens_on_cpu[what], 1e-5, true);
+  }
   const auto [slices, slices_on_cpu] = both({"landscape", path("run"), "--windows", "2"});
   expect_near(slices["slices"][0]["line"], slices_on_cpu["slices"][0]["line"], 1e-4);
   expect_near(slices["slices"][0]["square"], slices_on_cpu["slices"][0]["square"], 1e-4);

@@ -28,7 +28,7 @@ struct Bench {
     if (targets.empty()) {
       for (std::int32_t d = 0; d < D; ++d) targets.push_back(d);
     }
-    for (std::int64_t d = 0; d < D + marks; ++d) {
+    for (std::int64_t d = 0; d < D + marks + known().rows(D); ++d) {
       for (std::int64_t t = 0; t < rows; ++t) {
         const double phase = 2 * std::numbers::pi * static_cast<double>(t) / static_cast<double>(9 + d);
         const double noise = static_cast<double>((t * 7919 + d * 104729) % 1000) / 1000 - 0.5;
@@ -38,7 +38,12 @@ struct Bench {
     for (std::int32_t t = 0; t < 37; ++t) train.push_back(t);
     for (std::int32_t t = 60; t < 90; ++t) val.push_back(t);
   }
-  Problem problem() const { return {values, rows, model.shape().D, targets, {}, marks}; }
+  Problem problem() const { return {values, rows, model.shape().D, targets, {}, marks, known()}; }
+  // Of a model with covariates: one for each channel, the others for all.
+  kernels::KnownRows known() const {
+    const std::int64_t own = std::min<std::int64_t>(model.covariates(), 1);
+    return {model.shape().D + marks, model.covariates() - own, own};
+  }
 
   static constexpr std::int64_t marks = 2;  // what a date would say, for models that ask
 
@@ -133,6 +138,8 @@ model::StepSizes steps(std::int64_t label, double dropout) {
   return {3, 20, 6, Bench::marks, label, 8, 12, 2, 2, 1, dropout};
 }
 
+const model::ModeSets modes = model::published_modes(20, 18, 4);
+
 struct Case {
   const char* name;
   model::Model model;
@@ -185,6 +192,9 @@ const Case cases[] = {
        s.step.stats_mix = 1;
      }},
     {"Linear", model::Linear({3, 24, 6}), [](TrainerSettings&) {}},
+    {"Covariates", samformer(Value::low_rank, 3, 24, 6, 4).with_covariates(3), [](TrainerSettings&) {}},
+    {"CovariatesOfNormalisedSteps",
+     tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false).with_covariates(3), [](TrainerSettings&) {}},
     {"Identity", transformer(model::Attention::identity), [](TrainerSettings&) {}},
     {"LearnedAttention", transformer(model::Attention::learned), [](TrainerSettings&) {}, {1}},
     {"RandomTransformer", transformer(model::Attention::frozen, false),
@@ -198,7 +208,7 @@ const Case cases[] = {
     {"PatchTst", model::PatchTst({3, 20, 6, 8, 12, 2, 2, 6, 4, 0.2}), [](TrainerSettings&) {}},
     {"Autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1}), [](TrainerSettings&) {}},
     {"AutoformerCutKeys", model::Autoformer({{steps(4, 0), {4}}, 2}), [](TrainerSettings&) {}},
-    {"Fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, model::published_modes(20, 18, 4)}),
+    {"Fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, modes}),
      [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
@@ -290,6 +300,7 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"low-rank", samformer(Value::low_rank, 7, 48, 12, 8)},
       {"full", samformer(Value::full, 7, 48, 12, 8)},
       {"linear", model::Linear({7, 48, 12})},
+      {"covariates", model::Model(model::Linear({7, 48, 12})).with_covariates(3)},
       {"identity", transformer(model::Attention::identity)},
       {"random-transformer", transformer(model::Attention::frozen, false)},
       {"sigma-reparam", transformer(model::Attention::sigma_reparam)},
@@ -298,7 +309,7 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"itransformer", model::ITransformer({3, 24, 6, 8, 12, 2, 2, 0.2})},
       {"patchtst", model::PatchTst({3, 24, 6, 8, 12, 2, 2, 6, 4, 0.2})},
       {"autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1})},
-      {"fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, model::published_modes(20, 18, 4)})},
+      {"fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, modes})},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

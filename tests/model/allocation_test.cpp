@@ -168,6 +168,7 @@ TEST(Allocation, NoneAfterTheFirstStep) {
   backtrace(frames, 4);
   constexpr std::int64_t D = 7, L = 96, H = 24;
   const model::StepSizes steps{D, L, H, 4, 48, 16, 16, 8, 2, 1, 0.05};
+  const model::ModeSets modes = model::published_modes(L, 48 + H, 64);
   const std::pair<const char*, model::Model> models[] = {
       {"low-rank", model::Samformer({model::Value::low_rank, D, L, H, 16})},
       {"full", model::Samformer({model::Value::full, D, L, H, 16})},
@@ -175,7 +176,7 @@ TEST(Allocation, NoneAfterTheFirstStep) {
       {"itransformer", model::ITransformer({D, L, H, 16, 16, 4})},
       {"patchtst", model::PatchTst({D, L, H})},
       {"autoformer", model::Autoformer({{steps, {25}}, 3})},
-      {"fedformer", model::Fedformer({{steps, {12, 24}}, model::published_modes(L, 48 + H, 64)})},
+      {"fedformer", model::Fedformer({{steps, {12, 24}}, modes})},
   };
   for (const auto& [model_name, model] : models) {
     for (const auto& [rho, rule] : {std::pair(0.7, kernels::Rule::adam), std::pair(0.0, kernels::Rule::sgd)}) {

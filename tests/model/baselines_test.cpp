@@ -15,6 +15,7 @@
 
 #include "core/dual.h"
 #include "model/data/marks.h"
+#include "model/data/synth.h"
 #include "model/registry.h"
 #include "model/safetensors.h"
 #include "tests/numeric.h"
@@ -205,6 +206,40 @@ TEST(Baselines, PatchTst) {
 
 model::StepSizes step_sizes(const Sizes& z) { return {z.D, z.L, z.H, 4, z.label, z.d, z.f, z.heads, z.layers, 1, 0}; }
 
+Model logtrans(const Sizes& z) { return model::LogTrans({step_sizes(z), 12, 3}); }
+
+TEST(Baselines, LogTrans) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  expect_golden<double>("logtrans", logtrans, {"key_projection.bias"}, {});
+  expect_golden<float>("logtrans", logtrans, {"key_projection.bias"}, {});
+}
+
+void expect_mask(const kernels::HeadsMask& mask, const std::vector<std::uint8_t>& allowed, std::uint8_t yes) {
+  const auto cells = static_cast<std::int64_t>(std::sqrt(static_cast<double>(allowed.size())));
+  ASSERT_GT(cells, 1);
+  for (std::int64_t i = 0; i < cells; ++i) {
+    for (std::int64_t j = 0; j < cells; ++j) {
+      EXPECT_EQ(mask.allows(i, j), allowed[static_cast<std::size_t>(i * cells + j)] == yes) << i << ", " << j;
+    }
+  }
+}
+
+TEST(Baselines, MaskOfLogTrans) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_logtrans.safetensors"));
+  for (const auto& [name, cells, sub] :
+       {std::tuple("choice.mask_allowed.encoder", 24, 12), std::tuple("choice.mask_allowed.decoder", 20, 12),
+        std::tuple("mask_allowed.n96_sub24", 96, 24), std::tuple("mask_allowed.n96_sub48", 96, 48),
+        std::tuple("mask_allowed.n144_sub24", 144, 24)}) {
+    SCOPED_TRACE(name);
+    model::StepSizes z;
+    z.d = 8, z.f = 8;
+    expect_mask(model::LogTrans({z, sub, 3}).mask(cells), file.read<std::uint8_t>(name), 1);
+  }
+  // A sequence shorter than the pattern has it once: every step sees something.
+  EXPECT_TRUE(model::LogTrans({model::StepSizes{}, 24, 3}).mask(10).allows(0, 0));
+}
+
 Model autoformer(const Sizes& z) { return model::Autoformer({{step_sizes(z), {5}}, 1}); }
 
 // Keys count as followed by zeros where the decoder has more steps than the encoder: then their bias has a gradient.
@@ -313,6 +348,30 @@ TEST(Baselines, MarksOfADay) {
   EXPECT_EQ(model::time_marks(dates, Step{StepUnit::day, 7}), (std::vector<double>{-0.5, 51.0 / 52 - 0.5}));
   EXPECT_EQ(model::mark_count(Step{StepUnit::month, 12}), 0);
   EXPECT_EQ(model::mark_count(Step{}), 0);
+}
+
+// A forecast's rows: those of the look-back with their marks, then marks alone.
+TEST(Baselines, MarksGoOnAfterTheLastRow) {
+  model::Series whole = model::make_seasonal({60, 2, 1});
+  const model::Scaler scaler = model::fit_scaler(whole, {0, 40});
+  const model::MarkedValues all = model::marked_values(whole, scaler);
+  const std::vector<model::Stamp> ahead(whole.dates.begin() + 50, whole.dates.begin() + 56);
+  model::Series cut = model::make_seasonal({50, 2, 1});
+  const model::MarkedValues read = model::marked_values(cut, scaler, {38, 50}, ahead);
+  const std::vector<std::int32_t> targets{0, 1};
+  const model::Problem problem = read.problem(targets);
+  ASSERT_EQ(problem.rows, 18);
+  ASSERT_EQ(problem.marks, all.marks);
+  for (std::int64_t d = 0; d < 2 + all.marks; ++d) {
+    for (std::int64_t t = 0; t < 18; ++t) {
+      const float value = problem.values[static_cast<std::size_t>(d * 18 + t)];
+      if (d < 2 && t >= 12) {
+        EXPECT_TRUE(std::isnan(value));
+      } else {
+        EXPECT_EQ(value, all.values[static_cast<std::size_t>(d * 60 + 38 + t)]) << d << ", " << t;
+      }
+    }
+  }
 }
 
 // The formula, term by term: windows whose moving average reaches over both ends.

@@ -315,6 +315,7 @@ std::vector<Relative> relatives() {
                    model::PatchTst({D, L, H, 6, 7, 2, 2, 4, 3, dropout}),
                    4 * 6 + 6 + 4 * 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 6 * 4 * H + H});
   }
+  out.push_back({"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
   // The decoder's p + H steps are more than L, fewer, with a second layer.
   const auto steps = [&](std::int64_t label, std::int64_t decoder_layers, double dropout) {
     return model::StepSizes{D, L, H, 2, label, 6, 7, 2, 2, decoder_layers, dropout};
@@ -343,8 +344,9 @@ model::Output<T> apply_relative(const model::Model& net, Tape<T>& tape, T* weigh
                                 const model::Pass& pass) {
   const auto [D, L, H, none] = net.shape();
   constexpr std::int64_t marks = 2;
-  kernels::Windows<T> x = windows(tape, 4, D + marks, L + H, 520);
-  x.D = D, x.marks = marks;
+  const std::int64_t own = std::min<std::int64_t>(net.covariates(), 1), shared = net.covariates() - own;
+  kernels::Windows<T> x = windows(tape, 4, D + marks + shared + own * D, L + H, 520);
+  x.D = D, x.marks = marks, x.known = {D + marks, shared, own};
   return net.forward(tape, weights, gradients, revin(tape, net.seen(x), L, net.center(Center::mean)), pass);
 }
 constexpr model::Pass second_pass{.training = true, .seed = 5, .step = 3, .number = 1};

@@ -545,7 +545,7 @@ TEST(ErrorSums, AddUpByChannelAndStep) {
 
 // ---- Passes over the slab -----------------------------------------------------------------------------------------
 
-constexpr std::int64_t slab = 2 * update_block + 77;
+constexpr std::int64_t slab = 2 * norm_block + 77;
 
 // What a step's kernels share: `w` from `saved` (both null: they are the test's own) along `g`.
 template <class T>

@@ -36,6 +36,8 @@ struct DataSettings {
   std::string data_sha256;  // of the file in lower-case hex; a file with another hash is refused; empty: any
   std::string features = "M";
   std::vector<std::string> target;
+  std::vector<std::string> past, future, future_for, calendar;  // model/data/covariates.h
+  std::string future_basis = "hinge:4";
   std::vector<std::string> columns;
   std::vector<std::string> drop;
   std::string date_column;
@@ -119,7 +121,8 @@ struct FolderSettings {
   std::string origin;
   std::vector<std::string> intervals;  // eval, predict: percent; empty: none
   std::int64_t calibration = 1440;
-  std::string windows;  // sharpness, landscape: a number, all, empty: the command's own choice
+  std::string windows;              // sharpness, landscape: a number, all, empty: the command's own choice
+  std::vector<std::string> models;  // reproduce: columns; toy: values of --model
   std::int64_t jobs = 1;
 };
 

@@ -1,4 +1,5 @@
-// `samformer attention RUN`: which channel looks at which (optim/analysis/attention_map.h).
+// `samformer attention RUN`: which channel looks at which (optim/analysis/attention_map.h); "channels" of the document
+// are the map's rows, with iTransformer the dates' marks too.
 #include <algorithm>
 #include <cmath>
 
@@ -53,14 +54,14 @@ Json top_pairs(const std::vector<double>& map, const std::vector<std::string>& n
 
 void look(Analysed& a, const Settings& asked) {
   const auto starts = chosen_windows(a, asked.origin);
-  const std::vector<std::string>& names = a.experiment.series.channels;
-  const std::int64_t D = a.experiment.D();
   const optim::Problem problem = a.experiment.problem();
   const kernels::Center center = center_of(a.run.settings);
   const auto loaded = a.device.load(a.run.model, problem, center);
   const auto s = optim::attention_summary(a.run.model, center, a.run.slab, problem, starts,
-                                          D > wide ? most_norms : static_cast<std::int64_t>(starts.size()),
+                                          a.experiment.D() > wide ? most_norms : std::ssize(starts),
                                           stop_when_interrupted, loaded.get());
+  const std::int64_t D = s.tokens;
+  const std::vector<std::string> names = a.experiment.token_names(D);
   const double uniform = std::log(static_cast<double>(D));
   Json& d = a.document;
   d["of"] = asked.origin.empty() ? "the mean over the test split" : "the window that ends at " + asked.origin;

@@ -5,11 +5,13 @@
 //
 // The validation part has as many rows as the split gives it and moves along; training rows are all before it, or the
 // last N (--train-window rows:N). A model serves the origins up to the next refit (--refits). Baselines are fitted to
-// the same rows. Folder --out: backtest.jsonl (the ledger: the same command takes an interrupted one up), origins/ROW
-// (a run each), forecasts.csv (tools/run/forecast_file.h), backtest.json, report.html.
+// the same rows. With --warm-start a model begins with the weights of the one before. Intervals are calibrated, for each
+// model, on the rows between its training and the origin. Folder --out: backtest.jsonl (the ledger: the same command
+// takes an interrupted one up), origins/ROW (a run each), forecasts.csv (tools/run/forecast_file.h), backtest.json,
+// report.html.
 //
-// JSON: what `eval` has (test_mse ... skill; errors in the scale of the split's training rows), gap, refits,
-// train_window, origins [{origin, row, model, mse, naive_mse, seasonal_naive_mse, least_squares_mse}],
+// JSON: what `eval` has (test_mse ... skill, intervals; errors in the scale of the split's training rows), gap, refits,
+// train_window, warm_start, origins [{origin, row, model, mse, naive_mse, seasonal_naive_mse, least_squares_mse}],
 // diebold_mariano {baseline, t, p} against the best baseline, failed, forecasts.
 #include <algorithm>
 #include <charconv>
@@ -28,6 +30,7 @@
 #include "tools/run/automatic.h"
 #include "tools/run/ensemble.h"
 #include "tools/run/forecast_file.h"
+#include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
 #include "tools/run/training.h"
@@ -42,6 +45,7 @@ struct BacktestSettings {
   std::string refits = "each";
   std::int64_t gap = 0;
   std::string train_window = "expanding";
+  bool warm_start = false;
 };
 
 Error usage(const std::string& flag, const std::string& text, const std::string& expected) {
@@ -190,6 +194,25 @@ struct Sums {
   }
 };
 
+// The queue's tasks, each from the weights of the last one before it in `all` that did not fail.
+std::vector<Unfinished> train_in_turn(const Queue& queue, std::span<const Task> all, Ledger& ledger, Console& console) {
+  const Task* before = nullptr;
+  for (const Task& task : all) {
+    const Json* done = ledger.trial(task.name, task.seed);
+    if (!done) {
+      Queue one = queue;
+      one.tasks = {task};
+      if (before) {
+        one.tasks[0].words.push_back("--weights-from=" + fs::absolute(before->folder / "best.safetensors").string());
+      }
+      if (std::vector<Unfinished> unfinished = run_queue(one, ledger, console); !unfinished.empty()) return unfinished;
+      done = ledger.trial(task.name, task.seed);
+    }
+    if (done->value("status", "") == "ok") before = &task;
+  }
+  return {};
+}
+
 constexpr std::size_t most_drawn = 200;  // origins to look through
 // Every how many-th of them is drawn.
 std::size_t drawn_every(std::size_t origins) { return (origins + most_drawn - 1) / most_drawn; }
@@ -295,6 +318,7 @@ void print_text(std::ostream& out, const Json& d) {
     }
     out << '\n';
   }
+  print_intervals(out, d);
   Table origins("lrrr", {"origin", "mse", "naive", d["baselines"]["seasonal_naive"].is_object() ? "seasonal" : ""});
   std::size_t listed = 0;
   for (const Json& o : d["origins"]) {
@@ -320,6 +344,11 @@ int backtest(const Invocation& invocation) {
   if (!settings.seeds.empty()) throw Error(Exit::usage, "backtest takes one --seed");
   if (settings.data == "-") throw Error(Exit::usage, "backtest reads its file again and again").hint("save it first");
   if (settings.automatic) check_automatic(settings);
+  const std::vector<double> levels = levels_of(settings);  // throws before anything is trained
+  if (own.warm_start && (settings.automatic || settings.jobs > 1)) {
+    throw Error(Exit::usage, "--warm-start begins each model where the one before ended")
+        .hint(settings.automatic ? "leave --auto out" : "leave --jobs out");
+  }
   const std::int64_t jobs = settings.jobs, threads = threads_of_each(jobs, settings.threads, 0);
   const ChosenDevice device = select_device(settings);
   Experiment e = load_experiment(settings, invocation.console);
@@ -328,6 +357,11 @@ int backtest(const Invocation& invocation) {
     throw Error(Exit::data,
                 fmt::format("{} rows are too few for a backtest at look-back {} and horizon {}", e.series.rows, L, H))
         .at(e.series.path);
+  }
+  if (const std::vector<std::string> known = e.basis.names(); !known.empty()) {
+    invocation.console.info(fmt::format("{} are taken as known ahead, as they were in the end: a forecast of them is worse, "
+                                        "and so are errors then",
+                                        join(known, ", ")));
   }
   const std::vector<std::int32_t> all = all_starts(e, model::with_lookback(e.splits.test, L), settings);
   const std::vector<std::int32_t> starts = choose_origins(own.origins, e, L, all);
@@ -341,7 +375,8 @@ int backtest(const Invocation& invocation) {
   }
 
   // Flags of every training, those of --config and the environment too: a file may also have what is ours alone.
-  static constexpr std::string_view ours[] = {"split", "lookback", "horizon", "columns", "seed", "threads"};
+  static constexpr std::string_view ours[] = {"split", "lookback", "horizon",   "columns",
+                                              "seed",  "threads",  "intervals", "calibration"};
   std::vector<std::string> common = stored_flags(invocation.resolved, Layer::file, Layer::flag, ours);
   common.push_back("--columns=" + names_list(e.series.channels));
   common.push_back(fmt::format("--lookback={}", L));
@@ -355,6 +390,7 @@ int backtest(const Invocation& invocation) {
   const auto seed = static_cast<std::uint64_t>(settings.seed);
   Json header = {{"flags", common}, {"data_sha256", e.series.sha256}, {"split", e.splits.rule}};
   header.update(Json{{"gap", own.gap}, {"train_window", own.train_window}});
+  if (own.warm_start) header["warm_start"] = {own.origins, own.refits};  // say whose weights come before
   Ledger ledger(folder / "backtest.jsonl", {{"backtest", header}}, {"val_mse"});
   Queue queue{{}, jobs, threads, {"val_mse", "epochs_run", "seconds_training"}, "val_mse"};
   std::vector<Task> tasks;
@@ -370,11 +406,11 @@ int backtest(const Invocation& invocation) {
                        [&](const Task& task) { return !ledger.trial(task.name, task.seed); });
   invocation.console.info(fmt::format("{} origins, {} models, {} to train, {} at a time with {} threads each",
                                       starts.size(), fits.size(), queue.tasks.size(), jobs, threads));
-  const std::vector<Unfinished> unfinished = run_queue(queue, ledger, invocation.console);
+  const std::vector<Unfinished> unfinished = own.warm_start ? train_in_turn(queue, tasks, ledger, invocation.console)
+                                                            : run_queue(queue, ledger, invocation.console);
   const std::size_t failed = warn_of_failures(tasks, ledger, invocation.console);
   require_finished(unfinished);
 
-  const model::Linear linear({e.D(), L, H});
   const bool seasonal = has_season(e, L);
   Sums model(e, H), naive(e, H), season(e, H), squares(e, H);
   std::vector<float> weights;  // of least squares; a fit that its rows do not determine has those of the one before
@@ -384,6 +420,7 @@ int backtest(const Invocation& invocation) {
   std::vector<std::vector<double>> forecasts;  // of those that are drawn
   const std::size_t step = drawn_every(starts.size());
   std::optional<Checkpoint> first;
+  IntervalScores intervals;
   const double begin = monotonic_seconds();
   for (const Fit& fit : fits) {
     if (ledger.trial(fit.name(), seed)->value("status", "") != "ok") continue;
@@ -391,18 +428,32 @@ int backtest(const Invocation& invocation) {
     if (!first) first = runs[0];
     Experiment here = e;
     here.splits.train = fit.train;
-    scale(here, fit.train);
+    tools::fit(here, settings, fit.train);
     const optim::Problem problem = here.problem();
     if (std::vector<float> now = fit_least_squares(here, settings); !now.empty() && (!file || !weights.empty())) {
       weights = std::move(now);
     }
-    if (!file) file.emplace(folder / "forecasts.csv", e, L, H, !weights.empty());
+    std::vector<float> halves;
+    if (!levels.empty()) {
+      const IntervalScores of = score_intervals(runs, here, fit.starts, levels, settings.calibration, device, &halves);
+      std::vector<double> units;
+      for (const std::int32_t d : e.targets) {
+        units.push_back(here.scaler.std[static_cast<std::size_t>(d)] / e.scaler.std[static_cast<std::size_t>(d)]);
+      }
+      intervals.model.add(of.model, units);
+      intervals.naive.add(of.naive, units);
+    }
+    std::size_t written = 0;  // of them
+    if (!file) file.emplace(folder / "forecasts.csv", e, L, H, !weights.empty(), levels);
     Ensemble(runs, problem, device).for_batches(fit.starts, [&](const auto& batch, const auto& values) {
       std::vector<float> fit_values;
       if (!weights.empty()) {
-        fit_values = optim::Evaluator(linear, kernels::Center::mean).forecast(weights, problem, batch);
+        fit_values =
+            optim::Evaluator(linear_model(settings, here), kernels::Center::mean).forecast(weights, problem, batch);
       }
-      file->add(batch, here.scaler, values, fit_values);
+      const std::size_t size = levels.size() * values.size();
+      file->add(batch, here.scaler, values, fit_values, std::span(halves).subspan(written, size));
+      written += size;
       const std::size_t outputs = e.targets.size() * static_cast<std::size_t>(H);
       for (std::size_t i = 0; i < batch.size(); ++i) {
         const std::int32_t start = batch[i];
@@ -446,6 +497,7 @@ int backtest(const Invocation& invocation) {
   d["gap"] = own.gap;
   d["refits"] = own.refits;
   d["train_window"] = own.train_window;
+  d["warm_start"] = own.warm_start;
   if (settings.automatic) {
     d["model"] = "auto";
     d["parameters"] = nullptr;  // those of each origin's members
@@ -458,6 +510,12 @@ int backtest(const Invocation& invocation) {
                       {e.series, e.scaler, e.targets, done, L, H, e.splits.train, std::max<std::int64_t>(1, e.season)},
                       {}};
   add_scores(d, scores, e);
+  if (!levels.empty()) {
+    d["intervals"] = interval_document(intervals, e, L, settings.calibration);
+    if (d["intervals"].is_null()) {
+      invocation.console.warning(too_few_for_intervals(levels));
+    }
+  }
   d["origins"] = Json::array();
   for (std::size_t i = 0; i < done.size(); ++i) {
     Json row = {{"origin", e.series.date(done[i] + L - 1)}, {"row", done[i] + L - 1}, {"model", model_of[i]}};
@@ -491,7 +549,7 @@ Command backtest_command() {
   return {
       .name = "backtest",
       .handler = backtest,
-      .takes = takes_of_training({"jobs"}),
+      .takes = takes_of_training({"jobs", "intervals", "calibration"}),
       .options = {{.name = "origins",
                    .member = at(&BacktestSettings::origins),
                    .value_name = "N|every:K|dates:FILE",
@@ -508,7 +566,10 @@ Command backtest_command() {
                   {.name = "train-window",
                    .member = at(&BacktestSettings::train_window),
                    .value_name = "expanding|rows:N",
-                   .help = "training rows before the validation part"}},
+                   .help = "training rows before the validation part"},
+                  {.name = "warm-start",
+                   .member = at(&BacktestSettings::warm_start),
+                   .help = "each model begins with the weights of the one before"}},
       .summary = "forecasts from many origins, each by a model of the rows before it, beside the baselines",
       .example = "samformer backtest --data sales.csv --horizon 28 --origins 12 --auto --jobs 2 --out backtests/sales",
       .texts = {{"threads", "CPU threads of each training", "the cores over --jobs"},

@@ -58,7 +58,7 @@ Report examine(Settings& settings) {
   }
   report.channels = series.channels;
   try {
-    const std::vector<int> targets = model::select_targets(series, features_of(settings), settings.target);
+    const std::vector<int> targets = select_targets(series, settings);
     report.experiment.targets.assign(targets.begin(), targets.end());
     report.experiment.splits = choose_shape(settings, series);
     report.split = true;
@@ -349,14 +349,15 @@ int data_synth(const Invocation& invocation) {
 }  // namespace
 
 Command data_check_command() {
-  return {
-      .name = "data check",
-      .handler = data_check,
-      .takes = {"features", "target", "columns", "drop", "date-column", "date-format", "freq", "timezone", "no-date",
-                "delimiter", "decimal", "holes", "split", "lookback", "horizon", "config", "print-config"},
-      .arguments = {"FILE"},
-      .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
-      .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
+  return {.name = "data check",
+          .handler = data_check,
+          .takes = {"features",     "target",  "past",      "future",      "future-for",  "calendar",
+                    "future-basis", "columns", "drop",      "date-column", "date-format", "freq",
+                    "timezone",     "no-date", "delimiter", "decimal",     "holes",       "split",
+                    "lookback",     "horizon", "config",    "print-config"},
+          .arguments = {"FILE"},
+          .summary = "finds what train would refuse or warn of: gaps, missing values, dates out of order, ...",
+          .example = "samformer data check sales.csv --horizon 30 --lookback 90"};
 }
 
 Command data_synth_command() {
@@ -366,12 +367,12 @@ Command data_synth_command() {
           .options = {{.name = "rows",
                        .member = at(&SynthSettings::rows),
                        .value_name = "N",
-                       .default_text = "seasonal 6000, load 17544, sales 1096, monthly 180",
+                       .default_text = "seasonal 6000, load 17544, sales 1096, promo 1461, monthly 180",
                        .range = from_one},
                       {.name = "channels",
                        .member = at(&SynthSettings::channels),
                        .value_name = "N",
-                       .help = "seasonal; of load sites, of sales items, of monthly regions",
+                       .help = "seasonal; of load sites, of sales and promo items, of monthly regions",
                        .default_text = "7, 12, 40, 8",
                        .range = from_one},
                       {.name = "cut-holes",
@@ -380,7 +381,7 @@ Command data_synth_command() {
                       {.name = "bad-cells",
                        .member = at(&SynthSettings::bad_cells),
                        .help = "load: 22 cells of the training rows empty, one -9999"}},
-          .arguments = {"seasonal|load|sales|monthly"},
+          .arguments = {"seasonal|load|sales|promo|monthly"},
           .summary = "writes a built-in series, whose noise floor is known",
           .example = "samformer data synth seasonal --rows 2000 --out seasonal.csv",
           .texts = {{"seed", "of the noise"},

@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "model/data/repair.h"
-#include "optim/conformal.h"
 #include "tools/cli/command.h"
 #include "tools/report/page.h"
 #include "tools/run/automatic.h"
@@ -165,15 +164,18 @@ int eval(const Invocation& invocation) {
                                  device, least_squares));
     if (&run != &runs.back()) continue;
     if (alike) together = ensemble(runs, part.experiment, part.starts, device);
+    std::vector<float> halves;
     if (!levels.empty()) {
-      intervals = interval_scores(runs, part.experiment, part.starts, levels, settings.calibration, device);
+      const IntervalScores scores = score_intervals(runs, part.experiment, part.starts, levels, settings.calibration,
+                                                    device, forecasts.empty() ? nullptr : &halves);
+      intervals = interval_document(scores, part.experiment, part.settings.lookback, settings.calibration);
       if (intervals.is_null()) {
-        invocation.console.warning(fmt::format("no window has the {} before it that an interval of {} % needs",
-                                               optim::windows_for(levels.back()), level_name(levels.back())));
+        invocation.console.warning(too_few_for_intervals(levels));
       }
     }
     if (!forecasts.empty()) {
-      const std::int64_t rows = write_forecasts(forecasts, runs, part.experiment, part.starts, least_squares, device);
+      const std::int64_t rows =
+          write_forecasts(forecasts, runs, part.experiment, part.starts, least_squares, levels, halves, device);
       invocation.console.info(fmt::format("{} forecasts written to {}", rows, forecasts));
     }
   }
@@ -196,7 +198,7 @@ Command eval_command() {
   return {.name = "eval",
           .handler = eval,
           .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal",
-                    "holes", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
+                    "holes", "calendar", "device", "threads", "weights", "member", "intervals", "calibration", "out"},
           .options = {{.name = "part",
                        .member = at(&EvalSettings::part),
                        .help = "which rows of the file",

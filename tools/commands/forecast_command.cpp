@@ -84,10 +84,11 @@ Command forecast_command() {
   return {
       .name = "forecast",
       .handler = forecast,
-      .takes = {"features",    "target",    "columns", "drop",     "date-column", "date-format", "freq",    "timezone",
-                "no-date",     "delimiter", "decimal", "holes",    "split",       "lookback",    "horizon", "season",
-                "late",        "Training",  "Machine", "out",      "origin",      "overwrite",   "config",  "intervals",
-                "calibration", "min",       "max",     "decimals", "integers",    "print-config"},
+      .takes = {"features",  "target",      "past",        "future",      "future-for", "calendar",  "future-basis",
+                "columns",   "drop",        "date-column", "date-format", "freq",       "timezone",  "no-date",
+                "delimiter", "decimal",     "holes",       "split",       "lookback",   "horizon",   "season",
+                "late",      "Training",    "Machine",     "out",         "origin",     "overwrite", "config",
+                "intervals", "calibration", "min",         "max",         "decimals",   "integers",  "print-config"},
       .arguments = {"FILE"},
       .summary = "forecasts a file's next steps: checks it, chooses among models and naive forecasts, refits",
       .example = "samformer forecast sales.csv --horizon 28 --out runs/sales"};

@@ -4,7 +4,6 @@
 #include <filesystem>
 
 #include "core/text.h"
-#include "model/data/marks.h"
 #include "model/data/repair.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
@@ -20,6 +19,7 @@ struct PredictSettings {
   double max = infinity;
   std::int64_t decimals = -1;  // behind the point; -1: as many as float32 has
   bool integers = false;
+  std::string future_data;
 };
 
 struct Forecast {
@@ -91,9 +91,10 @@ void warn_of_signs(const Forecast& f, const std::vector<std::int32_t>& targets, 
   console.warning(fmt::format("{}{}: --min 0", first, more));
 }
 
-// Rows 0 .. origin of the series are known.
+// Rows 0 .. origin of the series are known; `ahead`: the dates of all steps that the model forecasts.
 std::vector<double> forecast_values(const Checkpoint& run, const model::Series& series, std::int64_t origin,
-                                    std::int64_t horizon, const ChosenDevice& device) {
+                                    std::span<const model::Stamp> ahead, const model::Basis& basis,
+                                    const model::Series* future, std::int64_t horizon, const ChosenDevice& device) {
   const std::int64_t L = run.settings.lookback, D = series.width();
   for (std::int64_t d = 0; d < D; ++d) {
     const auto window =
@@ -109,9 +110,9 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
                            : fmt::format("fill the value in, or forecast from another row: --origin {}",
                                          model::origin_word(series, complete)));
   }
-  const auto [values_of, marks, rows] = model::marked_values(series, run.scaler, run.settings.horizon);
-  const std::int32_t start[] = {static_cast<std::int32_t>(origin + 1 - L)};
-  const optim::Problem problem{values_of, rows, D, run.targets, {}, marks};
+  const model::MarkedValues read = values_ahead(series, run.scaler, basis, origin, L, ahead, future);
+  const std::int32_t start[] = {0};
+  const optim::Problem problem = read.problem(run.targets);
   const auto loaded = device.load(run.model, problem, center_of(run.settings));
   optim::Evaluator evaluator(run.model, center_of(run.settings), loaded.get());
   const std::vector<float> y = evaluator.forecast(run.slab, problem, start);
@@ -135,22 +136,37 @@ std::vector<double> forecast_values(const Checkpoint& run, const model::Series& 
   return values;
 }
 
-std::vector<std::string> forecast_dates(const Checkpoint& run, const Settings& settings, const model::Series& series,
-                                        std::int64_t origin, std::int64_t horizon) {
-  std::vector<std::string> dates;
-  if (series.dates.empty()) {
-    for (std::int64_t h = 1; h <= horizon; ++h) dates.push_back(std::to_string(origin + 1 + h));
-    return dates;
+// The rows of --future-data; nothing without.
+std::optional<model::Series> future_of(const Checkpoint& run, DataSettings settings, const std::string& path,
+                                       Console& console) {
+  if (path.empty()) return std::nullopt;
+  settings.data = path, settings.future.clear(), settings.future_for.clear(), settings.calendar.clear();
+  settings.columns.clear(), settings.drop.clear();
+  model::Series future = load_series(settings, series_options(settings));
+  model::require_clean(future);
+  const std::vector<std::string> names = run.basis.names();
+  for (const std::string& name : future.channels) {
+    if (std::ranges::find(names, name) != names.end()) continue;
+    throw Error(Exit::data, fmt::format("column '{}' is none that the model knows ahead", name))
+        .at(future.path)
+        .hint(names.empty() ? "the model knows none: leave --future-data out"
+                            : fmt::format("leave it out of the file; there are {}", join(names, ", ")));
   }
+  for (const model::Finding& f : future.findings) {
+    if (f.kind != "constant") console.warning(fmt::format("{}: {}", place_text(f.file, f.line, f.column), f.message));
+  }
+  return future;
+}
+
+// Of the steps after row `origin`; of no meaning where the series has no dates.
+std::vector<model::Stamp> dates_ahead(const Checkpoint& run, const Settings& settings, const model::Series& series,
+                                      std::int64_t origin, std::int64_t steps) {
+  if (series.dates.empty()) return std::vector<model::Stamp>(static_cast<std::size_t>(steps));
   // The file's own step; a file too short to show one continues at the step the model was trained on.
   model::Step step = series.step;
   if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
   model::require_step(series, step);
-  for (const model::Stamp& stamp :
-       model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, horizon, series.zone.get())) {
-    dates.push_back(model::format_stamp(stamp, series.date_format));
-  }
-  return dates;
+  return model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, steps, series.zone.get());
 }
 
 std::string csv(const Forecast& f) {
@@ -288,7 +304,14 @@ int predict(const Invocation& invocation) {
 
   Forecast forecast;
   for (const std::int32_t t : first.targets) forecast.columns.push_back(first.columns[static_cast<std::size_t>(t)]);
-  forecast.dates = forecast_dates(first, settings, series, origin, horizon);
+  const std::vector<model::Stamp> ahead = dates_ahead(first, settings, series, origin, H);
+  for (std::int64_t h = 0; h < horizon; ++h) {
+    forecast.dates.push_back(series.dates.empty()
+                                 ? std::to_string(origin + 2 + h)
+                                 : model::format_stamp(ahead[static_cast<std::size_t>(h)], series.date_format));
+  }
+  const std::optional<model::Series> future =
+      future_of(first, settings, asked.of<PredictSettings>().future_data, invocation.console);
   for (const model::Series::DatePart& part : series.date_parts) forecast.date_columns.push_back(part.name);
   if (series.date_parts.empty()) forecast.date_columns = {"date"};
   for (const std::string& date : forecast.dates) {
@@ -298,7 +321,8 @@ int predict(const Invocation& invocation) {
     if (run.columns != first.columns || run.targets != first.targets || run.settings.horizon != H) {
       throw Error(Exit::data, "the seeds of this run differ in columns, targets or horizon").at(run.path.string());
     }
-    const std::vector<double> values = forecast_values(run, series, origin, horizon, device);
+    const std::vector<double> values = forecast_values(run, series, origin, ahead, basis_for(run, settings, series),
+                                                       future ? &*future : nullptr, horizon, device);
     if (forecast.values.empty()) forecast.values.resize(values.size());
     for (std::size_t i = 0; i < values.size(); ++i) {
       forecast.values[i] += values[i] / static_cast<double>(runs.size());
@@ -361,7 +385,8 @@ Command predict_command() {
       .name = "predict",
       .handler = predict,
       .takes = {"data", "date-column", "date-format", "freq", "timezone", "no-date", "delimiter", "decimal", "holes",
-                "horizon", "device", "threads", "weights", "member", "origin", "intervals", "calibration", "out"},
+                "calendar", "horizon", "device", "threads", "weights", "member", "origin", "intervals", "calibration",
+                "out"},
       .options = {{.name = "min",
                    .member = at(&PredictSettings::min),
                    .value_name = "X",
@@ -380,6 +405,10 @@ Command predict_command() {
                    .help = "digits behind the point",
                    .default_text = "as many as float32 has",
                    .range = {.low = 0, .high = 15}},
+                  {.name = "future-data",
+                   .member = at(&PredictSettings::future_data),
+                   .value_name = "FILE",
+                   .help = "what is known ahead of the steps, where the data does not go on with it"},
                   {.name = "integers", .member = at(&PredictSettings::integers), .help = "the same as --decimals 0"}},
       .arguments = {"RUN"},
       .summary = "forecasts the steps after the end of a CSV, in original units, with dates",

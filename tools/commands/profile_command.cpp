@@ -105,7 +105,7 @@ int profile(const Invocation& invocation) {
   }
   const ChosenDevice device = select_device(settings);
   const Experiment experiment = load_experiment(settings, invocation.console);
-  const model::Model model = settings.make_model(experiment.D(), experiment.marks);
+  const model::Model model = make_model(settings, experiment);
   const optim::Problem problem = experiment.problem();
   const optim::TrainerSettings t = trainer_settings(settings);
   optim::Training<float> training(model, t.step);

@@ -1,7 +1,8 @@
 // `samformer reproduce TABLE`: the paper's tables from our own trainings, beside the printed numbers
 // (tools/run/published.h) and the naive forecasts.
 //
-//   main         SAMformer in several settings, Transformer, TSMixer, TSMixer + SAM
+//   main         SAMformer in several settings, Transformer, TSMixer, TSMixer + SAM; where --models asks for them, all
+//                other systems too, as their authors trained them and as we train SAMformer, with and without SAM
 //   temporal     attention over the steps, and none, beside SAMformer
 //   rho          SAMformer over SAM's radius
 //   mix          SAMformer over the share of the batch's statistics in the loss, the same at every step of the
@@ -76,6 +77,13 @@ std::vector<Column> columns_of(const std::string& table) {
       add("authors-tensorflow-glorot", with(official, {"--init=glorot"}));
       add("paper", {"--preset=paper"});
     }
+    for (const model::ModelRow& row : model::models()) {
+      if (!row.published) continue;
+      const std::string printed = published_system(row.name), flag = fmt::format("--model={}", row.name);
+      columns.push_back({fmt::format("{}/published", row.name), printed, {flag, "--preset=published"}});
+      columns.push_back({fmt::format("{}/default", row.name), printed, {flag}});
+      columns.push_back({fmt::format("{}-sam/default", row.name), printed, {flag, "--rho=0.7"}});
+    }
     return columns;
   }
   std::vector<Column> columns;
@@ -109,18 +117,31 @@ std::vector<Column> columns_of(const std::string& table) {
   return columns;
 }
 
-// --models: columns by their full name or by what is before the slash.
+// --models: columns by their full name or by what is before the slash; `published`, each system as its authors trained
+// it, and `fair`, all as we train SAMformer. None: those of the systems that the paper's authors trained themselves.
 std::vector<Column> chosen(const std::vector<Column>& columns, const Words& asked) {
-  if (asked.empty()) return columns;
   const auto means = [](const std::string& word, const Column& column) {
-    return column.id == word || column.id.starts_with(word + "/");
+    const std::string_view id = column.id;
+    if (word == "published") return id.ends_with("/published") || id.ends_with("/paper");
+    return id == word || id.starts_with(word + "/") || (word == "fair" && id.ends_with("/default"));
   };
+  if (asked.empty()) {
+    std::vector<Column> own = columns;
+    std::erase_if(own, [](const Column& column) {
+      const std::string system = column.id.substr(0, column.id.find('/'));
+      return std::ranges::any_of(model::models(), [&](const model::ModelRow& row) {
+        return row.published && (row.name == system || fmt::format("{}-sam", row.name) == system);
+      });
+    });
+    return own;
+  }
   Words known;
   for (const Column& column : columns) known.push_back(column.id);
   for (const std::string& word : asked) {
     if (std::ranges::none_of(columns, [&](const Column& column) { return means(word, column); })) {
       throw Error(Exit::usage, fmt::format("--models: this table has no '{}'", word))
-          .hint(fmt::format("it has {}, or one of these by the word before the slash", join(known, ", ")));
+          .hint(fmt::format("it has {}, or one of these by the word before the slash, published and fair",
+                            join(known, ", ")));
     }
   }
   std::vector<Column> result;
@@ -134,7 +155,6 @@ std::vector<Column> chosen(const std::vector<Column>& columns, const Words& aske
 
 struct ReproduceSettings {
   Words horizons;  // empty: the paper's
-  Words models;    // empty: all
 };
 
 std::vector<std::int64_t> horizons_of(const ReproduceSettings& asked) {
@@ -205,7 +225,7 @@ std::string trial_name(const Series& series, std::int64_t horizon, const Column&
 Json cell_of(const Series& series, std::int64_t horizon, const Column& column, const std::vector<std::uint64_t>& seeds,
              const Ledger& ledger) {
   Summary mse, mae;
-  Json failures = Json::array(), naive, seasonal, linear;
+  Json failures = Json::array(), naive, seasonal, linear, lookback;
   for (const std::uint64_t seed : seeds) {
     const Json* row = ledger.trial(trial_name(series, horizon, column), seed);
     if (!row) continue;
@@ -217,6 +237,7 @@ Json cell_of(const Series& series, std::int64_t horizon, const Column& column, c
     mae.values.push_back((*row)["test_mae"]);
     const Json& baselines = (*row)["baselines"];
     naive = baselines["naive"]["test_mse"];
+    lookback = row->value("lookback", Json());
     if (baselines["seasonal_naive"].is_object()) seasonal = baselines["seasonal_naive"]["test_mse"];
     if (const Json fit = baselines.value("least_squares", Json()); fit.is_object()) linear = fit["test_mse"];
   }
@@ -235,6 +256,7 @@ Json cell_of(const Series& series, std::int64_t horizon, const Column& column, c
           {"horizon", horizon},
           {"column", column.id},
           {"flags", join(column.flags, " ")},
+          {"lookback", lookback},
           {"seeds", mse.values.size()},
           {"of_seeds", seeds.size()},
           {"test_mse", number_or_null(mse.mean())},
@@ -341,9 +363,11 @@ Section overview(const Json& d, const std::vector<Column>& columns) {
   std::set<std::string> systems;
   for (const Column& column : columns) {
     s.names.push_back(column.id);
-    systems.insert(column.published);
+    if (!column.published.empty()) systems.insert(column.published);
   }
-  for (const std::string& system : systems) s.names.push_back(system + ", printed");
+  for (const std::string& system : systems) {
+    s.names.push_back(fmt::format("{}, printed (look-back {})", system, published_lookback(system)));
+  }
   s.names.insert(s.names.end(), {"best printed", "repeat the last value", "repeat the last season", "least squares"});
   std::map<std::pair<std::string, std::int64_t>, std::map<std::string, const Json*>> cells;
   for (const Json& cell : d["cells"]) cells[{cell["series"], cell["horizon"]}][cell["column"]] = &cell;
@@ -532,6 +556,31 @@ Section parameter_section(const std::vector<std::int64_t>& horizons) {
   return s;
 }
 
+// Of the systems that the paper does not count.
+Section other_parameters(const std::vector<std::int64_t>& horizons) {
+  Section s{"Trainable parameters of the other systems",
+            {"Counts of the networks that `train --preset published` makes for ETTh1; dlinear's and patchtst's do not "
+             "depend on the number of channels."},
+            {"system", "look-back"}};
+  for (const std::int64_t h : horizons) s.names.push_back(fmt::format("H {}", h));
+  for (const model::ModelRow& row : model::models()) {
+    if (!row.published) continue;
+    Words words{std::string(row.name), ""};
+    for (const std::int64_t h : horizons) {
+      const Settings settings = resolve({{"data", "ETTh1"},
+                                         {"model", std::string(row.name)},
+                                         {"preset", "published"},
+                                         {"horizon", std::to_string(h)}},
+                                        {})
+                                    .settings;
+      words[1] = std::to_string(settings.lookback);
+      words.push_back(std::to_string(settings.make_model(known_dataset("ETTh1")->columns, 4).parameters().count()));
+    }
+    s.rows.push_back(std::move(words));
+  }
+  return s;
+}
+
 std::string markdown(const std::string& title, const std::string& line, const std::vector<Section>& sections) {
   std::string text = fmt::format("# {}\n\n{}\n", title, line);
   const auto row = [&](const Words& words) {
@@ -686,7 +735,7 @@ Json render(const Work& w, const Ledger* ledger) {
   std::size_t done = 0, all = 0, failed = 0;
   std::vector<Section> sections;
   if (w.table == "parameters") {
-    sections.push_back(parameter_section(w.horizons));
+    sections = {parameter_section(w.horizons), other_parameters(w.horizons)};
   } else {
     for (const Task& task : tasks_of(w)) {
       const Json* row = ledger->trial(task.name, task.seed);
@@ -718,12 +767,19 @@ Json render(const Work& w, const Ledger* ledger) {
          "its own statistics. Every run's epoch was chosen by validation error.",
          "The default share of the batch's statistics, 0.5, was set after looking at test errors of ETTh1 and "
          "Exchange: these two are no clean test of the default column. That the share rises with the step of the "
-         "forecast, and how, was chosen by validation error alone."},
-        {"column", "flags of train"}};
+         "forecast, and how, was chosen by validation error alone.",
+         "Printed numbers of the systems that the paper quotes are at other look-backs than its own: they are copies "
+         "of PatchTST's table 3, LogTrans' of FEDformer's. Windows that those programs leave out count here."},
+        {"column", "look-back", "flags of train"}};
     if (!w.common.empty())
       how.paragraphs.push_back("All runs with " + join(w.common, " ") + ": not the published protocol.");
     for (const Column& column : w.columns) {
-      how.rows.push_back({column.id, column.flags.empty() ? "none: the defaults" : join(column.flags, " ")});
+      std::set<std::string> lookbacks;
+      for (const Json& cell : d["cells"]) {
+        if (cell["column"] == column.id && cell["lookback"].is_number()) lookbacks.insert(cell["lookback"].dump());
+      }
+      how.rows.push_back({column.id, lookbacks.empty() ? "–" : join(Words(lookbacks.begin(), lookbacks.end()), ", "),
+                          column.flags.empty() ? "none: the defaults" : join(column.flags, " ")});
     }
     sections.push_back(std::move(how));
   }
@@ -786,7 +842,7 @@ int reproduce(const Invocation& invocation) {
   const ReproduceSettings own = asked.of<ReproduceSettings>();
   Work w;
   w.table = invocation.arguments[0];
-  w.columns = chosen(columns_of(w.table), own.models);
+  w.columns = chosen(columns_of(w.table), asked.models);
   w.horizons = horizons_of(own);
   w.seeds = asked.seeds.empty() ? std::vector<std::uint64_t>{1, 2, 3, 4, 5} : asked.seeds;
   w.folder = asked.out;
@@ -817,9 +873,9 @@ int reproduce(const Invocation& invocation) {
   Queue queue{{}, asked.jobs, threads_of_each(asked.jobs, asked.threads, 1), {}, "test_mse"};
   queue.fields = w.table == "toy"
                      ? std::vector<const char*>{"models"}
-                     : std::vector<const char*>{"test_mse",   "test_mae",    "val_mse",         "baselines",
-                                                "best_epoch", "epochs_run",  "parameters",      "center",
-                                                "stats_mix",  "data_sha256", "seconds_training"};
+                     : std::vector<const char*>{"test_mse",   "test_mae",    "val_mse",          "baselines",
+                                                "best_epoch", "epochs_run",  "parameters",       "center",
+                                                "stats_mix",  "data_sha256", "seconds_training", "lookback"};
   for (const Series& series : w.series) never_replace(series.path);
   require_no_input(w.folder, std::array{"reproduce.jsonl", "reproduce.json", "reproduce.csv", "reproduce.md"});
   make_folders(w.folder);
@@ -857,26 +913,26 @@ int reproduce(const Invocation& invocation) {
 }
 
 Command reproduce_command() {
-  return {.name = "reproduce",
-          .handler = reproduce,
-          .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "out", "dry-run"},
-          .options = {{.name = "horizons",
-                       .member = at(&ReproduceSettings::horizons),
-                       .value_name = "H[,H]",
-                       .help = "of the table",
-                       .default_text = "96,192,336,720"},
-                      {.name = "models",
-                       .member = at(&ReproduceSettings::models),
-                       .value_name = "A[,B]",
-                       .help = "the table's columns: samformer, samformer/paper, tsmixer-sam, ...",
-                       .default_text = "all"}},
-          .arguments = {"TABLE"},
-          .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
-          .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
-          .texts = {{"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
-                    {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
-                    {"threads", "CPU threads of each run", "1"},
-                    {"out", "folder of the tables and their runs, needed; the same one goes on later", "none"}}};
+  return {
+      .name = "reproduce",
+      .handler = reproduce,
+      .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "models", "out", "dry-run"},
+      .options = {{.name = "horizons",
+                   .member = at(&ReproduceSettings::horizons),
+                   .value_name = "H[,H]",
+                   .help = "of the table",
+                   .default_text = "96,192,336,720"}},
+      .arguments = {"TABLE"},
+      .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
+      .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
+      .texts = {{"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
+                {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
+                {"threads", "CPU threads of each run", "1"},
+                {"models",
+                 "the table's columns: samformer, samformer/paper, tsmixer-sam, dlinear, ...; published: every system as "
+                 "its authors trained it; fair: all as SAMformer is, with and without SAM",
+                 "those of the systems that the paper's authors trained"},
+                {"out", "folder of the tables and their runs, needed; the same one goes on later", "none"}}};
 }
 
 }  // namespace samformer::tools

@@ -1,6 +1,7 @@
 // `samformer toy`: the paper's toy regression (section 2). A transformer is trained on Y = X W + noise, which a linear
 // map solves, and gets stuck in a sharp minimum far from it: beside it the Oracle (least squares), attention frozen at
-// its initialisation, SAM and sigma-reparam. No RevIN, samples in one order, Adam at a constant rate, no averaging.
+// its initialisation, SAM and sigma-reparam, and other networks of the registry (--models), each with and without SAM.
+// No RevIN, samples in one order, Adam at a constant rate, no averaging.
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -32,6 +33,7 @@ struct Contender {
   double rho = 0;
   kernels::Rule rule = kernels::Rule::adam;
   double weight_decay = 0;
+  std::string other = {};  // a model of the registry instead
 };
 
 struct ToySettings {
@@ -51,10 +53,18 @@ std::vector<Contender> contenders(const Settings& s) {
     }
     return out;
   }
-  return {{"random-transformer", Attention::frozen},
-          {"transformer", Attention::learned},
-          {"transformer-sam", Attention::learned, s.rho},
-          {"sigma-reparam", Attention::sigma_reparam}};
+  std::vector<Contender> out{{"random-transformer", Attention::frozen},
+                             {"transformer", Attention::learned},
+                             {"transformer-sam", Attention::learned, s.rho},
+                             {"sigma-reparam", Attention::sigma_reparam}};
+  for (const std::string& name : s.models) {
+    model::model_row(name);  // throws where there is none
+    for (const double rho : {0.0, s.rho}) {
+      out.push_back({rho > 0 ? name + "-sam" : name, Attention::identity, rho, kernels::Rule::adam, 0, name});
+      if (s.rho == 0) break;
+    }
+  }
+  return out;
 }
 
 // The samples and their parts.
@@ -107,7 +117,7 @@ class Course final : public optim::Observer {
 
  private:
   void note_attention(std::int64_t epoch) {
-    if (!tracked_.contains(epoch)) return;
+    if (!tracked_.contains(epoch) || !model_.has_attention()) return;
     const auto starts = toy_.starts(toy_.val);
     const auto s = optim::attention_summary(
         model_, kernels::Center::none, trainer_->training().tested(), toy_.problem(),
@@ -130,7 +140,10 @@ class Course final : public optim::Observer {
 Json run(const Contender& c, const Toy& toy, const Settings& s, const ChosenDevice& device, Console& console) {
   console.info(fmt::format("{}", c.name));
   const auto [D, L, H] = toy.sizes;
-  const model::Model net = model::Transformer({D, L, H, s.model_option<std::int64_t>("d-model"), c.attention, false});
+  const model::Model net =
+      c.other.empty()
+          ? model::Model(model::Transformer({D, L, H, s.model_option<std::int64_t>("d-model"), c.attention, false}))
+          : model::make_model(c.other, {D, L, H}, {});
   optim::TrainerSettings t;
   t.step.rule.rule = c.rule;
   t.step.rule.weight_decay = c.weight_decay;
@@ -186,7 +199,11 @@ Json oracle(const Toy& toy) {
           {"lambda_max", nullptr}};
 }
 
-double last_entropy(const Json& m) { return m["attention_entropy"].back()["entropy"]; }
+// Null where there is no attention between channels.
+Json last_entropy(const Json& m) {
+  const Json& all = m["attention_entropy"];
+  return all.empty() ? Json() : all.back()["entropy"];
+}
 
 void write_page(const Json& d, const fs::path& folder) {
   Report page("Toy regression",
@@ -201,7 +218,7 @@ void write_page(const Json& d, const fs::path& folder) {
     const std::string name = m["model"];
     const bool trained = m.contains("curve");
     rows.push_back({name, short_number(m["train_mse"]), short_number(m["val_mse"]), short_number(m["test_mse"]),
-                    trained ? short_number(last_entropy(m)) : "",
+                    last_entropy(m).is_number() ? short_number(last_entropy(m)) : "",
                     m["lambda_max"].is_number() ? short_number(m["lambda_max"]) : ""});
     Curve losses{name, {}, {}, !trained}, validation{name, {}, {}, !trained};
     if (trained) {
@@ -246,8 +263,8 @@ void print_table(std::ostream& out, const Json& d) {
     return v.is_number() ? fmt::format("{:.4f}", v.get<double>()) : std::string("-");
   };
   for (const Json& m : d["models"]) {
-    table.row({m["model"], number(m["train_mse"]), number(m["val_mse"]), number(m["test_mse"]),
-               m.contains("curve") ? fmt::format("{:.4f}", last_entropy(m)) : "-", number(m["lambda_max"])});
+    table.row({m["model"], number(m["train_mse"]), number(m["val_mse"]), number(m["test_mse"]), number(last_entropy(m)),
+               number(m["lambda_max"])});
   }
   out << fmt::format("Y = X W + noise {}, {} / {} / {} samples, {} epochs, rho {}, d_m {}, init {}, seed {}\n\n",
                      d["noise"].dump(), d["samples"]["train"].dump(), d["samples"]["val"].dump(),
@@ -308,7 +325,7 @@ Command toy_command() {
   return {.name = "toy",
           .handler = toy,
           .takes = {"lookback", "horizon", "d-model", "init", "rho", "lr", "batch", "epochs", "seed", "device",
-                    "threads", "out"},
+                    "threads", "models", "out"},
           .options = {{.name = "noise",
                        .member = at(&ToySettings::noise),
                        .value_name = "X",
@@ -330,6 +347,7 @@ Command toy_command() {
                     {"horizon", "targets of a sample", "96"},
                     {"init", "limits of the initial weights", "keras"},
                     {"seed", "of samples, initialisation and order"},
+                    {"models", "other values of --model, each with and without SAM", "none"},
                     {"out", "folder of the results", "toy"}}};
 }
 

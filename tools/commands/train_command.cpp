@@ -76,8 +76,7 @@ int train(const Invocation& invocation) {
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
   require_utf8("--data", settings.data);
   if (settings.dry_run) {
-    return report(
-        describe("train", settings, experiment, settings.make_model(experiment.D(), experiment.marks), device));
+    return report(describe("train", settings, experiment, make_model(settings, experiment), device));
   }
   const fs::path folder = given.empty() ? fs::path(default_folder(settings, experiment.series.name)) : given;
   make_folders(folder);

@@ -109,19 +109,22 @@ Curve thinned(std::string name, const std::vector<double>& values, double x, std
   return curve;
 }
 
+bool has_dates_ahead(const model::Series& series) { return !series.dates.empty() && series.step.known(); }
+// Of the steps after the last row; of no meaning where it has none.
+std::vector<model::Stamp> dates_ahead(const model::Series& series, std::int64_t steps) {
+  if (!has_dates_ahead(series)) return std::vector<model::Stamp>(static_cast<std::size_t>(steps));
+  return model::continue_dates(series.dates.back(), series.step, steps, series.zone.get());
+}
+
 // The forecast of the steps after the last row, and that of the last window, of every channel that varies.
 class Pictures {
  public:
   Pictures(const Experiment& e, const Settings& settings, std::int32_t window) : e_(e), s_(settings), window_(window) {
     // As many rows of the look-back as steps, but two days of hours.
     tail_ = std::min(s_.lookback, std::max<std::int64_t>(s_.horizon, 48));
-    if (e.series.dates.empty() || !e.series.step.known()) {
-      for (std::int64_t h = 1; h <= s_.horizon; ++h) ahead_dates_.push_back(fmt::format("step {}", h));
-    } else {
-      for (const model::Stamp& date :
-           model::continue_dates(e.series.dates.back(), e.series.step, s_.horizon, e.series.zone.get())) {
-        ahead_dates_.push_back(model::format_stamp(date, e.series.date_format));
-      }
+    for (const model::Stamp& date : dates_ahead(e.series, s_.horizon)) {
+      ahead_dates_.push_back(has_dates_ahead(e.series) ? model::format_stamp(date, e.series.date_format)
+                                                       : fmt::format("step {}", ahead_dates_.size() + 1));
     }
   }
 
@@ -228,21 +231,24 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
   const ChosenDevice cpu{"cpu", nullptr};
   pictures.last.model = Ensemble(models, problem, cpu).forecast(last);
   if (const std::vector<float> fit = fit_least_squares(e, settings); !fit.empty()) {
-    const model::Linear linear({e.D(), settings.lookback, settings.horizon});
-    pictures.last.fit = optim::Evaluator(linear, kernels::Center::mean).forecast(fit, problem, last);
+    pictures.last.fit = optim::Evaluator(linear_model(settings, e), kernels::Center::mean).forecast(fit, problem, last);
   }
-  const std::int32_t end[] = {static_cast<std::int32_t>(e.series.rows - settings.lookback)};
   pictures.ahead_scaler = e.scaler;
-  const bool ahead = model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1;
-  if (!ahead) {
-    // A hole: predict refuses too.
-  } else {
-    const std::vector<Checkpoint> refitted = final.empty() ? std::vector<Checkpoint>() : read_checkpoints(final);
-    if (!refitted.empty()) pictures.ahead_scaler = refitted[0].scaler;
-    const auto [values, marks, rows] = model::marked_values(e.series, pictures.ahead_scaler, settings.horizon);
-    const optim::Problem all{values, rows, e.D(), e.targets, {}, marks};
-    pictures.ahead = Ensemble(refitted.empty() ? models : refitted, all, cpu).forecast(end);
-  }
+  // Where predict refuses too, because of a hole or of what should be known ahead.
+  std::string not_ahead = "rows are absent among the last ones";
+  if (model::last_complete_row(e.series, settings.lookback, e.series.rows) == e.series.rows - 1) try {
+      const std::vector<Checkpoint> refitted = final.empty() ? std::vector<Checkpoint>{} : read_checkpoints(final);
+      if (!final.empty()) pictures.ahead_scaler = refitted[0].scaler;
+      const model::MarkedValues read = values_ahead(e.series, pictures.ahead_scaler, e.basis, e.series.rows - 1,
+                                                    settings.lookback, dates_ahead(e.series, settings.horizon));
+      const optim::Problem last_rows = read.problem(e.targets);
+      const std::int32_t start[] = {0};
+      pictures.ahead = Ensemble(final.empty() ? models : refitted, last_rows, cpu).forecast(start);
+    } catch (const Error& why) {
+      if (why.code != Exit::data) throw;
+      not_ahead = why.what();
+    }
+  const bool ahead = !pictures.ahead.empty();
 
   if (const std::vector<double> levels = levels_of(settings); ahead && !levels.empty()) {
     const auto windows = calibration_windows(models[0], e.series, e.series.rows - 1, settings.calibration);
@@ -275,7 +281,7 @@ void add_forecasts(Report& page, const Json& document, const Settings& settings,
       "is the first{}{}.",
       ahead ? fmt::format("the {} steps after the last row, by {}, and ", settings.horizon,
                           final.empty() ? "the tested weights" : "the weights refitted on all rows")
-            : "rows are absent among the last ones, so that no forecast is drawn; ",
+            : not_ahead + ", so that no forecast is drawn; ",
       pictures.levels.empty() ? "" : fmt::format("between thin lines its intervals ({} %); ", percents),
       document.value("part", "test"), constant > 0 ? fmt::format("; {} constant ones are left out", constant) : "",
       step > 1 ? fmt::format("; one step of {} is drawn", step) : ""));
@@ -312,9 +318,10 @@ void add_attention(Report& page, const Settings& settings, const Experiment& e, 
   page.paragraph(
       fmt::format("Mean map of {} windows; a row is a channel, its cells say how much it looks at each other "
                   "one. Mean row entropy {:.3f} of at most {:.3f}.",
-                  count, attention.entropy, std::log(static_cast<double>(e.D()))));
-  page.charts({draw(HeatMap{"Attention", "looked at", "looks", e.D(), e.D(), attention.map, 0,
-                            *std::ranges::max_element(attention.map), e.series.channels, e.series.channels})});
+                  count, attention.entropy, std::log(static_cast<double>(attention.tokens))));
+  const std::vector<std::string> names = e.token_names(attention.tokens);
+  page.charts({draw(HeatMap{"Attention", "looked at", "looks", attention.tokens, attention.tokens, attention.map, 0,
+                            *std::ranges::max_element(attention.map), names, names})});
 }
 
 }  // namespace

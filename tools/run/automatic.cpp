@@ -7,6 +7,7 @@
 
 #include "core/io/sha256.h"
 #include "core/text.h"
+#include "optim/covariate_fit.h"
 #include "optim/ridge.h"
 #include "tools/report/page.h"
 #include "tools/run/ensemble.h"
@@ -58,17 +59,18 @@ std::optional<ModelMember> closed_form(std::string_view name, const Settings& se
                                        const optim::Ridge& ridge, std::int64_t last) {
   const std::int64_t L = settings.lookback, H = settings.horizon;
   const model::Linear net({e.D(), L, H});
+  const model::Model whole = linear_model(settings, e);
   if (name == "ridge") {
     std::vector<float> slab =
         optim::ridge_slab(net, e.problem(), model::unbroken(e.series, {e.splits.train.first, last}), ridge);
     if (slab.empty()) return std::nullopt;
-    return ModelMember{std::string(name), member_settings(settings, name, ridge.center), net, std::move(slab)};
+    return ModelMember{std::string(name), member_settings(settings, name, ridge.center), whole, std::move(slab)};
   }
   const std::int64_t period = period_of(name, e, L);
   if (period == 0) return std::nullopt;
   const kernels::Center center = period == 1 ? kernels::Center::last : kernels::Center::mean;
-  return ModelMember{std::string(name), member_settings(settings, name, center), net,
-                     optim::repeating_slab(net, period)};
+  return ModelMember{std::string(name), member_settings(settings, name, center), whole,
+                     optim::with_covariates(net, optim::repeating_slab(net, period), e.problem(), {})};
 }
 
 optim::ErrorSums errors_of(const ModelMember& member, const optim::Problem& problem,

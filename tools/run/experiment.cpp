@@ -4,11 +4,14 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <future>
 #include <sstream>
 
 #include "core/io/sha256.h"
+#include "core/text.h"
 #include "kernels/cpu/bf16.h"
 #include "kernels/gemm.h"
 #include "model/data/marks.h"
@@ -73,6 +76,12 @@ std::future<void> prepare_products() {
   return std::async(limited ? std::launch::deferred : std::launch::async, kernels::prepare_products);
 }
 
+std::vector<std::string> Experiment::token_names(std::int64_t count) const {
+  std::vector<std::string> names = series.channels;
+  if (count > D()) std::ranges::copy(model::mark_names(series.step), std::back_inserter(names));
+  return names;
+}
+
 std::vector<std::string> Experiment::target_names() const {
   std::vector<std::string> names;
   for (const std::int32_t t : targets) names.push_back(series.channels[static_cast<std::size_t>(t)]);
@@ -90,7 +99,52 @@ model::SeriesOptions series_options(const DataSettings& settings) {
           .delimiter = delimiter_character(settings),
           .decimal = settings.decimal == "comma"   ? model::Decimal::comma
                      : settings.decimal == "point" ? model::Decimal::point
-                                                   : model::Decimal::found};
+                                                   : model::Decimal::found,
+          .known_ahead = covariate_options(settings).columns()};
+}
+
+std::vector<int> select_targets(model::Series& series, const DataSettings& settings) {
+  if (settings.past.empty()) return model::select_targets(series, features_of(settings), settings.target);
+  if (settings.features != "M" || !settings.target.empty()) {
+    throw Error(Exit::usage, "--past names the inputs, --features and --target the targets: give one of them");
+  }
+  for (const std::string& name : settings.past) {
+    if (std::ranges::find(series.channels, name) != series.channels.end()) continue;
+    throw Error(Exit::usage, fmt::format("--past '{}' is not a channel of {}", name, series.path))
+        .hint(guess(name, series.channels));
+  }
+  std::vector<int> targets;
+  for (std::size_t d = 0; d < series.channels.size(); ++d) {
+    if (std::ranges::find(settings.past, series.channels[d]) == settings.past.end()) {
+      targets.push_back(static_cast<int>(d));
+    }
+  }
+  if (targets.empty()) throw Error(Exit::usage, "--past names all channels: there is nothing to forecast");
+  return targets;
+}
+
+model::CovariateOptions covariate_options(const DataSettings& settings) {
+  model::CovariateOptions options{settings.future, settings.future_for, settings.calendar, 0};
+  const std::string& basis = settings.future_basis;
+  constexpr std::string_view hinge = "hinge:";
+  if (basis == "linear") return options;
+  const char* const end = basis.data() + basis.size();
+  const auto [read, error] = basis.starts_with(hinge)
+                                 ? std::from_chars(basis.data() + hinge.size(), end, options.knots)
+                                 : std::from_chars_result{basis.data(), std::errc::invalid_argument};
+  if (error != std::errc() || read != end || options.knots < 1 || options.knots > 64) {
+    throw Error(Exit::usage, fmt::format("--future-basis {}: hinge:N with N from 1 to 64, or linear", basis));
+  }
+  return options;
+}
+
+model::Model linear_model(const Settings& settings, const Experiment& e) {
+  const model::Linear net({e.D(), settings.lookback, settings.horizon});
+  return model::Model(net).with_covariates(e.basis.features());
+}
+
+model::Model make_model(const Settings& settings, const Experiment& e) {
+  return settings.make_model(e.D(), e.marks).with_covariates(e.basis.features());
 }
 
 model::Features features_of(const DataSettings& settings) {
@@ -113,6 +167,10 @@ model::Series load_series(const DataSettings& settings, const model::SeriesOptio
   if (settings.holes == "close") {
     series.holes.clear();
     std::erase_if(series.findings, [](const model::Finding& f) { return f.kind == "gap"; });
+  }
+  if (std::ranges::none_of(series.findings,
+                           [](const model::Finding& f) { return f.severity == model::Severity::refuse; })) {
+    model::take_known(series, covariate_options(settings));
   }
   if (!settings.data_sha256.empty() && settings.data_sha256 != series.sha256) {
     throw Error(Exit::data,
@@ -171,11 +229,11 @@ Experiment load_experiment(Settings& settings, Console& console) {
   e.series = load_series(settings, series_options(settings));
   model::require_clean(e.series);
   say_findings(e.series, console);
-  const std::vector<int> targets = model::select_targets(e.series, features_of(settings), settings.target);
+  const std::vector<int> targets = select_targets(e.series, settings);
   e.targets.assign(targets.begin(), targets.end());
   shape(e, settings);
   if (e.too_few) {
-    scale(e, {0, e.series.rows});
+    fit(e, settings, {0, e.series.rows});
     prepared.get();
     return e;
   }
@@ -186,20 +244,97 @@ Experiment load_experiment(Settings& settings, Console& console) {
     console.warning(fmt::format("only {} training windows at look-back {} and horizon {}; {} and more can be trusted",
                                 windows, settings.lookback, settings.horizon, model::few_windows));
   }
-  scale(e, e.splits.train);
+  fit(e, settings, e.splits.train);
   if (settings.late == "leave-out") leave_out_late(e, console);
   prepared.get();
   return e;
 }
 
-void fill_values(Experiment& e) {
-  model::MarkedValues all = model::marked_values(e.series, e.scaler);
-  e.values = std::move(all.values), e.marks = all.marks;
+model::MarkedValues values_of(const model::Series& series, const model::Scaler& scaler, const model::Basis& basis) {
+  model::MarkedValues all = model::marked_values(series, scaler);
+  if (basis.features() == 0) return all;
+  std::vector<double> known;
+  for (std::size_t c = 0; c < series.known.names.size(); ++c) {
+    const double* from = series.known.values.data() + static_cast<std::int64_t>(c) * series.known.rows;
+    known.insert(known.end(), from, from + series.rows);
+  }
+  all.add(basis, known, series.dates, series.step);
+  return all;
 }
+
+namespace {
+
+// The columns of a basis in the rows that a forecast reads, [names][lookback + H].
+std::vector<double> known_rows(const model::Basis& basis, const model::Series& series, std::int64_t origin,
+                               std::int64_t lookback, std::span<const model::Stamp> ahead,
+                               const model::Series* future) {
+  const model::Series::Known& own = series.known;
+  const std::vector<std::string>& names = future ? future->channels : own.names;
+  const std::vector<model::Stamp>& dates = future ? future->dates : own.dates;
+  const std::int64_t rows = future ? future->rows : own.rows;
+  const std::vector<double>& values = future ? future->values : own.values;
+  const auto place = [](const std::vector<std::string>& all, const std::string& name) {
+    return static_cast<std::int64_t>(std::ranges::find(all, name) - all.begin());
+  };
+  std::vector<double> known;
+  for (const std::string& name : basis.names()) {
+    const double* past = own.values.data() + place(own.names, name) * own.rows;
+    known.insert(known.end(), past + origin + 1 - lookback, past + origin + 1);
+    const std::int64_t column = place(names, name);
+    for (std::size_t h = 0; h < ahead.size(); ++h) {
+      std::int64_t row = static_cast<std::int64_t>(h) + (future ? 0 : origin + 1);
+      if (!series.dates.empty()) {
+        const auto found =
+            std::ranges::find_if(dates, [&](const model::Stamp& d) { return model::compare(d, ahead[h]) == 0; });
+        row = found - dates.begin();
+      }
+      const bool there = column < std::ssize(names) && row < rows;
+      const double value = there ? values[static_cast<std::size_t>(column * rows + row)] : std::nan("");
+      if (std::isnan(value)) {
+        throw Error(Exit::data,
+                    fmt::format("'{}', which the model knows ahead, has no value for {}, step {} of {}", name,
+                                series.dates.empty() ? fmt::format("row {}", origin + 2 + static_cast<std::int64_t>(h))
+                                                     : model::format_stamp(ahead[h], series.date_format),
+                                h + 1, ahead.size()))
+            .at(future ? future->path : series.path)
+            .hint(
+                fmt::format("write {} for all {} steps behind the last row, or into a file of their own: --future-data "
+                            "FILE",
+                            join(basis.names(), ", "), ahead.size()));
+      }
+      known.push_back(value);
+    }
+  }
+  return known;
+}
+
+}  // namespace
+
+model::MarkedValues values_ahead(const model::Series& series, const model::Scaler& scaler, const model::Basis& basis,
+                                 std::int64_t origin, std::int64_t lookback, std::span<const model::Stamp> ahead,
+                                 const model::Series* future) {
+  const model::Span known{origin + 1 - lookback, origin + 1};
+  model::MarkedValues all = model::marked_values(series, scaler, known, ahead);
+  if (basis.features() == 0) return all;
+  std::vector<model::Stamp> dates;
+  if (!series.dates.empty()) {
+    dates.assign(series.dates.begin() + known.first, series.dates.begin() + known.last);
+    dates.insert(dates.end(), ahead.begin(), ahead.end());
+  }
+  all.add(basis, known_rows(basis, series, origin, lookback, ahead, future), dates, series.step);
+  return all;
+}
+
+void fill_values(Experiment& e) { e.values = values_of(e.series, e.scaler, e.basis); }
 
 void scale(Experiment& e, model::Span rows) {
   e.scaler = model::fit_scaler(e.series, rows);
   fill_values(e);
+}
+
+void fit(Experiment& e, const DataSettings& settings, model::Span rows) {
+  e.basis = model::fit_basis(covariate_options(settings), e.series, rows);
+  scale(e, rows);
 }
 
 kernels::Center center_of(const ModelSettings& settings) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "model/data/covariates.h"
+#include "model/data/marks.h"
 #include "model/data/series.h"
 #include "model/registry.h"
 #include "optim/trainer.h"
@@ -21,9 +23,9 @@ struct Experiment {
   std::vector<std::int32_t> targets;
   model::Splits splits;
   model::Scaler scaler;
-  std::vector<float> values;  // standardised, [D + marks][rows]
-  std::int64_t marks = 0;     // of the dates (model/data/marks.h)
-  std::int64_t season = 0;    // steps of the seasonal naive forecast; 0: none
+  model::Basis basis;          // of what is known ahead
+  model::MarkedValues values;  // standardised
+  std::int64_t season = 0;     // steps of the seasonal naive forecast; 0: none
   // [targets] of errors over all, because they hardly vary in the training rows; empty: none. What is chosen by
   // validation error must not see the test rows, which `left_out_of_test` goes by too.
   std::vector<std::uint8_t> left_out, left_out_of_test;
@@ -31,13 +33,19 @@ struct Experiment {
   bool too_few = false;  // rows for a window in every part: nothing can be trained, or tested
 
   std::int64_t D() const { return series.width(); }
-  optim::Problem problem() const { return {values, series.rows, D(), targets, left_out, marks}; }
-  optim::Problem tested_problem() const { return {values, series.rows, D(), targets, left_out_of_test, marks}; }
+  optim::Problem problem() const { return values.problem(targets, left_out); }
+  optim::Problem tested_problem() const { return values.problem(targets, left_out_of_test); }
   std::vector<std::string> target_names() const;
+  // What an attention map of so many rows is between: the channels, behind them the dates' marks.
+  std::vector<std::string> token_names(std::int64_t count) const;
 };
 
 model::SeriesOptions series_options(const DataSettings& settings);
+// What is known ahead. Exit::usage for a --future-basis that is none.
+model::CovariateOptions covariate_options(const DataSettings& settings);
 model::Features features_of(const DataSettings& settings);
+// model::select_targets, or the channels that are not --past. Exit::usage for both, and for names that are none.
+std::vector<int> select_targets(model::Series& series, const DataSettings& settings);
 // The bytes of `settings.data` read as a series with its hash: the built-in `seasonal`, a path, a known name. A hash
 // that differs from settings.data_sha256 (where given) throws Error(Exit::data).
 model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options);
@@ -56,10 +64,23 @@ model::Splits choose_shape(DataSettings& settings, const model::Series& series);
 std::string lost_windows_text(const model::Series& series, const model::Splits& splits, const DataSettings& settings);
 // kernels::prepare_products on another core, for the time that reading takes, or, where memory is limited, at get().
 std::future<void> prepare_products();
-// Standardises with the scaler, and puts the marks behind.
+// A series in the scale of a model: standardised, with the marks and the rows of the basis behind.
+model::MarkedValues values_of(const model::Series& series, const model::Scaler& scaler, const model::Basis& basis);
+// What a forecast after row `origin` of a series reads: `lookback` rows up to it and the steps `ahead`. Values known ahead
+// are those of `future`, else of the series' own rows behind the origin. Exit::data names the first step or column that is
+// missing.
+model::MarkedValues values_ahead(const model::Series& series, const model::Scaler& scaler, const model::Basis& basis,
+                                 std::int64_t origin, std::int64_t lookback, std::span<const model::Stamp> ahead,
+                                 const model::Series* future = nullptr);
+// values_of with the experiment's own.
 void fill_values(Experiment& experiment);
 // Fits the scaler on `rows` and standardises with it.
 void scale(Experiment& experiment, model::Span rows);
+// The same, and the basis: for a training on them.
+void fit(Experiment& experiment, const DataSettings& settings, model::Span rows);
+// The network of baselines, and that of the settings, for the experiment's channels and covariates.
+model::Model linear_model(const Settings& settings, const Experiment& experiment);
+model::Model make_model(const Settings& settings, const Experiment& experiment);
 
 optim::TrainerSettings trainer_settings(const Settings& settings);
 kernels::Center center_of(const ModelSettings& settings);

@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cmath>
 
-#include "model/data/marks.h"
 #include "optim/baselines.h"
 #include "optim/conformal.h"
 #include "tools/cli/signals.h"
@@ -28,6 +27,23 @@ void for_each_forecast(const Ensemble& models, const optim::Problem& problem, st
             std::span(scales).subspan(i * targets, targets));
     }
   });
+}
+
+// Targets whose scores of so many windows are held at a time: 256 MiB of them, in order and sorted.
+std::size_t block_of_targets(std::int64_t windows, std::int64_t H) {
+  return static_cast<std::size_t>(std::max<std::int64_t>((std::int64_t{1} << 25) / (windows * H), 1));
+}
+
+// visit(problem of the targets [t0, t1), t0) for blocks of them.
+template <class Visit>
+void for_each_block(const optim::Problem& problem, std::size_t block, const Visit& visit) {
+  const std::size_t targets = problem.targets.size();
+  for (std::size_t t = 0; t < targets; t += block) {
+    optim::Problem part = problem;
+    part.targets = problem.targets.subspan(t, std::min(block, targets - t));
+    if (!problem.left_out.empty()) part.left_out = problem.left_out.subspan(t, part.targets.size());
+    visit(part, t);
+  }
 }
 
 Json means(const optim::IntervalSums& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0, std::int64_t h1) {
@@ -131,63 +147,79 @@ std::vector<double> calibrate(std::span<const Checkpoint> models, const model::S
             "give a file with more rows after those of the training, a lower level, or train with a larger "
             "validation part");
   }
-  const model::MarkedValues marked = model::marked_values(series, run.scaler);
-  const optim::Problem problem{marked.values, series.rows, series.width(), run.targets, {}, marked.marks};
-  optim::ConformalScores scores(T * steps, starts.size());
-  const Ensemble together(models, problem, device);
-  for_each_forecast(together, problem, L, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
-    std::vector<float> window = optim::scores_of(optim::window_errors(problem, start, L, H, forecast), scales);
-    if (!std::ranges::all_of(window, [](float score) { return std::isfinite(score); })) {
-      throw Error(Exit::diverged,
-                  fmt::format("--intervals: the forecast from {} overflows", series.date(start + L - 1)))
-          .at(run.path.string())
-          .hint("look at the rows before with `samformer data check`, or take fewer windows: --calibration");
-    }
-    scores.add(std::move(window));
-  });
+  const model::MarkedValues marked = values_of(series, run.scaler, basis_for(run, run.settings, series));
+  const optim::Problem whole = marked.problem(run.targets);
   const std::int32_t last[] = {static_cast<std::int32_t>(origin + 1 - L)};
-  const std::vector<float> scales = optim::window_scales(problem, last, L);
-  std::vector<double> widths;
-  for (const double level : levels) {
-    for (std::size_t i = 0; i < T * steps; ++i) {
-      const double deviation = run.scaler.std[static_cast<std::size_t>(run.targets[i / steps])];
-      widths.push_back(scores.quantile(i, level) * static_cast<double>(scales[i / steps]) * deviation);
+  std::vector<double> widths(levels.size() * T * steps);
+  for_each_block(whole, block_of_targets(std::ssize(starts), H), [&](const optim::Problem& problem, std::size_t t0) {
+    const std::size_t outputs = problem.targets.size() * steps;
+    optim::ConformalScores scores(outputs, starts.size());
+    const Ensemble together(models, problem, device);
+    for_each_forecast(together, problem, L, starts, [&](std::int32_t start, const auto& forecast, const auto& scales) {
+      std::vector<float> window = optim::scores_of(optim::window_errors(problem, start, L, H, forecast), scales);
+      if (!std::ranges::all_of(window, [](float score) { return std::isfinite(score); })) {
+        throw Error(Exit::diverged,
+                    fmt::format("--intervals: the forecast from {} overflows", series.date(start + L - 1)))
+            .at(run.path.string())
+            .hint("look at the rows before with `samformer data check`, or take fewer windows: --calibration");
+      }
+      scores.add(std::move(window));
+    });
+    const std::vector<float> scales = optim::window_scales(problem, last, L);
+    for (std::size_t k = 0; k < levels.size(); ++k) {
+      for (std::size_t i = 0; i < outputs; ++i) {
+        const double deviation = run.scaler.std[static_cast<std::size_t>(problem.targets[i / steps])];
+        widths[(k * T + t0) * steps + i] =
+            scores.quantile(i, levels[k]) * static_cast<double>(scales[i / steps]) * deviation;
+      }
     }
-  }
+  });
   return widths;
 }
 
-Json interval_scores(std::span<const Checkpoint> runs, const Experiment& e, std::span<const std::int32_t> starts,
-                     std::span<const double> levels, std::int64_t most, const ChosenDevice& device) {
+IntervalScores score_intervals(std::span<const Checkpoint> runs, const Experiment& e,
+                               std::span<const std::int32_t> starts, std::span<const double> levels, std::int64_t most,
+                               const ChosenDevice& device, std::vector<float>* halves) {
   const CatchSignals catch_signals;
   const Settings& settings = runs[0].settings;
-  const std::int64_t L = settings.lookback, H = settings.horizon, T = static_cast<std::int64_t>(e.targets.size());
-  const optim::Problem problem = e.tested_problem();
-  // Those that had ended before the first forecast: the last `most`, then the ones that are scored themselves.
-  const std::int64_t first = std::max<std::int64_t>(first_unseen_row(runs[0], e.series) - L, 0);
-  std::vector<std::int32_t> all = model::window_starts(e.series, {first, starts.front() + L + H - 1}, L, H);
-  if (std::ssize(all) > most + H) all.erase(all.begin(), all.end() - (most + H));
-  all.insert(all.end(), starts.begin(), starts.end());
-  // One after the other: each holds two copies of its scores.
-  optim::IntervalSums model, naive;
-  {
-    optim::RollingIntervals rolling(problem, L, H, levels, most);
-    for_each_forecast(Ensemble(runs, problem, device), problem, L, all,
-                      [&](std::int32_t start, const auto& forecast, const auto& scales) {
-                        rolling.add(start, forecast, scales, start >= starts.front());
-                      });
-    model = rolling.sums();
-  }
-  if (model.windows == 0) return nullptr;
-  const bool seasonal = has_season(e, L);
-  {
+  const std::int64_t L = settings.lookback, H = settings.horizon;
+  // Those before the first forecast: the last `most` that had ended, the ones that had not, and all up to the last.
+  const std::int64_t first =
+      std::min<std::int64_t>(std::max<std::int64_t>(first_unseen_row(runs[0], e.series) - L, 0), starts.front());
+  std::vector<std::int32_t> all = model::window_starts(e.series, {first, starts.back() + L + H}, L, H);
+  const auto before = std::ranges::lower_bound(all, starts.front()) - all.begin();
+  all.erase(all.begin(), all.begin() + std::max<std::ptrdiff_t>(before - (most + H), 0));
+  const std::int64_t season = has_season(e, L) ? e.season : 1;
+  if (halves) halves->clear();
+  IntervalScores scores;
+  const std::size_t block = halves ? e.targets.size() : block_of_targets(most, H);
+  for_each_block(e.tested_problem(), block, [&](const optim::Problem& problem, std::size_t) {
+    {  // one after the other: each holds two copies of its scores
+      optim::RollingIntervals rolling(problem, L, H, levels, most);
+      for_each_forecast(Ensemble(runs, problem, device), problem, L, all,
+                        [&](std::int32_t start, const auto& forecast, const auto& scales) {
+                          const bool scored = std::ranges::binary_search(starts, start);
+                          rolling.add(start, forecast, scales, scored);
+                          if (halves && scored) {
+                            halves->insert(halves->end(), rolling.halves().begin(), rolling.halves().end());
+                          }
+                        });
+      scores.model.append(rolling.sums());
+    }
     optim::RollingIntervals rolling(problem, L, H, levels, most);
     for (const std::int32_t start : all) {
-      rolling.add(start, optim::repeated_forecast(problem, start, L, H, seasonal ? e.season : 1),
-                  optim::window_scales(problem, {&start, 1}, L), start >= starts.front());
+      rolling.add(start, optim::repeated_forecast(problem, start, L, H, season),
+                  optim::window_scales(problem, {&start, 1}, L), std::ranges::binary_search(starts, start));
     }
-    naive = rolling.sums();
-  }
+    scores.naive.append(rolling.sums());
+  });
+  return scores;
+}
+
+Json interval_document(const IntervalScores& scores, const Experiment& e, std::int64_t lookback, std::int64_t most) {
+  const optim::IntervalSums& model = scores.model;
+  if (model.windows == 0) return nullptr;
+  const std::int64_t T = static_cast<std::int64_t>(e.targets.size()), H = model.H;
   const auto document = [&](const optim::IntervalSums& sums) {
     Json of = means(sums, 0, T, 0, H);
     of["pinball"] = of["wis"].get<double>() / 2;
@@ -208,15 +240,22 @@ Json interval_scores(std::span<const Checkpoint> runs, const Experiment& e, std:
     of.update(means(model, 0, T, h, h + 1));
     result["per_step"].push_back(std::move(of));
   }
-  result[seasonal ? "seasonal_naive" : "naive"] = document(naive);
+  result[has_season(e, lookback) ? "seasonal_naive" : "naive"] = document(scores.naive);
   return result;
+}
+
+std::string too_few_for_intervals(std::span<const double> levels) {
+  return fmt::format("no window has the {} before it that an interval of {} % needs", optim::windows_for(levels.back()),
+                     level_name(levels.back()));
 }
 
 void add_intervals(Json& document, std::span<const Checkpoint> runs, const Experiment& experiment,
                    std::span<const std::int32_t> starts, const Settings& settings, const ChosenDevice& device) {
   const std::vector<double> levels = levels_of(settings);
   if (levels.empty()) return;
-  document["intervals"] = interval_scores(runs, experiment, starts, levels, settings.calibration, device);
+  document["intervals"] =
+      interval_document(score_intervals(runs, experiment, starts, levels, settings.calibration, device), experiment,
+                        settings.lookback, settings.calibration);
 }
 
 }  // namespace samformer::tools

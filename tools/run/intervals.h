@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "optim/conformal.h"
 #include "tools/run/run_folder.h"
 
 namespace samformer::tools {
@@ -31,16 +32,27 @@ std::vector<std::int32_t> calibration_windows(const Checkpoint& run, const model
 std::vector<double> calibrate(std::span<const Checkpoint> models, const model::Series& series, std::int64_t origin,
                               std::span<const double> levels, std::int64_t most, const ChosenDevice& device);
 
-// The intervals of the forecasts from `starts`, each from the windows that had ended before it, and the same around the
-// seasonal naive forecast, or the naive one without a season:
+// How good the intervals of the forecasts from `starts` were, each from the windows of rows that the models were not
+// trained on and that had ended before it; and of the same around the seasonal naive forecast, or the naive one without
+// a season. Standardised as the experiment is, whose scaler must be the models'. `halves`: null, or their half-widths go
+// there, [starts][levels][targets][H], infinite where there were too few windows; that takes the memory of all targets
+// at a time.
+struct IntervalScores {
+  optim::IntervalSums model, naive;
+};
+IntervalScores score_intervals(std::span<const Checkpoint> runs, const Experiment& experiment,
+                               std::span<const std::int32_t> starts, std::span<const double> levels, std::int64_t most,
+                               const ChosenDevice& device, std::vector<float>* halves = nullptr);
+
+// The scores as a command's document has them:
 //
 //   {calibration, windows, levels: [{level, cover, width, winkler}], wis, pinball, per_channel: [{name, levels, wis}],
 //    per_step: [{step, levels, wis}], seasonal_naive or naive: {levels, wis, pinball}}
 //
 // standardised. Null where no window has enough before it.
-Json interval_scores(std::span<const Checkpoint> runs, const Experiment& experiment,
-                     std::span<const std::int32_t> starts, std::span<const double> levels, std::int64_t most,
-                     const ChosenDevice& device);
+Json interval_document(const IntervalScores& scores, const Experiment& experiment, std::int64_t lookback,
+                       std::int64_t most);
+std::string too_few_for_intervals(std::span<const double> levels);  // what a user is told of that
 
 // Adds `intervals` to a command's document where --intervals asks for them.
 void add_intervals(Json& document, std::span<const Checkpoint> runs, const Experiment& experiment,

@@ -142,6 +142,23 @@ PublishedValue published(std::string_view series, std::string_view model, std::i
   return {none, none};
 }
 
+std::string published_system(std::string_view model) {
+  for (const Published& row : table) {
+    if (std::ranges::equal(row.model, model, [](char a, char b) { return std::tolower(a) == b; })) {
+      return std::string(row.model);
+    }
+  }
+  return {};
+}
+
+std::string_view published_lookback(std::string_view system) {
+  if (system == "Pyraformer" || system == "LogTrans") return "96";
+  for (const std::string_view best : {"Informer", "Autoformer", "FEDformer"}) {
+    if (system == best) return "the best of several";
+  }
+  return "512";
+}
+
 std::string_view published_series(std::string_view dataset) {
   for (const Published& row : table) {
     if (starts_alike(dataset, row.series)) return row.series;

@@ -23,6 +23,10 @@ struct PublishedValue {
 };
 // NaN where nothing is printed.
 PublishedValue published(std::string_view series, std::string_view model, std::int64_t horizon);
+// As the paper prints a model of ours that it quotes: "FEDformer" of fedformer; empty where it does not.
+std::string published_system(std::string_view model);
+// Of a system's printed numbers: "512", "96", "the best of several" (PatchTST's authors tried).
+std::string_view published_lookback(std::string_view system);
 // "Exchange" of exchange_rate; empty where the paper has no such series.
 std::string_view published_series(std::string_view dataset);
 

@@ -265,8 +265,7 @@ Scores score(std::span<const Checkpoint> models, const Experiment& experiment, s
   std::optional<optim::ErrorSums> oracle;
   std::vector<float> fit = fit_least_squares(experiment, settings);
   if (!fit.empty()) {
-    const model::Linear linear({experiment.D(), L, H});
-    oracle = optim::Evaluator(linear, kernels::Center::mean).errors(fit, problem, starts);
+    oracle = optim::Evaluator(linear_model(settings, experiment), kernels::Center::mean).errors(fit, problem, starts);
   }
   const std::int64_t season = std::max<std::int64_t>(1, experiment.season);
   return {std::move(errors),
@@ -525,6 +524,10 @@ void print_result_table(std::ostream& out, const Json& document) {
     }
   }
   out << table.str();
+  print_intervals(out, document);
+}
+
+void print_intervals(std::ostream& out, const Json& document) {
   if (const Json intervals = document.value("intervals", Json()); intervals.is_object()) {
     const bool seasonal = intervals.contains("seasonal_naive");
     const Json& naive = intervals[seasonal ? "seasonal_naive" : "naive"];

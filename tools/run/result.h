@@ -59,6 +59,7 @@ std::int64_t peak_memory_bytes();
 
 // The table that ends stdout, made from the document alone.
 void print_result_table(std::ostream& out, const Json& document);
+void print_intervals(std::ostream& out, const Json& document);  // nothing where it has none
 // The same, and the next command to type.
 void print_result(std::ostream& out, const Json& document);
 

@@ -155,6 +155,8 @@ void restore(const model::Safetensors& file, const StoredJson& counters, const s
 model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& settings) {
   model::SeriesOptions options = series_options(settings);
   options.columns = run.columns;
+  const std::vector<std::string> known = run.basis.names();
+  options.columns.insert(options.columns.end(), known.begin(), known.end());
   options.columns_of_model = true;
   return options;
 }
@@ -202,6 +204,16 @@ Json splits_json(const Experiment& e) {
 
 namespace {
 
+Json to_json(const model::Basis& basis) {
+  Json stored = {{"shared", Json::array()}, {"own", Json::array()}, {"own_of", basis.own_of}};
+  for (const auto& [columns, name] : {std::pair(&basis.shared, "shared"), std::pair(&basis.own, "own")}) {
+    for (const model::Basis::Column& c : *columns) {
+      stored[name].push_back({{"name", c.name}, {"nodes", c.nodes}, {"mean", c.mean}, {"deviation", c.deviation}});
+    }
+  }
+  return stored;
+}
+
 // What all models of a file share.
 model::Metadata metadata_of(const Settings& settings, const Experiment& e, std::int64_t epoch,
                             model::Span trained_rows) {
@@ -210,6 +222,7 @@ model::Metadata metadata_of(const Settings& settings, const Experiment& e, std::
           {"samformer", SAMFORMER_VERSION},
           {"config", to_toml(settings)},
           {"scaler", Json({{"mean", e.scaler.mean}, {"std", e.scaler.std}}).dump()},
+          {"covariates", to_json(e.basis).dump()},
           {"columns", Json(e.series.channels).dump()},
           {"targets", Json(e.targets).dump()},
           {"left_out", Json(e.left_out_of_test).dump()},
@@ -282,6 +295,39 @@ std::vector<float> read_weights(const model::Model& model, const fs::path& path)
 
 namespace {
 
+// What a checkpoint has of a basis, the calendar apart, which is read for the rows that are forecast.
+model::Basis basis_of(const model::Safetensors& file, const Settings& settings, std::int64_t D) {
+  model::Basis basis;
+  basis.calendar = settings.calendar;
+  for (std::string& term : basis.calendar) term = term.substr(0, term.find(':'));
+  if (!file.metadata().contains("covariates")) return basis;  // not before it was written
+  const StoredJson stored = parse_metadata(file, "covariates", retrain);
+  const auto read = [](const StoredJson& column) {
+    model::Basis::Column c{column.at("name").text(), numbers_of(column.at("nodes")), column.at("mean").number(),
+                           column.at("deviation").number()};
+    const bool rising = std::ranges::adjacent_find(c.nodes, std::greater_equal<>()) == c.nodes.end();
+    if (!rising) throw column.at("nodes").expected("rising numbers");
+    if (!(c.deviation > 0)) throw column.at("deviation").expected("a number above 0");
+    return c;
+  };
+  for (const StoredJson& column : stored.at("shared").list()) basis.shared.push_back(read(column));
+  for (const StoredJson& column : stored.at("own").list()) {
+    basis.own.push_back(read(column));
+    basis.own_features = std::max(basis.own_features, basis.own.back().features());
+  }
+  for (const StoredJson& place : stored.at("own_of").list()) {
+    if (place.json() == -1) {
+      basis.own_of.push_back(-1);
+    } else {
+      basis.own_of.push_back(place.whole(0, std::ssize(basis.own) - 1));
+    }
+  }
+  if (std::ssize(basis.own_of) != (basis.own.empty() ? 0 : D)) {
+    throw stored.at("own_of").expected("one for every channel");
+  }
+  return basis;
+}
+
 // The model whose tensors begin with `prefix`.
 Checkpoint read_model(const model::Safetensors& file, const std::string& member, const std::string& config) {
   const fs::path& path = file.path();
@@ -308,7 +354,8 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
   const std::string marks_weight = prefix + std::string(row.marks_weight);
   const std::int64_t marks =
       row.marks_weight.empty() || !file.has(marks_weight) ? 0 : file.tensor(marks_weight).shape.back();
-  model::Model model = settings.make_model(D, marks);
+  model::Basis basis = basis_of(file, settings, D);
+  model::Model model = settings.make_model(D, marks).with_covariates(basis.features());
   for (const model::Parameter& p : model.parameters().all()) {
     if (file.tensor(prefix + p.name).shape == dimensions(p.shape)) continue;
     throw damaged(path,
@@ -359,6 +406,7 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
           std::move(model),
           std::move(slab),
           scaler,
+          std::move(basis),
           std::move(names),
           std::move(targets),
           std::move(left_out),
@@ -430,6 +478,17 @@ model::Series series_of(const Checkpoint& run, const DataSettings& settings, con
   return series;
 }
 
+model::Basis basis_for(const Checkpoint& run, const DataSettings& settings, const model::Series& series) {
+  model::Basis basis = run.basis;
+  basis.calendar.clear();
+  model::read_calendar(basis, settings.calendar, series);
+  if (basis.calendar != run.basis.calendar) {
+    throw Error(Exit::usage, fmt::format("--calendar: the model was trained with {}", join(run.basis.calendar, ",")))
+        .hint("give the same, with the list of holidays where it is now");
+  }
+  return basis;
+}
+
 Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows) {
   std::future<void> prepared = prepare_products();
   Experiment e;
@@ -443,6 +502,7 @@ Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Co
     if (!all_rows) throw;
   }
   e.scaler = run.scaler;
+  e.basis = basis_for(run, settings, e.series);
   fill_values(e);
   e.season = settings.season > 0 ? settings.season : e.series.step.season();
   prepared.get();

@@ -9,7 +9,7 @@
 //   result.json         the finished run's document      report.html   the same as a page, with pictures
 //
 // Whole files are replaced atomically, `best` before `state`; the state records how long the appended files were.
-// A checkpoint's metadata: config (TOML), scaler, columns, targets, left_out (of them), splits, step, epoch,
+// A checkpoint's metadata: config (TOML), scaler, covariates, columns, targets, left_out (of them), splits, step, epoch,
 // trained_from, trained_until (JSON or text); of several models in one file also members.
 #pragma once
 
@@ -62,6 +62,7 @@ struct Checkpoint {
   model::Model model;
   std::vector<float> slab;
   model::Scaler scaler;
+  model::Basis basis;
   std::vector<std::string> columns;
   std::vector<std::int32_t> targets;
   std::vector<std::uint8_t> left_out;  // Experiment::left_out_of_test
@@ -88,6 +89,9 @@ model::SeriesOptions series_options(const Checkpoint& run, const DataSettings& s
 // show. Exit::data for another step, unless --freq asks for it.
 model::Series series_of(const Checkpoint& run, const DataSettings& settings, const model::SeriesOptions& options,
                         Console& console);
+// A checkpoint's basis with the calendar as the settings have it: the list of holidays may have been moved, or grown.
+// Exit::usage where it is not the model's.
+model::Basis basis_for(const Checkpoint& run, const DataSettings& settings, const model::Series& series);
 // The same with all that an evaluation needs, in the checkpoint's scale.
 Experiment experiment_of(const Checkpoint& run, const DataSettings& settings, Console& console, bool all_rows = false);
 

@@ -34,7 +34,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     console.info(fmt::format("{} is finished: its stored result", folder.string()));
     return read_result(folder, false);
   }
-  const model::Model model = settings.make_model(experiment.D(), experiment.marks);
+  const model::Model model = make_model(settings, experiment);
   const bool goes_on = resume && fs::exists(folder / "state.safetensors");
   std::vector<float> first_weights;  // before anything is written
   if (!settings.weights_from.empty() && (!goes_on || settings.refit)) {

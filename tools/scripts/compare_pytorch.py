@@ -10,7 +10,11 @@ same number of threads, L 512, SAM (rho 0.7) over Adam (lr 1e-3), mean squared e
   low-rank                    the paper's (W_V L x 16, W_O 16 x L) written well: one product for Q, K, V, fused
                               attention, Adam and SAM over all parameters at once, torch.compile where it works
 
---device cuda: the same on a GPU, where the low-rank one is also captured whole, both passes and the update, in a CUDA
+--model itransformer|patchtst: instead of these `samformer train --model M` with its default sizes, and the same network
+written well in PyTorch (one product for Q, K, V, fused attention where there is no score residual), `eager` and
+`compiled`, with the same dropout.
+
+--device cuda: the same on a GPU, where the low-rank or compiled one is also captured whole, both passes and the update, in a CUDA
 graph. Float32 products are float32 on both sides (no TF32). An epoch is 256 steps (64 for many channels): ours carries
 its weights to the device and back once an epoch, which is in its time.
 
@@ -31,12 +35,20 @@ import tempfile
 import time
 
 L, WIDTH, BATCH, RHO, EPOCHS = 512, 16, 32, 0.7, 3
-OURS = {"samformer": "low-rank", "samformer full": "full"}
-THEIRS = ("official", "low-rank")
+PAPER = ["--preset", "paper", "--value"]
+PLAIN = ["--stats-mix", "0", "--ema", "0", "--model"]
+OURS = {
+    "samformer": {"samformer": [*PAPER, "low-rank"], "samformer full": [*PAPER, "full"]},
+    "itransformer": {"samformer": [*PLAIN, "itransformer"]},
+    "patchtst": {"samformer": [*PLAIN, "patchtst"]},
+}
+THEIRS = {"samformer": ("official", "low-rank"), "itransformer": ("eager", "compiled"), "patchtst": ("eager", "compiled")}
 
 
-def steps_of(channels, device):
+def steps_of(model, channels, device):
     """Steps of an epoch: few where a step is long."""
+    if model != "samformer":
+        return 64 if device == "cuda" else max(4, min(16, 112 // channels))
     if device == "cuda":
         return 256 if channels <= 100 else 64
     return max(4, min(64, 1920 // channels))
@@ -65,7 +77,17 @@ def shuffled(count, seed, epoch):
     return order
 
 
-def worker(kind, path, device, horizon, steps, threads):
+def marks_of(rows):
+    """What iTransformer reads of hourly dates, [4][rows]."""
+    import datetime
+
+    dates = [datetime.datetime.fromisoformat(row[0]) for row in rows]
+    days = [((d.day - 1) / 30 - 0.5, (d.timetuple().tm_yday - 1) / 365 - 0.5) for d in dates]
+    clock = [(d.hour / 23 - 0.5, d.weekday() / 6 - 0.5) for d in dates]
+    return [list(mark) for mark in zip(*((*a, *b) for a, b in zip(clock, days)))]
+
+
+def worker(network, kind, path, device, horizon, steps, threads):
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -75,6 +97,7 @@ def worker(kind, path, device, horizon, steps, threads):
     with open(path, newline="") as file:
         rows = list(csv.reader(file))[1:]
     series = torch.tensor([[float(cell) for cell in row[1:]] for row in rows], dtype=torch.float64)
+    marks = torch.tensor(marks_of(rows), dtype=torch.float32).to(device)
     del rows
     windows = steps * BATCH
     train = series[: windows + L + horizon - 1]
@@ -128,8 +151,72 @@ def worker(kind, path, device, horizon, steps, threads):
             context = F.scaled_dot_product_attention(q, k, v)[:, 0]
             return self.revin.inverse(self.linear_forecaster(u + self.output_projection(context)), mean, sigma)
 
+    def normalised(x):
+        mean = x.mean(-1, keepdim=True)
+        sigma = torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-5)
+        return (x - mean) / sigma, mean, sigma
+
+    class ITransformer(nn.Module):
+        def __init__(self, d=256, f=256, heads=8, layers=2, dropout=0.1):
+            super().__init__()
+            self.heads, self.rate = heads, dropout
+            self.embedding = nn.Linear(L, d)
+            self.drop = nn.Dropout(dropout)
+            part = lambda make: nn.ModuleList(make() for _ in range(layers))
+            self.qkv, self.out = part(lambda: nn.Linear(d, 3 * d)), part(lambda: nn.Linear(d, d))
+            self.first, self.second = part(lambda: nn.Linear(d, f)), part(lambda: nn.Linear(f, d))
+            self.norm1, self.norm2 = part(lambda: nn.LayerNorm(d)), part(lambda: nn.LayerNorm(d))
+            self.norm, self.projector = nn.LayerNorm(d), nn.Linear(d, horizon)
+
+        def forward(self, x):
+            x, seen = x  # [N, D, L], [N, 4, L]
+            u, mean, sigma = normalised(x)
+            z = self.drop(self.embedding(torch.cat([u, seen], 1)))
+            N, T, d = z.shape
+            for qkv, out, first, second, norm1, norm2 in zip(
+                self.qkv, self.out, self.first, self.second, self.norm1, self.norm2
+            ):
+                q, k, v = qkv(z).view(N, T, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+                context = F.scaled_dot_product_attention(q, k, v, dropout_p=self.rate)
+                z = norm1(z + self.drop(out(context.transpose(1, 2).reshape(N, T, d))))
+                z = norm2(z + self.drop(second(self.drop(F.gelu(first(z))))))
+            return self.projector(self.norm(z[:, :channels])) * sigma + mean
+
+    class PatchTST(nn.Module):
+        def __init__(self, d=16, f=128, heads=4, layers=3, dropout=0.3, patch=16, stride=8):
+            super().__init__()
+            self.heads, self.patch, self.stride = heads, patch, stride
+            n = (L - patch) // stride + 2
+            self.embedding, self.position = nn.Linear(patch, d), nn.Parameter(torch.empty(n, d).uniform_(-0.02, 0.02))
+            self.drop = nn.Dropout(dropout)
+            part = lambda make: nn.ModuleList(make() for _ in range(layers))
+            self.qkv, self.out = part(lambda: nn.Linear(d, 3 * d)), part(lambda: nn.Linear(d, d))
+            self.first, self.second = part(lambda: nn.Linear(d, f)), part(lambda: nn.Linear(f, d))
+            self.norm1, self.norm2 = part(lambda: nn.BatchNorm1d(d)), part(lambda: nn.BatchNorm1d(d))
+            self.head = nn.Linear(d * n, horizon)
+
+        def forward(self, x):
+            u, mean, sigma = normalised(x[0])
+            u = F.pad(u, (0, self.stride), mode="replicate").unfold(-1, self.patch, self.stride)
+            z = self.drop(self.embedding(u.flatten(0, 1)) + self.position)
+            N, T, d = z.shape
+            scores = 0
+            for qkv, out, first, second, norm1, norm2 in zip(
+                self.qkv, self.out, self.first, self.second, self.norm1, self.norm2
+            ):
+                q, k, v = qkv(z).view(N, T, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+                scores = q @ k.transpose(-1, -2) / math.sqrt(d // self.heads) + scores
+                context = torch.softmax(scores, -1) @ v
+                y = z + self.drop(self.drop(out(context.transpose(1, 2).reshape(N, T, d))))
+                z = norm1(y.view(N * T, d)).view(N, T, d)
+                y = z + self.drop(second(self.drop(F.gelu(first(z)))))
+                z = norm2(y.view(N * T, d)).view(N, T, d)
+            z = self.head(z.transpose(1, 2).flatten(1)).view(-1, channels, horizon)
+            return z * sigma + mean
+
     official = kind == "official"
-    plain = (Official() if official else LowRank()).to(device)
+    made = {"itransformer": ITransformer, "patchtst": PatchTST, "samformer": Official if official else LowRank}
+    plain = made[network]().to(device)
     on_gpu = device == "cuda"
     parameters = list(plain.parameters())
     adam = torch.optim.Adam(parameters, lr=1e-3, fused=not official, capturable=on_gpu and not official)
@@ -174,10 +261,13 @@ def worker(kind, path, device, horizon, steps, threads):
         starts = order[at : at + BATCH]
         at = (at + BATCH) % len(order)
         both = torch.stack([series[:, s : s + L + horizon] for s in starts])
-        return both[..., :L].contiguous(), both[..., L:].contiguous()
+        x, y = both[..., :L].contiguous(), both[..., L:].contiguous()
+        if network == "samformer":
+            return x, y
+        return (x, torch.stack([marks[:, s : s + L] for s in starts])), y
 
     model, note = plain, "eager"
-    if not official:
+    if kind in ("low-rank", "compiled"):
         try:
             compiled = torch.compile(plain, dynamic=False)
             step(compiled, *batch())
@@ -191,9 +281,10 @@ def worker(kind, path, device, horizon, steps, threads):
     def run(x, y):
         step(model, x, y)
 
-    if on_gpu and not official:
+    if on_gpu and kind in ("low-rank", "compiled"):
         try:
             x, y = batch()
+            inputs = x if isinstance(x, tuple) else (x,)
             torch.cuda.synchronize()
             side = torch.cuda.Stream()
             with torch.cuda.stream(side):  # a capture wants its warm-up on a stream of its own
@@ -205,7 +296,8 @@ def worker(kind, path, device, horizon, steps, threads):
                 step(model, x, y)
 
             def run(new_x, new_y):
-                x.copy_(new_x)
+                for old, new in zip(inputs, new_x if isinstance(new_x, tuple) else (new_x,)):
+                    old.copy_(new)
                 y.copy_(new_y)
                 graph.replay()
 
@@ -239,8 +331,9 @@ def fail(text, code):
 class PyTorch:
     """One PyTorch process."""
 
-    def __init__(self, kind, path, device, horizon, steps, threads):
-        words = [sys.executable, __file__, "--worker", kind, path, device, str(horizon), str(steps), str(threads)]
+    def __init__(self, network, kind, path, device, horizon, steps, threads):
+        words = [sys.executable, __file__, "--worker", network, kind, path, device]
+        words += [str(horizon), str(steps), str(threads)]
         environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
         self.process = subprocess.Popen(words, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.kind = kind
@@ -268,9 +361,9 @@ def program(words):
     return done.stdout
 
 
-def our_steps(binary, value, path, device, horizon, steps, threads, folder):
+def our_steps(binary, flags, path, device, horizon, steps, threads, folder):
     train = L + horizon - 1 + steps * BATCH
-    words = [binary, "train", "--data", path, "--preset", "paper", "--value", value, "--lookback", str(L)]
+    words = [binary, "train", "--data", path, *flags, "--lookback", str(L)]
     words += ["--horizon", str(horizon), "--split", f"rows:{train},{horizon},{horizon}", "--batch", str(BATCH)]
     words += ["--lr", "1e-3", "--rho", str(RHO), "--epochs", str(EPOCHS), "--patience", "0", "--seed", "1"]
     words += ["--device", device, "--threads", str(threads), "--out", os.path.join(folder, "run"), "--overwrite"]
@@ -278,29 +371,30 @@ def our_steps(binary, value, path, device, horizon, steps, threads, folder):
     return {"seconds": result["seconds_per_epoch"] / steps, "memory": result["peak_memory_bytes"]}
 
 
-def compare(binary, device, channels, horizon, repeats, threads):
-    steps = steps_of(channels, device)
+def compare(binary, model, device, channels, horizon, repeats, threads):
+    steps = steps_of(model, channels, device)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "series.csv")
         rows = L + 3 * horizon - 1 + steps * BATCH
         program([binary, "data", "synth", "seasonal", "--channels", str(channels), "--rows", str(rows), "--out", path])
         theirs = []
         try:
-            for kind in THEIRS:
-                theirs.append(PyTorch(kind, path, device, horizon, steps, threads))
-            turns = {name: [] for name in (*OURS, *THEIRS)}
+            for kind in THEIRS[model]:
+                theirs.append(PyTorch(model, kind, path, device, horizon, steps, threads))
+            turns = {name: [] for name in (*OURS[model], *THEIRS[model])}
             for _ in range(repeats):
-                for name, value in OURS.items():
-                    turns[name].append(our_steps(binary, value, path, device, horizon, steps, threads, folder))
+                for name, flags in OURS[model].items():
+                    turns[name].append(our_steps(binary, flags, path, device, horizon, steps, threads, folder))
                 for other in theirs:
                     turns[other.kind].append(other.steps(steps))
         finally:
             for other in theirs:
                 other.close()
     result = {"D": channels, "H": horizon, "L": L, "batch": BATCH, "threads": threads, "repeats": repeats}
+    result["model"] = model
     result["device"] = device
     result["torch"] = theirs[0].about["torch"]
-    result["low_rank_is"] = theirs[1].about["note"]
+    result["second_is"] = theirs[1].about["note"]
     for name, list_of in turns.items():
         seconds = [turn["seconds"] for turn in list_of]
         result[name] = {
@@ -313,14 +407,17 @@ def compare(binary, device, channels, horizon, repeats, threads):
 
 
 def table(result):
-    lines = [f"D {result['D']}, H {result['H']}, {result['device']}: torch {result['torch']}"]
-    lines[0] += f", low-rank {result['low_rank_is']}"
-    lines.append(f"{'':16}{'ms a step':>10}{'(range)':>18}{'steps/s':>9}{'MiB':>7}{'x official':>12}{'x low-rank':>12}")
-    for name in (*OURS, *THEIRS):
+    model = result["model"]
+    first, second = THEIRS[model]
+    lines = [f"{model}, D {result['D']}, H {result['H']}, {result['device']}: torch {result['torch']}"]
+    lines[0] += f", {second} is {result['second_is']}"
+    header = f"{'':16}{'ms a step':>10}{'(range)':>18}{'steps/s':>9}{'MiB':>7}"
+    lines.append(header + f"{'x ' + first:>12}{'x ' + second:>12}")
+    for name in (*OURS[model], *THEIRS[model]):
         own = result[name]
         spread = f"({own['fastest'] * 1e3:.2f}-{own['slowest'] * 1e3:.2f})"
         line = f"{name:16}{own['seconds'] * 1e3:10.2f}{spread:>18}{1 / own['seconds']:9.1f}{own['memory'] / 2**20:7.0f}"
-        for other in THEIRS:
+        for other in THEIRS[model]:
             line += f"{result[other]['seconds'] / own['seconds']:12.2f}"
         lines.append(line)
     return "\n".join(lines)
@@ -334,9 +431,10 @@ def shape(text):
 
 
 def main():
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="7x96,21x96,321x96,862x96", metavar="DxH[,DxH]", help="%(default)s")
+    parser.add_argument("--model", choices=tuple(OURS), default="samformer", help="%(default)s")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns of each program (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="%(default)s")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="all cores")
@@ -355,7 +453,8 @@ def main():
         fail(f"no program at {options.binary}; build it (cmake --build --preset release) or give --binary", 2)
     results = []
     for channels, horizon in shapes:
-        results.append(compare(options.binary, options.device, channels, horizon, options.repeats, options.threads))
+        one = (options.model, options.device, channels, horizon, options.repeats, options.threads)
+        results.append(compare(options.binary, *one))
         if not options.json:
             print(table(results[-1]) + "\n", flush=True)
     if options.json:
@@ -364,6 +463,6 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        worker(sys.argv[2], sys.argv[3], sys.argv[4], *map(int, sys.argv[5:]))
+        worker(*sys.argv[2:6], *map(int, sys.argv[6:]))
     else:
         main()
