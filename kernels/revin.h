@@ -40,7 +40,7 @@ struct Windows {
   std::int64_t D;
   const Progress* progress = nullptr;
   std::int64_t batch_stride = 0;
-  std::int64_t marks = 0;        // rows behind the D channels, in every window: what the dates say (model/data/marks.h)
+  std::int64_t marks = 0;  // rows behind the D channels, in every window: what the dates say (model/data/marks.h)
   KnownRows known = {};
   std::int64_t marks_ahead = 0;  // steps behind the window of which the marks are read too
 

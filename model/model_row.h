@@ -87,6 +87,7 @@ struct ModelRow {
   std::string_view head = "linear_forecaster.weight";
   bool head_reads_window = true;
   enum class HeadRows { steps, channels, both } head_rows = HeadRows::steps;
+  std::string_view other_head = {};  // of another variant; empty: there is none
   // The weight [d, marks] that a checkpoint's number of marks is read from; empty: there is none.
   std::string_view marks_weight = {};
   // --preset published: the settings that the authors trained it with, by the file's name (lower case, without

@@ -19,6 +19,8 @@ std::span<const ModelRow> models() {
       itransformer_row(),        //
       patchtst_row(),            //
       logtrans_row(),            //
+      informer_row(),            //
+      pyraformer_row(),          //
       autoformer_row(),          //
       fedformer_row(),           //
   };

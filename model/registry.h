@@ -16,11 +16,13 @@
 #include "model/autoformer.h"
 #include "model/dlinear.h"
 #include "model/fedformer.h"
+#include "model/informer.h"
 #include "model/itransformer.h"
 #include "model/linear.h"
 #include "model/logtrans.h"
 #include "model/model_row.h"
 #include "model/patchtst.h"
+#include "model/pyraformer.h"
 #include "model/samformer.h"
 #include "model/temporal.h"
 #include "model/transformer.h"
@@ -31,7 +33,7 @@ namespace samformer::model {
 class Model {
  public:
   using Network = std::variant<Samformer, Transformer, Temporal, Linear, TsMixer, DLinear, ITransformer, PatchTst,
-                               LogTrans, Autoformer, Fedformer>;
+                               LogTrans, Informer, Pyraformer, Autoformer, Fedformer>;
   template <class Net>
   requires std::constructible_from<Network, Net> Model(Net network) : network_(std::move(network)) {}
 

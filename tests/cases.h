@@ -67,8 +67,7 @@ struct Build {
     }
     kernels::Windows<T> y = windows(i, x.N(), L);
     y.D = D;
-    const Truth<T> truth{y, place(channels), targets,
-                         targets == D ? nullptr : place_numbers(weight)};
+    const Truth<T> truth{y, place(channels), targets, targets == D ? nullptr : place_numbers(weight)};
     return forecast_loss(z, affine, x, truth, mix);
   }
 };
@@ -342,6 +341,12 @@ auto masked(const Build& b, std::int64_t N, std::int64_t heads, const kernels::H
   return masked_attention(b.projected(b.in[0]), b.projected(b.in[1]), b.projected(b.in[2]), N, heads, mask);
 }
 
+inline ProbSparse sampled(std::int64_t factor, bool masked, bool heads_first) {
+  ProbSparse how{factor, masked, heads_first};
+  how.sampling.seed = 7, how.sampling.step = 3, how.sampling.site = 1;
+  return how;
+}
+
 inline std::vector<Case> table() {
   const Input x{Shape{12, 20}}, w{Shape{9, 20}, true, 0, 0.5}, bias{Shape{9}};
   std::vector<Case> all = {
@@ -477,6 +482,19 @@ inline std::vector<Case> table() {
       row("max pool of an even number of steps, used twice", {{Shape{2 * 6, 4}}},
           [](const auto& b) {
             return max_pool(b.in[0], 2) + linear(max_pool(tanh(b.in[0]), 2), sinusoids(b.tape, 4, 4));
+          }),
+      row("sparse attention of sampled keys", {{Shape{2 * 30, 6}}, {Shape{2 * 21, 6}}, {Shape{2 * 21, 6}}},
+          [](const auto& b) {
+            return prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 2, sampled(1, false, false));
+          }),
+      row("sparse attention, heads first", {{Shape{2 * 12, 6}}, {Shape{2 * 21, 6}}, {Shape{2 * 21, 6}}},
+          [](const auto& b) {
+            return prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 3, sampled(2, false, true));
+          }),
+      row("masked sparse attention, used twice", {{Shape{2 * 30, 6}}, {Shape{2 * 30, 6}}, {Shape{2 * 30, 6}}},
+          [](const auto& b) {
+            const auto y = prob_sparse_attention(b.in[0], b.in[1], b.in[2], 2, 2, sampled(2, true, true));
+            return y + prob_sparse_attention(b.in[1], b.in[0], tanh(b.in[2]), 2, 2, sampled(1, true, false)) + b.in[0];
           }),
       row("layer norm of tokens", {{Shape{13, 8}}, {Shape{8}, true, 1, 0.2}, {Shape{8}}},
           [](const auto& b) { return layer_norm(b.in[0], b.in[1], b.in[2], 1e-5); }),

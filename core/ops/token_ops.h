@@ -3,6 +3,7 @@
 
 #include "core/ops/ops.h"
 #include "kernels/heads.h"
+#include "kernels/prob_sparse.h"
 #include "kernels/unfold.h"
 
 namespace samformer {
@@ -44,5 +45,18 @@ template <class T, class On>
 Var<T, On> masked_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
                             std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask,
                             const Dropout& dropout = {}, const std::int32_t* picked = nullptr);
+
+// ProbSparse attention of q [N T, d] over k and v [N S, d], of u = min(T, factor ceil(ln T)) queries picked by
+// U = min(S, factor ceil(ln S)) sampled keys each (kernels/prob_sparse.h): [N T, d]. `masked`: a picked query sees the
+// keys up to its own step, the others have cumulative sums instead of means. `heads_first`: rows of the result mix the
+// steps of one head, [N, h, T, E] read as [N T, d].
+struct ProbSparse {
+  std::int64_t factor = 5;
+  bool masked = false, heads_first = false;
+  kernels::KeySampling sampling = {};
+};
+template <class T, class On>
+Var<T, On> prob_sparse_attention(Var<T, On> q, Var<T, On> k, Var<T, On> v, std::int64_t N, std::int64_t heads,
+                                 const ProbSparse& how);
 
 }  // namespace samformer

@@ -77,8 +77,8 @@ TEST_F(Covariates, LaterRowsAreNotSeen) {
 TEST_F(Covariates, PastIsMs) {
   const std::string data = shop("shop.csv");
   const Json past = document(train("past", data, {"--past", "temp", "--drop", "promo_1,promo_2,zero", "--no-test"}));
-  const Json ms = document(train("ms", data,
-                                 {"--features", "MS", "--target", "item_1,item_2", "--drop", "promo_1,promo_2,zero"}));
+  const Json ms =
+      document(train("ms", data, {"--features", "MS", "--target", "item_1,item_2", "--drop", "promo_1,promo_2,zero"}));
   EXPECT_EQ(past["weights_sha256"], ms["weights_sha256"]);
   fails(2, train("x", data, {"--past", "temp", "--features", "MS"}), {"give one of them"});
   fails(2, train("x", data, {"--past", "tenp"}), {"--past 'tenp' is not a channel", "temp"});

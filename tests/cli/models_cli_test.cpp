@@ -54,6 +54,9 @@ TEST_P(EveryModel, TrainEvaluatePredict) {
 // Parameters at D = 3, L = 24, H = 6, d_m = 16, ff = 64.
 constexpr std::int64_t head = 25 * 6, revin = 6, qkv = 3 * (24 * 16 + 16), back = 16 * 24 + 24;
 constexpr std::int64_t mixer = 24 * 24 + 24 + 2 * 64 * 3 + 64 + 3, norm = 2 * 3 * 24;
+// Of two encoder layers and one of the decoder, d = f = 8, and what is small in them but for the embeddings.
+constexpr std::int64_t layers = 2 * (4 * 64 + 2 * 64 + 8 + 72) + (8 * 64 + 2 * 64 + 8 + 15 * 8) + 4 * 8;
+const Words steps{"--d-model", "8", "--d-ff", "8", "--heads", "2", "--label", "12", "--rho", "0.05", "--lr", "1e-3"};
 // Of d = 8, f = 16, D = 3 and the four marks of hours.
 const Words small_steps{"--d-model", "8", "--d-ff", "16", "--label", "12", "--lr", "1e-3"};
 constexpr std::int64_t autoformer =
@@ -71,6 +74,14 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"patchtst",
             17 * 8 + 3 * 8 + 2 * (4 * 64 + 2 * 64 + 8 + 72) + 3 * 8 * 6 + 6,
             {"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2", "--rho", "0.05", "--lr", "1e-3"}},
+        Row{"logtrans", 2 * (3 * 3 * 8 + 4 * 8) + layers + 6 * 2 * 64 + 8 * 3 + 3, steps},
+        Row{"informer", 2 * (3 * 3 * 8 + 4 * 8) + layers + 3 * 64 + 3 * 8 + 8 * 3 + 3, steps},
+        Row{"informer", 2 * (3 * 3 * 8 + 6 * 8) + layers + 3 * 64 + 3 * 8 + 8 * 3 + 3 + revin,
+            steps + Words{"--informer", "official", "--revin"}},
+        Row{"pyraformer",
+            (3 * 3 + 6) * 8 + 2 * 32 + 4 + 8 + 16 * 5 + 3 * 8 + 16 + 2 * (4 * 8 * 6 + 2 * 64 + 8 + 48) + 3 * 8 * 18,
+            {"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2", "--key-width", "3", "--bottleneck", "4",
+             "--pyramid", "3,2", "--rho", "0.05", "--lr", "1e-3"}},
         Row{"autoformer", autoformer, small_steps + Words{"--factor", "1", "--rho", "0.05"}},
         Row{"fedformer", autoformer + 2 * 2 * 16 * (4 + 4 + 4) + 8 * 2 * 2,
             small_steps + Words{"--averages", "4,12", "--modes", "4", "--heads", "2"}},
@@ -81,12 +92,15 @@ INSTANTIATE_TEST_SUITE_P(
 
 // Dropout, running averages, marks and the averaged weights continue to the same bits, on one thread and on two.
 TEST_F(Models, Resume) {
-  for (const std::string model : {"tsmixer", "itransformer", "patchtst", "autoformer", "fedformer"}) {
+  for (const std::string model :
+       {"tsmixer", "itransformer", "patchtst", "logtrans", "informer", "pyraformer", "autoformer", "fedformer"}) {
     SCOPED_TRACE(model);
     const std::string whole = "whole-" + model, part = "part-" + model;
     Words flags{"--model", model, "--rho", "0.3", "--dropout", "0.5"};
     if (model != "tsmixer") flags = flags + Words{"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2"};
-    if (model == "autoformer" || model == "fedformer") flags = flags + Words{"--label", "12"};
+    const bool labelled = model == "logtrans" || model == "informer" || model == "autoformer" || model == "fedformer";
+    if (labelled) flags = flags + Words{"--label", "12"};
+    if (model == "pyraformer") flags = flags + Words{"--pyramid", "3,2"};
     document(small(whole, flags + Words{"--epochs", "6"}));
     document(small(part, flags + Words{"--epochs", "3"}));
     document({"train", "--resume", path(part), "--epochs", "6", "--threads", "2"});
@@ -99,7 +113,8 @@ TEST_F(Models, Resume) {
 TEST_F(Models, WeightsFromAFile) {
   SAMFORMER_REQUIRE_SHARED_DATA("golden");
   series("small.csv", 400, 3);
-  for (const std::string model : {"itransformer", "patchtst", "autoformer", "fedformer"}) {
+  for (const std::string model :
+       {"itransformer", "patchtst", "logtrans", "informer", "pyraformer", "autoformer", "fedformer"}) {
     SCOPED_TRACE(model);
     const bool frequencies = model == "fedformer";
     const auto golden = model::Safetensors::open(shared_data("golden/baseline_" + model + ".safetensors"));
@@ -142,6 +157,9 @@ TEST_F(Models, WeightsFromAFile) {
                   "--d-ff",
                   d_ff};
       if (model == "patchtst") return words + Words{"--patch", "8", "--stride", "4"};
+      if (model == "logtrans") return words + Words{"--label", "12"};
+      if (model == "informer") return words + Words{"--label", "12", "--informer", "official"};
+      if (model == "pyraformer") return words + Words{"--pyramid", "2,2,2", "--key-width", "4", "--bottleneck", "4"};
       if (model == "autoformer") return words + Words{"--label", "12", "--moving-average", "5"};
       return frequencies ? words + Words{"--label", "12", "--averages", "4", "--modes", "4"} : words;
     };
@@ -167,6 +185,11 @@ TEST_F(Models, RefusesWhatAModelLacks) {
   fails(2, small("run", {"--model", "tsmixer", "--dropout", "1"}), {"--dropout"});
   fails(2, small("heads", Words{"--model", "itransformer", "--d-model", "16", "--heads", "7"}), {"take --heads 4"});
   document(small("heads", Words{"--model", "itransformer", "--d-model", "16", "--heads", "4"}));
+  for (const std::string model : {"logtrans", "informer"}) {
+    fails(2, small("label", Words{"--model", model, "--label", "25"}), {model, "--label 25", "24"});
+  }
+  fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "4,x"}), {"--pyramid", "'x'"});
+  fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "5,6"}), {"level 2"});
   fails(2, small("patch", {"--model", "patchtst", "--patch", "25"}), {"take --patch 24"});
   fails(2, small("label", {"--model", "autoformer", "--d-model", "8"}), {"--label 48", "take --label 12"});
   for (const char* averages : {"0", "4,x", "", "1,2,3,4,5,6,7,8,9"}) {

@@ -83,11 +83,12 @@ TEST_F(DeviceCli, TrainsOnAGpuAsOnTheCpu) {
 TEST_F(DeviceCli, EveryModelOnAGpu) {
   if (!gpu()) GTEST_SKIP() << "no GPU here, and no PTX simulator in CUDASIM that the program can be run on";
   for (const std::string model : {"linear", "identity", "random-transformer", "sigma-reparam", "temporal", "dlinear",
-                                  "itransformer", "patchtst", "tsmixer"}) {
+                                  "itransformer", "patchtst", "logtrans", "informer", "pyraformer", "tsmixer"}) {
     SCOPED_TRACE(model);
     Words kind = {"--model", model, "--rho", "0.1"};
-    if (model == "itransformer" || model == "patchtst")
+    if (model.ends_with("former") || model == "patchtst" || model == "logtrans")
       kind = kind + Words{"--d-model", "16", "--d-ff", "16", "--heads", "2"};
+    if (model == "logtrans" || model == "informer") kind = kind + Words{"--label", "6"};
     if (model == "tsmixer") kind = kind + Words{"--ff", "8", "--dropout", "0.5"};
     const Json cpu = document(small("cpu-" + model, kind + Words{"--device", "cpu"}));
     const Json gpu = document(small("gpu-" + model, kind), on_gpu());  // auto

@@ -134,7 +134,7 @@ void expect_near(const char* what, double got, double want, double tolerance) {
   EXPECT_TRUE(std::abs(got - want) <= tolerance * std::abs(want)) << what << ": " << got << ", on the CPU " << want;
 }
 
-model::StepSizes steps(std::int64_t label, double dropout) {
+model::StepSizes with_label(std::int64_t label, double dropout) {
   return {3, 20, 6, Bench::marks, label, 8, 12, 2, 2, 1, dropout};
 }
 
@@ -158,6 +158,13 @@ model::Model transformer(model::Attention attention, bool revin = true) {
 model::Model tsmixer(std::int64_t blocks, double dropout, model::Norm norm, kernels::Activation activation,
                      bool shared) {
   return model::TsMixer({3, 20, 6, blocks, 8, dropout, norm, activation, shared});
+}
+constexpr model::StepSizes steps{3, 20, 6, 2, 9, 8, 12, 2, 2, 1, 0.2, true};
+model::Model pyraformer() {
+  model::PyraformerShape shape;
+  static_cast<model::StepSizes&>(shape) = steps;
+  shape.key_width = 5, shape.bottleneck = 6, shape.windows = {3, 2};
+  return model::Pyraformer(shape);
 }
 const Case cases[] = {
     {"Defaults", samformer(Value::low_rank, 7, 48, 12, 8), [](TrainerSettings&) {}},
@@ -206,10 +213,13 @@ const Case cases[] = {
     {"DLinearRevin", model::DLinear({3, 20, 6, 4, true}), [](TrainerSettings&) {}},
     {"ITransformer", model::ITransformer({3, 20, 6, 8, 12, 2, 2, 0.2}), [](TrainerSettings&) {}},
     {"PatchTst", model::PatchTst({3, 20, 6, 8, 12, 2, 2, 6, 4, 0.2}), [](TrainerSettings&) {}},
-    {"Autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1}), [](TrainerSettings&) {}},
-    {"AutoformerCutKeys", model::Autoformer({{steps(4, 0), {4}}, 2}), [](TrainerSettings&) {}},
-    {"Fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, modes}),
-     [](TrainerSettings&) {}},
+    {"LogTrans", model::LogTrans({steps, 6}), [](TrainerSettings&) {}},
+    {"Informer", model::Informer({steps, true, 1}), [](TrainerSettings&) {}},
+    {"InformerLtsf", model::Informer({steps, false, 2}), [](TrainerSettings&) {}},
+    {"Pyraformer", pyraformer(), [](TrainerSettings&) {}},
+    {"Autoformer", model::Autoformer({{with_label(12, 0.2), {5}}, 1}), [](TrainerSettings&) {}},
+    {"AutoformerCutKeys", model::Autoformer({{with_label(4, 0), {4}}, 2}), [](TrainerSettings&) {}},
+    {"Fedformer", model::Fedformer({{with_label(12, 0.2), {3, 6}}, modes}), [](TrainerSettings&) {}},
     {"TsMixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, false), [](TrainerSettings&) {}},
     {"TsMixerShared", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::gelu, true), [](TrainerSettings&) {}},
     {"TsMixerLayerNorm", tsmixer(1, 0, model::Norm::layer, kernels::Activation::gelu, false), [](TrainerSettings&) {}},
@@ -308,8 +318,11 @@ TEST_F(GpuTrainer, AStepIsOneGraphLaunch) {
       {"dlinear", model::DLinear({3, 24, 6})},
       {"itransformer", model::ITransformer({3, 24, 6, 8, 12, 2, 2, 0.2})},
       {"patchtst", model::PatchTst({3, 24, 6, 8, 12, 2, 2, 6, 4, 0.2})},
-      {"autoformer", model::Autoformer({{steps(12, 0.2), {5}}, 1})},
-      {"fedformer", model::Fedformer({{steps(12, 0.2), {3, 6}}, modes})},
+      {"logtrans", model::LogTrans({steps, 6})},
+      {"informer", model::Informer({steps, false, 1})},
+      {"pyraformer", pyraformer()},
+      {"autoformer", model::Autoformer({{with_label(12, 0.2), {5}}, 1})},
+      {"fedformer", model::Fedformer({{with_label(12, 0.2), {3, 6}}, modes})},
       {"tsmixer", tsmixer(2, 0.3, model::Norm::batch, kernels::Activation::relu, true)},
   };
   for (const auto& [name, model] : models) {

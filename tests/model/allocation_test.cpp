@@ -167,7 +167,10 @@ TEST(Allocation, NoneAfterTheFirstStep) {
   void* frames[4];
   backtrace(frames, 4);
   constexpr std::int64_t D = 7, L = 96, H = 24;
-  const model::StepSizes steps{D, L, H, 4, 48, 16, 16, 8, 2, 1, 0.05};
+  const model::StepSizes steps{D, L, H, 4, 48, 8, 8, 2};
+  model::PyraformerShape pyramid;
+  static_cast<model::StepSizes&>(pyramid) = steps;
+  pyramid.key_width = 4, pyramid.bottleneck = 4;
   const model::ModeSets modes = model::published_modes(L, 48 + H, 64);
   const std::pair<const char*, model::Model> models[] = {
       {"low-rank", model::Samformer({model::Value::low_rank, D, L, H, 16})},
@@ -175,6 +178,9 @@ TEST(Allocation, NoneAfterTheFirstStep) {
       {"dlinear", model::DLinear({D, L, H})},
       {"itransformer", model::ITransformer({D, L, H, 16, 16, 4})},
       {"patchtst", model::PatchTst({D, L, H})},
+      {"logtrans", model::LogTrans({steps})},
+      {"informer", model::Informer({steps})},
+      {"pyraformer", model::Pyraformer(pyramid)},
       {"autoformer", model::Autoformer({{steps, {25}}, 3})},
       {"fedformer", model::Fedformer({{steps, {12, 24}}, modes})},
   };

@@ -214,6 +214,75 @@ TEST(Baselines, LogTrans) {
   expect_golden<float>("logtrans", logtrans, {"key_projection.bias"}, {});
 }
 
+// Its draws, in forward's order.
+Model informer(const Sizes& z, const std::string& name, const std::vector<std::string>& modules) {
+  model::Informer net({step_sizes(z), name == "informer", 1, true});
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_" + name + ".safetensors"));
+  std::vector<std::vector<std::int32_t>> keys;
+  for (const std::string& module : modules) {
+    const auto drawn = file.read<std::int64_t>("choice." + module + ".inner_attention.sampled_keys");
+    keys.emplace_back(drawn.begin(), drawn.end());
+  }
+  net.set_sampled_keys(std::move(keys));
+  return net;
+}
+
+TEST(Baselines, Informer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const std::vector<std::string> sparse{"encoder.attn_layers.0.attention", "encoder.attn_layers.1.attention",
+                                        "decoder.layers.0.self_attention"},
+      normed{"downConv.bias", "attn_layers.0.norm2.bias"};
+  const auto official = [&](const Sizes& z) { return informer(z, "informer", sparse); };
+  expect_golden<double>("informer", official, {"key_projection.bias"}, normed);
+  expect_golden<float>("informer", official, {"key_projection.bias"}, normed);
+  std::vector<std::string> all = sparse;
+  all.push_back("decoder.layers.0.cross_attention");
+  const auto ltsf = [&](const Sizes& z) { return informer(z, "informer_ltsf", all); };
+  expect_golden<double>("informer_ltsf", ltsf, {"key_projection.bias"}, normed);
+  expect_golden<float>("informer_ltsf", ltsf, {"key_projection.bias"}, normed);
+}
+
+// The sampled keys go by seed and step in training, whichever of SAM's passes it is; outside it by nothing.
+TEST(Baselines, InformersDraws) {
+  const model::Informer net(
+      {{.D = 2, .L = 40, .H = 6, .marks = 0, .label = 20, .d = 8, .f = 8, .heads = 2, .dropout = 0}, false, 1});
+  std::vector<float> drawn(static_cast<std::size_t>(net.parameters().slab_size()));
+  net.initialise(drawn.data(), 3, model::Init::pytorch, model::HeadInit::as_init);
+  std::vector<double> weights(drawn.begin(), drawn.end());
+  const std::vector<double> x = numeric::normals(3 * 2 * 40, 9);
+  const std::vector<std::int32_t> starts{0, 80, 160};
+  const auto forecast = [&](const Pass& pass) {
+    Arena<> arena;
+    Tape<double> tape(arena);
+    const Normalised<double> input =
+        revin(tape, kernels::Windows<double>{x.data(), 40, starts.data(), 3, 2}, 40, Center::none);
+    const Tensor<double> z = net.forward(tape, weights.data(), static_cast<double*>(nullptr), input, pass).z.z.value();
+    return std::vector<double>(z.data, z.data + z.count());
+  };
+  const auto training = [&](std::uint64_t seed, std::int64_t step) {
+    return forecast({.training = true, .seed = seed, .step = step, .number = 1});
+  };
+  const std::vector<double> at = training(1, 5);
+  EXPECT_EQ(forecast({.training = true, .seed = 1, .step = 5, .number = 0}), at);
+  EXPECT_NE(training(1, 6), at);
+  EXPECT_NE(training(2, 5), at);
+  EXPECT_EQ(forecast({.seed = 1, .step = 5}), forecast({.seed = 2, .step = 6}));
+}
+
+Model pyraformer(const Sizes& z) {
+  model::PyraformerShape shape;
+  static_cast<model::StepSizes&>(shape) = step_sizes(z);
+  shape.key_width = 4, shape.bottleneck = 4, shape.windows = {2, 2, 2};
+  return model::Pyraformer(shape);
+}
+
+TEST(Baselines, Pyraformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const std::vector<std::string> normed{"conv_layers.down.bias", "downConv.bias"};
+  expect_golden<double>("pyraformer", pyraformer, {}, normed);
+  expect_golden<float>("pyraformer", pyraformer, {}, normed);
+}
+
 void expect_mask(const kernels::HeadsMask& mask, const std::vector<std::uint8_t>& allowed, std::uint8_t yes) {
   const auto cells = static_cast<std::int64_t>(std::sqrt(static_cast<double>(allowed.size())));
   ASSERT_GT(cells, 1);
@@ -238,6 +307,13 @@ TEST(Baselines, MaskOfLogTrans) {
   }
   // A sequence shorter than the pattern has it once: every step sees something.
   EXPECT_TRUE(model::LogTrans({model::StepSizes{}, 24, 3}).mask(10).allows(0, 0));
+}
+
+TEST(Baselines, MaskOfPyraformer) {
+  SAMFORMER_REQUIRE_SHARED_DATA("golden");
+  const Safetensors file = Safetensors::open(shared_data("golden/baseline_pyraformer.safetensors"));
+  const Model net = pyraformer(sizes_of(file));
+  expect_mask(std::get<model::Pyraformer>(net.network()).mask(), file.read<std::uint8_t>("choice.mask_forbidden"), 0);
 }
 
 Model autoformer(const Sizes& z) { return model::Autoformer({{step_sizes(z), {5}}, 1}); }

@@ -66,8 +66,8 @@ TEST(Covariates, NodesOfTheTrainingRows) {
 
   std::vector<double> sorted(s.known.values.begin(), s.known.values.begin() + 200);
   std::ranges::sort(sorted);
-  ASSERT_EQ(basis.shared[0].nodes, (std::vector<double>{sorted[0], sorted[39], sorted[79], sorted[119], sorted[159],
-                                                        sorted[199]}));
+  ASSERT_EQ(basis.shared[0].nodes,
+            (std::vector<double>{sorted[0], sorted[39], sorted[79], sorted[119], sorted[159], sorted[199]}));
   const Basis::Column& level = basis.shared[0];
   ASSERT_EQ(level.features(), 5);
   const double step = level.nodes[5] - level.nodes[4];
@@ -94,7 +94,7 @@ TEST(Covariates, NodesOfTheTrainingRows) {
 TEST(Covariates, CalendarRows) {
   Basis basis;
   basis.calendar = {"hour", "dow", "month", "doy", "holidays"};
-  basis.holidays = {19782};                                              // 2024-02-29, a Thursday
+  basis.holidays = {19782};  // 2024-02-29, a Thursday
   const std::vector<model::Stamp> dates{{19781 * 86400 + 13 * 3600}, {19782 * 86400}, {19783 * 86400}};
   std::vector<float> made;
   basis.append(made, {}, dates, 3, {model::StepUnit::second, 3600});
@@ -166,9 +166,9 @@ TEST_F(Mapped, ClosedFormsFindIt) {
 }
 
 TEST_F(Mapped, UntrainedItIsTheModelWithout) {
-  for (const model::Model& net : {model::Model(model::Samformer({model::Value::low_rank, 3, 30, 7, 4})),
-                                  model::Model(model::TsMixer({3, 30, 7, 1, 8, 0.1})),
-                                  model::Model(model::DLinear({3, 30, 7}))}) {
+  for (const model::Model& net :
+       {model::Model(model::Samformer({model::Value::low_rank, 3, 30, 7, 4})),
+        model::Model(model::TsMixer({3, 30, 7, 1, 8, 0.1})), model::Model(model::DLinear({3, 30, 7}))}) {
     const model::Model with = net.with_covariates(values.known.features());
     const auto forecast = [&](const model::Model& m) {
       std::vector<float> slab(static_cast<std::size_t>(m.parameters().slab_size()));

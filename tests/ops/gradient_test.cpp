@@ -315,22 +315,41 @@ std::vector<Relative> relatives() {
                    model::PatchTst({D, L, H, 6, 7, 2, 2, 4, 3, dropout}),
                    4 * 6 + 6 + 4 * 6 + 2 * (4 * 36 + 2 * 42 + 7 + 54) + 6 * 4 * H + H});
   }
-  out.push_back({"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
+  model::StepSizes z{D, L, H, 2, 7, 6, 7, 2, 2, 1, 0};
+  const std::int64_t embeddings = 2 * (3 * D * 6 + 2 * 6), layer = 4 * 36 + 2 * 6 * 7 + 7 + 9 * 6;
+  const std::int64_t decoder = layer + 4 * 36 + 6 * 6, norms = 4 * 6, to_channels = 6 * D + D;
+  const std::int64_t all = embeddings + 2 * layer + decoder + norms + to_channels, distilling = 3 * 36 + 3 * 6;
+  for (const double dropout : {0.0, 0.2}) {
+    const std::string suffix = dropout > 0 ? "" : " without dropout";
+    z.dropout = dropout, z.revin = dropout > 0;
+    const std::int64_t affine = z.revin ? 2 * D : 0;
+    out.push_back({"logtrans" + suffix, model::LogTrans({z, 4, 3}), all + 3 * 4 * 36 + affine});
+    out.push_back({"informer" + suffix, model::Informer({z, true, 1, true}), all + distilling + 4 * 6 + affine});
+    out.push_back({"informer, ltsf" + suffix, model::Informer({z, false, 2, true}), all + distilling + affine});
+    model::PyraformerShape shape;
+    static_cast<model::StepSizes&>(shape) = z;
+    shape.key_width = 5, shape.bottleneck = 4, shape.windows = {3, 2};
+    out.push_back({"pyraformer" + suffix, model::Pyraformer(shape),
+                   (3 * D + 2) * 6 + 2 * 6 + 2 * 24 + 4 + 6 + 16 * 5 + 3 * 8 + 2 * 6 +
+                       2 * (4 * 6 * 10 + 2 * 42 + 7 + 6 * 6) + 3 * 6 * H * D + affine});
+  }
+  out.push_back(
+      {"linear, covariates", model::Model(model::Linear({D, L, H})).with_covariates(3), head + 2 * D + 3 * D});
   // The decoder's p + H steps are more than L, fewer, with a second layer.
-  const auto steps = [&](std::int64_t label, std::int64_t decoder_layers, double dropout) {
+  const auto steps_of = [&](std::int64_t label, std::int64_t decoder_layers, double dropout) {
     return model::StepSizes{D, L, H, 2, label, 6, 7, 2, 2, decoder_layers, dropout};
   };
-  const std::int64_t embeddings = 2 * (3 * D * 6 + 2 * 6), encoder = 2 * (4 * 36 + 4 * 6 + 2 * 42),
-                     decoder = 8 * 36 + 8 * 6 + 2 * 42 + 3 * 6 * D, last = 4 * 6 + 6 * D + D;
-  const std::int64_t autoformer = embeddings + encoder + decoder + last;
-  out.push_back({"autoformer", model::Autoformer({{steps(9, 1, 0.2), {5}}, 2}), autoformer});
+  const std::int64_t second = 8 * 36 + 8 * 6 + 2 * 42 + 3 * 6 * D;  // a layer of the decoder
+  const std::int64_t autoformer = embeddings + 2 * (4 * 36 + 4 * 6 + 2 * 42) + second + norms + to_channels;
+  out.push_back({"autoformer", model::Autoformer({{steps_of(9, 1, 0.2), {5}}, 2}), autoformer});
   out.push_back(
-      {"autoformer, two decoder layers", model::Autoformer({{steps(4, 2, 0), {4}}, 1}), autoformer + decoder});
+      {"autoformer, two decoder layers", model::Autoformer({{steps_of(4, 2, 0), {4}}, 1}), autoformer + second});
   const model::ModeSets modes{{0, 2, 3}, {1, 4}, {0, 1, 5}, {0, 2}};
   const std::int64_t blocks = 2 * 2 * 9 * (3 + 2 + 3);
-  out.push_back({"fedformer", model::Fedformer({{steps(9, 1, 0.2), {3, 6}}, modes}), autoformer + blocks + 2 * 2 * 8});
   out.push_back(
-      {"fedformer of one average", model::Fedformer({{steps(9, 1, 0), {4}}, modes}), autoformer + blocks + 2 * 8});
+      {"fedformer", model::Fedformer({{steps_of(9, 1, 0.2), {3, 6}}, modes}), autoformer + blocks + 2 * 2 * 8});
+  out.push_back(
+      {"fedformer of one average", model::Fedformer({{steps_of(9, 1, 0), {4}}, modes}), autoformer + blocks + 2 * 8});
   const std::int64_t ff = 6, mix = L * L + L + 2 * ff * D + ff + D;
   out.push_back({"tsmixer", model::TsMixer({D, L, H, 2, ff, 0.3}), 2 * (mix + 4 * D * L) + head + 2 * D});
   out.push_back({"tsmixer, shared, gelu", model::TsMixer({D, L, H, 2, ff, 0.3, Norm::batch, Activation::gelu, true}),
@@ -372,6 +391,8 @@ bool has_no_gradient(const Relative& r, const std::string& name) {
                     (name.starts_with("encoder.") && is_one_of({"out_projection.bias"}))));
   }
   if (is_one_of({"compute_keys.bias", "key_projection.bias", "W_K.bias"})) return true;
+  if (is_one_of({"downConv.bias", "conv_layers.down.bias"})) return true;
+  if (r.name.starts_with("informer") && name == "encoder.attn_layers.0.norm2.bias") return true;
   return r.name == "patchtst without dropout" && is_one_of({"W_V.bias", "to_out.0.bias", "ff.3.bias"});
 }
 
@@ -387,7 +408,7 @@ Case relative_case(const Relative& r) {
   for (const model::Parameter& p : r.net.parameters().all()) {
     const bool scale = p.name == "revin.affine_weight" || p.name.ends_with("norm.weight") ||
                        p.name.ends_with("norm1.weight") || p.name.ends_with("norm2.weight") ||
-                       p.name.ends_with("layernorm.weight") || p.name.ends_with("norm_attn.1.weight") ||
+                       p.name.ends_with("norm3.weight") || p.name.ends_with("norm_attn.1.weight") ||
                        p.name.ends_with("norm_ffn.1.weight") || p.name.ends_with(".gamma") ||
                        p.name.ends_with("running_var");
     for (std::size_t i = 0; i < p.constant.size(); ++i) {
@@ -695,6 +716,16 @@ TEST(Model, RelativesHaveTheirNumberOfParameters) {
   const auto patchtst = [](std::int64_t L, std::int64_t H) {
     return model::PatchTst({.L = L, .H = H}).parameters().count();
   };
+  const model::StepSizes published;
+  EXPECT_EQ(model::LogTrans({published}).parameters().count(), 13685767);
+  EXPECT_EQ(model::Informer({published, true}).parameters().count(), 11330055);
+  EXPECT_EQ(model::Informer({published, false}).parameters().count(), 11328007);
+  for (const auto& [H, count] :
+       {std::pair(96, 10123520), std::pair(192, 11499776), std::pair(336, 13564160), std::pair(720, 19069184)}) {
+    model::PyraformerShape shape;
+    shape.H = H, shape.f = 512, shape.heads = 6, shape.layers = 4;
+    EXPECT_EQ(model::Pyraformer(shape).parameters().count(), count) << H;
+  }
   EXPECT_EQ(patchtst(336, 96), 81728);
   EXPECT_EQ(patchtst(336, 192), 146336);
   EXPECT_EQ(patchtst(336, 336), 243248);

@@ -359,9 +359,10 @@ int backtest(const Invocation& invocation) {
         .at(e.series.path);
   }
   if (const std::vector<std::string> known = e.basis.names(); !known.empty()) {
-    invocation.console.info(fmt::format("{} are taken as known ahead, as they were in the end: a forecast of them is worse, "
-                                        "and so are errors then",
-                                        join(known, ", ")));
+    invocation.console.info(
+        fmt::format("{} are taken as known ahead, as they were in the end: a forecast of them is worse, "
+                    "and so are errors then",
+                    join(known, ", ")));
   }
   const std::vector<std::int32_t> all = all_starts(e, model::with_lookback(e.splits.test, L), settings);
   const std::vector<std::int32_t> starts = choose_origins(own.origins, e, L, all);

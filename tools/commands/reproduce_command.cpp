@@ -913,26 +913,27 @@ int reproduce(const Invocation& invocation) {
 }
 
 Command reproduce_command() {
-  return {
-      .name = "reproduce",
-      .handler = reproduce,
-      .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "models", "out", "dry-run"},
-      .options = {{.name = "horizons",
-                   .member = at(&ReproduceSettings::horizons),
-                   .value_name = "H[,H]",
-                   .help = "of the table",
-                   .default_text = "96,192,336,720"}},
-      .arguments = {"TABLE"},
-      .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
-      .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
-      .texts = {{"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
-                {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
-                {"threads", "CPU threads of each run", "1"},
-                {"models",
-                 "the table's columns: samformer, samformer/paper, tsmixer-sam, dlinear, ...; published: every system as "
-                 "its authors trained it; fair: all as SAMformer is, with and without SAM",
-                 "those of the systems that the paper's authors trained"},
-                {"out", "folder of the tables and their runs, needed; the same one goes on later", "none"}}};
+  return {.name = "reproduce",
+          .handler = reproduce,
+          .takes = {"data", "lookback", "batch", "epochs", "seeds", "device", "threads", "jobs", "models", "out",
+                    "dry-run"},
+          .options = {{.name = "horizons",
+                       .member = at(&ReproduceSettings::horizons),
+                       .value_name = "H[,H]",
+                       .help = "of the table",
+                       .default_text = "96,192,336,720"}},
+          .arguments = {"TABLE"},
+          .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
+          .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
+          .texts = {
+              {"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
+              {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
+              {"threads", "CPU threads of each run", "1"},
+              {"models",
+               "the table's columns: samformer, samformer/paper, tsmixer-sam, dlinear, ...; published: every system as "
+               "its authors trained it; fair: all as SAMformer is, with and without SAM",
+               "those of the systems that the paper's authors trained"},
+              {"out", "folder of the tables and their runs, needed; the same one goes on later", "none"}}};
 }
 
 }  // namespace samformer::tools

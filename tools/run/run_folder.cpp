@@ -338,7 +338,8 @@ Checkpoint read_model(const model::Safetensors& file, const std::string& member,
   const auto D = static_cast<std::int64_t>(names.size());
   // The file's own shapes bound the sizes before anything is allocated for the settings'.
   const model::ModelRow& row = model::model_row(settings.model);
-  const std::vector<std::int64_t>& head = file.tensor(prefix + std::string(row.head)).shape;
+  const bool is_other = !row.other_head.empty() && file.has(prefix + std::string(row.other_head));
+  const std::vector<std::int64_t>& head = file.tensor(prefix + std::string(is_other ? row.other_head : row.head)).shape;
   constexpr std::int64_t longest = 1 << 24;
   using HeadRows = model::ModelRow::HeadRows;
   const std::int64_t rows = row.head_rows == HeadRows::steps      ? settings.horizon
