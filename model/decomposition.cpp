@@ -7,7 +7,9 @@
 namespace samformer::model {
 namespace {
 
-const std::vector<std::string> encoder_attentions{"attention"}, decoder_attentions{"self_attention", "cross_attention"};
+// Functions: a static model of another file may be made first.
+std::vector<std::string> encoder_attentions() { return {"attention"}; }
+std::vector<std::string> decoder_attentions() { return {"self_attention", "cross_attention"}; }
 std::string encoder_layer(std::size_t i) { return fmt::format("encoder.attn_layers.{}.", i); }
 std::string decoder_layer(std::size_t i) { return fmt::format("decoder.layers.{}.", i); }
 
@@ -44,11 +46,11 @@ DecompositionNetwork::DecompositionNetwork(ParameterTable& table, const char* ne
   encoder_embedding_ = StepEmbedding(table, "enc_embedding", z, false, false);
   decoder_embedding_ = StepEmbedding(table, "dec_embedding", z, false, false);
   for (std::size_t i = 0; i < static_cast<std::size_t>(z.layers); ++i) {
-    encoder_.push_back(add_layer(table, encoder_layer(i), encoder_attentions));
+    encoder_.push_back(add_layer(table, encoder_layer(i), encoder_attentions()));
   }
   encoder_norm_ = NormLayer(table, "encoder.norm.layernorm", z.d);
   for (std::size_t i = 0; i < static_cast<std::size_t>(z.decoder_layers); ++i) {
-    Layer& layer = decoder_.emplace_back(add_layer(table, decoder_layer(i), decoder_attentions));
+    Layer& layer = decoder_.emplace_back(add_layer(table, decoder_layer(i), decoder_attentions()));
     layer.trend = Convolution(table, decoder_layer(i) + "projection", z.D, z.d, 3, false);
   }
   decoder_norm_ = NormLayer(table, "decoder.norm.layernorm", z.d);
@@ -74,9 +76,9 @@ void DecompositionNetwork::initialise(float* weights, const ParameterTable& tabl
   for (const char* name : {"enc_embedding", "dec_embedding"}) {
     StepEmbedding::initialise(weights, table, name, seed, init);
   }
-  for (std::size_t i = 0; i < encoder_.size(); ++i) draw_layer(encoder_layer(i), encoder_attentions);
+  for (std::size_t i = 0; i < encoder_.size(); ++i) draw_layer(encoder_layer(i), encoder_attentions());
   for (std::size_t i = 0; i < decoder_.size(); ++i) {
-    draw_layer(decoder_layer(i), decoder_attentions);
+    draw_layer(decoder_layer(i), decoder_attentions());
     draw(decoder_layer(i) + "projection");
   }
   encoder_norm_.initialise(weights);

@@ -16,6 +16,7 @@
 // 2 h E^2 (|M_enc| + |M_dec| + |M_q|): 22070295 at D 7, d 512, f 2048, L 96, H 96.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "model/decomposition.h"
@@ -31,6 +32,8 @@ struct ModeSets {
 ModeSets published_modes(std::int64_t L, std::int64_t steps, std::int64_t modes);
 
 struct FedformerShape : DecompositionShape {
+  FedformerShape(DecompositionShape shape, ModeSets sets)
+      : DecompositionShape(std::move(shape)), modes(std::move(sets)) {}
   ModeSets modes;
 };
 

@@ -98,9 +98,8 @@ TEST_F(Models, Resume) {
     const std::string whole = "whole-" + model, part = "part-" + model;
     Words flags{"--model", model, "--rho", "0.3", "--dropout", "0.5"};
     if (model != "tsmixer") flags = flags + Words{"--d-model", "8", "--d-ff", "8", "--heads", "2", "--layers", "2"};
-    if (model == "logtrans" || model == "informer" || model == "autoformer" || model == "fedformer") {
-      flags = flags + Words{"--label", "12"};
-    }
+    const bool labelled = model == "logtrans" || model == "informer" || model == "autoformer" || model == "fedformer";
+    if (labelled) flags = flags + Words{"--label", "12"};
     if (model == "pyraformer") flags = flags + Words{"--pyramid", "3,2"};
     document(small(whole, flags + Words{"--epochs", "6"}));
     document(small(part, flags + Words{"--epochs", "3"}));

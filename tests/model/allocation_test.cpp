@@ -171,7 +171,7 @@ TEST(Allocation, NoneAfterTheFirstStep) {
   model::PyraformerShape pyramid;
   static_cast<model::StepSizes&>(pyramid) = steps;
   pyramid.key_width = 4, pyramid.bottleneck = 4;
-  const model::StepSizes small_steps{D, L, H, 4, 48, 16, 16, 8, 2, 1, 0.05};
+  const model::ModeSets modes = model::published_modes(L, 48 + H, 64);
   const std::pair<const char*, model::Model> models[] = {
       {"low-rank", model::Samformer({model::Value::low_rank, D, L, H, 16})},
       {"full", model::Samformer({model::Value::full, D, L, H, 16})},
@@ -181,8 +181,8 @@ TEST(Allocation, NoneAfterTheFirstStep) {
       {"logtrans", model::LogTrans({steps})},
       {"informer", model::Informer({steps})},
       {"pyraformer", model::Pyraformer(pyramid)},
-      {"autoformer", model::Autoformer({{small_steps, {25}}, 3})},
-      {"fedformer", model::Fedformer({{small_steps, {12, 24}}, model::published_modes(L, 48 + H, 64)})},
+      {"autoformer", model::Autoformer({{steps, {25}}, 3})},
+      {"fedformer", model::Fedformer({{steps, {12, 24}}, modes})},
   };
   for (const auto& [model_name, model] : models) {
     for (const auto& [rho, rule] : {std::pair(0.7, kernels::Rule::adam), std::pair(0.0, kernels::Rule::sgd)}) {
