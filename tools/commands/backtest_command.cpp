@@ -384,7 +384,9 @@ int backtest(const Invocation& invocation) {
   static constexpr std::string_view ours[] = {"split", "lookback", "horizon",   "columns",
                                               "seed",  "threads",  "intervals", "calibration"};
   std::vector<std::string> common = stored_flags(invocation.resolved, Layer::file, Layer::flag, ours);
-  common.push_back("--columns=" + names_list(e.series.channels));
+  std::vector<std::string> columns = e.series.channels;
+  columns.insert(columns.end(), e.series.known.names.begin(), e.series.known.names.end());
+  common.push_back("--columns=" + names_list(columns));
   common.push_back(fmt::format("--lookback={}", L));
   common.push_back(fmt::format("--horizon={}", H));
 
