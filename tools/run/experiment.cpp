@@ -184,6 +184,11 @@ std::vector<model::Splits> shape_panel(Experiment& e, Settings& settings, PanelW
 }
 
 void load_panel(Experiment& e, Settings& settings, Console& console) {
+  if (settings.features != "M" || !settings.target.empty()) {
+    throw Error(Exit::usage, "--features and --target are of channels: a panel has series of one")
+        .at(e.series.path)
+        .hint("leave them out; --columns names the series to read");
+  }
   PanelWindows windows;
   std::vector<model::Splits> parts = shape_panel(e, settings, windows);
   if (e.too_few) {
