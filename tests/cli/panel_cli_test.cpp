@@ -222,9 +222,14 @@ TEST_F(Panel, EveryCommandWorksOrSaysNo) {
   refused(train("./long.csv", "x", {"--intervals", "80"}), 2, "are not scored");
   refused(train("./long.csv", "x", {"--panel", "channels"}), 3, "--panel global");
   refused(train("./long.csv", "x", {"--split", "rows:10,10,10"}), 2, "rows of their own");
+  refused(train("./long.csv", "x", {"--features", "S"}), 2, "a panel has series of one");
   refused(train("./long.csv", "x", {"--id", "item"}), 2, "no column is named 'item'");
   refused({"data", "repair", "./long.csv", "--out", "x.csv"}, 3, "long form");
   refused(train(table("short.csv", rows_of({{"a", 0, 20}, {"b", 3, 15}})), "x"), 3, "no series has a window of 14 + 7");
+  // Too few rows for a model: naive forecasts.
+  const Json naive = document({"forecast", "./short.csv", "--horizon", "7", "--out", "n", "--threads", "1"});
+  EXPECT_EQ(naive["predict"]["series"].size(), 2u);
+  EXPECT_NEAR(naive["predict"]["series"][0]["forecast"][6]["value"].get<double>(), value("a", 19, 999), 8);
   std::vector<std::string> rows = rows_of(parts_);
   rows.erase(rows.begin() + 195);
   table("hole.csv", rows);

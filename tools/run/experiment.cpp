@@ -257,12 +257,23 @@ std::vector<model::Splits> shape_panel(Experiment& e, Settings& settings, PanelW
 }
 
 void load_panel(Experiment& e, Settings& settings, Console& console) {
+  if (settings.features != "M" || !settings.target.empty()) {
+    throw Error(Exit::usage, "--features and --target are of channels: a panel has series of one")
+        .at(e.series.path)
+        .hint("leave them out; --columns names the series to read");
+  }
   PanelWindows windows;
   std::vector<model::Splits> parts = shape_panel(e, settings, windows);
   if (e.too_few) {
-    throw Error(Exit::data, "no series of the panel has rows for training, validation and test windows")
-        .at(e.series.path)
-        .hint("a shorter --lookback or --horizon, another --split, or a file with longer series");
+    const std::int64_t season = settings.season > 0 ? settings.season : e.series.step.season();
+    settings.lookback = std::max<std::int64_t>(season, 1);
+    Panel all;
+    all.late.assign(parts.size(), 0);
+    all.file = std::move(e.series);
+    all.parts = std::move(parts);
+    e = panel_of_all_rows(all, season);
+    e.too_few = true;
+    return;
   }
   check_panel(e.series, parts, windows, settings.lookback, settings.horizon);
   if (const std::string text = panel_text(e.series, windows); !text.empty()) console.info(text);
