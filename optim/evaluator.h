@@ -77,6 +77,13 @@ struct Resident {
   }
 };
 
+// What attention maps are made of.
+struct AttentionParts {
+  Tensor<const float> q, k;  // [N tokens][d]
+  const float* lse;          // [N heads][tokens]
+  std::int64_t heads, tokens;
+};
+
 // A model's forecasts for many windows, in batches; without gradients it only reads its weights.
 template <class On>
 class Evaluation {
@@ -91,12 +98,7 @@ class Evaluation {
   std::vector<float> forecast(const Resident& at, std::span<const std::int32_t> starts);
   // Calls body(first, N, maps) with what the attention maps of N windows from number `first` on are made of: complete, on
   // the host. For models with attention between channels; `tokens` are those, and what else they look at.
-  struct MapsOf {
-    Tensor<const float> q, k;  // [N tokens][d]
-    const float* lse;          // [N heads][tokens]
-    std::int64_t heads, tokens;
-  };
-  using Maps = std::function<void(std::int64_t, std::int64_t, const MapsOf&)>;
+  using Maps = std::function<void(std::int64_t, std::int64_t, const AttentionParts&)>;
   void attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body);
 
  private:
