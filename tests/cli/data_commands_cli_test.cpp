@@ -461,7 +461,7 @@ TEST_F(DataSynth, Jobs) {
 }
 
 TEST_F(DataSynth, Refusals) {
-  fails(2, {"data", "synth", "weekly"}, {"'weekly'", "seasonal, load, sales, monthly"});
+  fails(2, {"data", "synth", "weekly"}, {"'weekly'", "seasonal, load, sales, promo, monthly, panel"});
   fails(2, {"data", "synth", "sales", "--cut-holes"}, {"load"});
   EXPECT_EQ(run({"data", "synth", "seasonal", "--json"}).code, 2);
   EXPECT_EQ(run({"data", "synth", "seasonal", "--rows", "0"}).code, 2);
