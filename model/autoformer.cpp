@@ -48,7 +48,7 @@ ModelRow autoformer_row() {
   row.options.push_back({.name = "factor",
                          .otherwise = 3,
                          .value_name = "N",
-                         .help = "of the logarithm of the steps: how many delays",
+                         .help = "C ln T of T steps: delays; of informer queries and keys",
                          .range = {.low = 1}});
   row.make = [](Sizes s, const OptionValues& o) -> Model {
     return Autoformer({{step_sizes(s, o), {o.get<std::int64_t>("moving-average")}}, o.get<std::int64_t>("factor")});

@@ -164,7 +164,7 @@ ModelRow informer_row() {
   options.push_back({.name = "factor",
                      .otherwise = 5,
                      .value_name = "C",
-                     .help = "active queries and sampled keys: C ln T",
+                     .help = "C ln T of T steps: delays; of informer queries and keys",
                      .range = {.low = 1}});
   return {.name = "informer",
           .summary = "Informer: an encoder-decoder over steps, attention of the queries that sampled keys pick",

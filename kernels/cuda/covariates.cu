@@ -77,6 +77,7 @@ __global__ void __launch_bounds__(256)
   const int d = static_cast<int>(blockIdx.x) / features, f = static_cast<int>(blockIdx.x) % features;
   const int k = row_of(c, d, f);
   float sum = 0;
+#pragma unroll 1
   for (int i = threadIdx.x; i < c.N * c.H; i += 256) {
     const int n = i / c.H, h = i % c.H;
     const std::int64_t r = static_cast<std::int64_t>(n) * c.D + d;

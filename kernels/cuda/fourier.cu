@@ -23,9 +23,10 @@ SIMT_DEVICE void write(Out<float> p, std::int64_t i, Complex v, bool adds = fals
   p[2 * i + 1] = (adds ? static_cast<float>(p[2 * i + 1]) : 0.0f) + v.im;
 }
 SIMT_DEVICE Complex complex_tanh(Complex z) {
-  const float a = fabsf(z.re), cosine = cosf(z.im), e = expm1f(-2 * a), r = 1 + e;
+  const double half_turns = static_cast<double>(z.im) * 0.31830988618379067;
+  const float a = fabsf(z.re), cosine = static_cast<float>(cos_pi(half_turns)), e = expm1f(-2 * a), r = 1 + e;
   const float den = e * e + 4 * r * cosine * cosine;
-  return {copysignf(-expm1f(-4 * a), z.re) / den, 2 * r * sinf(2 * z.im) / den};
+  return {copysignf(-expm1f(-4 * a), z.re) / den, 2 * r * static_cast<float>(sin_pi(2 * half_turns)) / den};
 }
 
 struct Basis {
@@ -38,8 +39,8 @@ __global__ void __launch_bounds__(256) fourier_basis_kernel(Out<float> to, In<fl
   if (i >= a.modes * a.steps) return;
   const int j = i % a.modes, t = i / a.modes, mode = modes ? static_cast<int>(static_cast<float>(modes[j])) : j;
   const int turn = static_cast<int>(static_cast<std::int64_t>(mode) * t % a.steps);
-  const double angle = 6.283185307179586 * turn / a.steps;
-  const float re = static_cast<float>(cos(angle)), im = static_cast<float>(-sin(angle));
+  const double half_turns = 2.0 * turn / a.steps;
+  const float re = static_cast<float>(cos_pi(half_turns)), im = static_cast<float>(-sin_pi(half_turns));
   if (a.inverse) {
     const float share = mode == 0 || 2 * mode == a.steps ? a.share : 2 * a.share;
     write(to, i, {share * re, share * im});

@@ -45,28 +45,29 @@ __global__ void __launch_bounds__(256)
 __global__ void __launch_bounds__(256)
     pick_kernel(Out<std::int32_t> picked, Out<std::int32_t> place, In<float> measure, ProbSparseShape a) {
   const std::int64_t block = blockIdx.x;
-  const In<float> own = measure + block * a.queries;
-  const Out<std::int32_t> to = picked + block * a.active, at = place + block * a.queries;
-  for (std::int64_t t = threadIdx.x; t < a.queries; t += 256) {
+  const int queries = static_cast<int>(a.queries), active = static_cast<int>(a.active);
+  const In<float> own = measure + block * queries;
+  const Out<std::int32_t> to = picked + block * active, at = place + block * queries;
+  for (int t = static_cast<int>(threadIdx.x); t < queries; t += 256) {
     const float mine = own[t];
-    std::int64_t before = 0;
-    for (std::int64_t other = 0; other < a.queries; ++other) {
+    int before = 0;
+    for (int other = 0; other < queries; ++other) {
       const float theirs = own[other];
       before += theirs > mine || (theirs == mine && other < t);
     }
-    at[t] = before < a.active;  // whether it is picked; a NaN is before all
+    at[t] = before < active;  // whether it is picked; a NaN is before all
   }
   __syncthreads();
-  for (std::int64_t t = threadIdx.x; t < a.queries; t += 256) {
+  for (int t = static_cast<int>(threadIdx.x); t < queries; t += 256) {
     if (at[t] == 0) continue;
-    std::int64_t found = 0;
-    for (std::int64_t other = 0; other < t; ++other) found += at[other];
-    if (found < a.active) to[found] = static_cast<std::int32_t>(t);
+    int found = 0;
+    for (int other = 0; other < t; ++other) found += at[other];
+    if (found < active) to[found] = t;
   }
   __syncthreads();
-  for (std::int64_t t = threadIdx.x; t < a.queries; t += 256) at[t] = -1;
+  for (int t = static_cast<int>(threadIdx.x); t < queries; t += 256) at[t] = -1;
   __syncthreads();
-  for (std::int64_t i = threadIdx.x; i < a.active; i += 256) at[to[i]] = static_cast<std::int32_t>(i);
+  for (int i = static_cast<int>(threadIdx.x); i < active; i += 256) at[to[i]] = i;
 }
 
 __global__ void __launch_bounds__(256)

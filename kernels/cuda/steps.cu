@@ -51,7 +51,8 @@ SIMT_DEVICE Trend trend_at(In<float> sample, const Averages& a, int t, int c) {
   return trend;
 }
 
-__global__ void __launch_bounds__(256) decompose_steps_kernel(Out<float> y, In<float> x, Averages a) {
+__global__ void __launch_bounds__(256)
+    decompose_steps_kernel(Out<float> y, In<float> x, const SIMT_PARAMETER Averages a) {
   const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (e >= a.size) return;
   const int c = static_cast<int>(e % a.d), t = static_cast<int>(e / a.d % a.steps);
@@ -61,8 +62,8 @@ __global__ void __launch_bounds__(256) decompose_steps_kernel(Out<float> y, In<f
 }
 
 // p_i h by width, behind them what x_t itself gets; and the block's parts of da and db.
-__global__ void __launch_bounds__(256)
-    mixture_backward_kernel(Out<float> weighted, Out<float> parts, In<float> dy, In<float> x, Averages a) {
+__global__ void __launch_bounds__(256) mixture_backward_kernel(Out<float> weighted, Out<float> parts, In<float> dy,
+                                                               In<float> x, const SIMT_PARAMETER Averages a) {
   SIMT_SHARED(float, scratch, 8);
   const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   const bool there = e < a.size;
@@ -93,7 +94,8 @@ __global__ void __launch_bounds__(256)
 }
 
 __global__ void __launch_bounds__(256)
-    decompose_steps_backward_kernel(Out<float> dx, std::int64_t ld, bool adds, In<float> weighted, Averages a) {
+    decompose_steps_backward_kernel(Out<float> dx, std::int64_t ld, bool adds, In<float> weighted,
+                                    const SIMT_PARAMETER Averages a) {
   const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (e >= a.size) return;
   const int c = static_cast<int>(e % a.d), s = static_cast<int>(e / a.d % a.steps);

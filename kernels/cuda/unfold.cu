@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(256) sinusoids_kernel(Out<float> P, std::int64
   const std::int64_t c = i % d;
   const double angle =
       static_cast<double>(i / d) * pow(10000.0, -static_cast<double>(c / 2 * 2) / static_cast<double>(d));
-  P[i] = static_cast<float>(c % 2 == 0 ? sin(angle) : cos(angle));
+  const double half_turns = angle * 0.31830988618379067;
+  P[i] = static_cast<float>(c % 2 == 0 ? sin_pi(half_turns) : cos_pi(half_turns));
 }
 
 }  // namespace

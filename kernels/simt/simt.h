@@ -21,6 +21,7 @@
   extern __shared__ float4 simt_dynamic_shared[]; \
   float* name = reinterpret_cast<float*>(simt_dynamic_shared)
 #define SIMT_DEVICE __device__ __forceinline__
+#define SIMT_PARAMETER __grid_constant__  // of a kernel, const: arrays in it are indexed where they lie
 
 namespace samformer::kernels::simt {
 
@@ -48,6 +49,9 @@ SIMT_DEVICE void store4_shared(float* p, float4 v) {
       "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
       : "memory");
 }
+// cos and sin of pi x: without the reduction of large arguments, which needs local memory.
+SIMT_DEVICE double cos_pi(double x) { return cospi(x); }
+SIMT_DEVICE double sin_pi(double x) { return sinpi(x); }
 SIMT_DEVICE bool aligned(const float* p, int bytes) { return (reinterpret_cast<std::uintptr_t>(p) & (bytes - 1)) == 0; }
 
 // One TF32 tensor-core product: d[16x8] += a[16x8] b[8x8], fragments as in PTX mma.m16n8k8.
@@ -92,8 +96,12 @@ SIMT_DEVICE std::uint32_t round_tf32(float x) {
   const auto name = ::samformer::kernels::simt::static_shared<type>(&simt_site_##name, count)
 #define SIMT_DYNAMIC_SHARED(name) const auto name = ::samformer::kernels::simt::dynamic_shared()
 #define SIMT_DEVICE inline
+#define SIMT_PARAMETER
 
 namespace samformer::kernels::simt {
+
+inline double cos_pi(double x) { return std::cos(3.14159265358979323846 * x); }
+inline double sin_pi(double x) { return std::sin(3.14159265358979323846 * x); }
 
 class Fault : public std::runtime_error {
  public:

@@ -263,7 +263,8 @@ TEST(Baselines, InformersDraws) {
     return forecast({.training = true, .seed = seed, .step = step, .number = 1});
   };
   const std::vector<double> at = training(1, 5);
-  EXPECT_EQ(forecast({.training = true, .seed = 1, .step = 5, .number = 0}), at);
+  // The first pass moves batch norm's averages too, in other instructions.
+  EXPECT_LE(numeric::error(forecast({.training = true, .seed = 1, .step = 5, .number = 0}), at), 1e-14);
   EXPECT_NE(training(1, 6), at);
   EXPECT_NE(training(2, 5), at);
   EXPECT_EQ(forecast({.seed = 1, .step = 5}), forecast({.seed = 2, .step = 6}));
