@@ -248,6 +248,7 @@ void settle_form(Series& series, const LongRows& rows, const SeriesOptions& opti
     series.rows = series.panel[0].rows.size();
     series.channels.clear();
     for (Series::Member& member : series.panel) series.channels.push_back(std::move(member.id));
+    series.value_columns.assign(series.channels.size(), series.value_columns.at(0));
     series.panel.clear();
     series.dates.resize(static_cast<std::size_t>(series.rows));
     series.lines.resize(static_cast<std::size_t>(series.rows));
