@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <cstdint>
 #include <unordered_set>
 #include <vector>
@@ -150,6 +151,23 @@ std::vector<std::string> split_names(std::string_view list) {
     list.remove_prefix(end + 1);
   }
   return names;
+}
+
+std::int64_t whole_number(std::string_view text) {
+  std::int64_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  return error == std::errc() && end == text.data() + text.size() && n > 0 ? n : 0;
+}
+
+std::vector<std::int64_t> whole_numbers(std::string_view list) {
+  std::vector<std::int64_t> all;
+  for (std::size_t at = 0; at <= list.size();) {
+    const std::size_t comma = std::min(list.find(',', at), list.size());
+    all.push_back(whole_number(list.substr(at, comma - at)));
+    if (all.back() == 0) return {};
+    at = comma + 1;
+  }
+  return all;
 }
 
 std::string names_list(std::span<const std::string> names) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -28,7 +29,10 @@ std::string shell_quoted(const std::string& word);
 
 // Names with commas between them; one that holds a comma or a quote may be in quotes, as in CSV.
 std::vector<std::string> split_names(std::string_view list);
-// The inverse, and as one word of a shell.
+// A whole number of at least 1, and several with commas between them; 0 and none where the text is something else.
+std::int64_t whole_number(std::string_view text);
+std::vector<std::int64_t> whole_numbers(std::string_view list);
+// The inverse of split_names, and as one word of a shell.
 std::string names_list(std::span<const std::string> names);
 std::string names_word(std::span<const std::string> names);
 // Names that were split at their own commas, put together again: consecutive ones that are a known name with commas

@@ -9,14 +9,13 @@
 namespace samformer::model {
 
 Autoformer::Autoformer(AutoformerShape shape)
-    : shape_(std::move(shape)), network_(table_, "autoformer", shape_, false) {
+    : StepNetwork(std::move(shape)), network_(table_, "autoformer", shape_, false) {
   SAMFORMER_CHECK(shape_.factor > 0, "autoformer: a factor of {}", shape_.factor);
 }
 
 template <class T, class On>
 Output<T, On> Autoformer::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                                   const Pass& pass) const {
-  using Place = DecompositionNetwork::Place;
   const std::int64_t N = check_windows("autoformer", input, shape_.D, shape_.L);
   const SlabVars<T, On> slab(tape, table_, weights, gradients);
   const auto attend = [&](Place place, const AttentionMaps& a, Var<T, On> x, Var<T, On> memory) {
@@ -37,9 +36,10 @@ Output<T, On> Autoformer::forward(Tape<T, On>& tape, T* weights, T* gradients, c
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 
+// Published: scripts/ETT_script of thuml/Autoformer.
 ModelRow autoformer_row() {
-  ModelRow row = decomposition_row(
-      "autoformer", "Autoformer: an encoder-decoder that decomposes, auto-correlation in attention's place");
+  ModelRow row =
+      step_row("autoformer", "Autoformer: an encoder-decoder that decomposes, auto-correlation in attention's place");
   row.options.push_back({.name = "moving-average",
                          .otherwise = 25,
                          .value_name = "N",

@@ -18,15 +18,10 @@ struct AutoformerShape : DecompositionShape {
   std::int64_t factor = 3;
 };
 
-class Autoformer {
+class Autoformer : public StepNetwork<AutoformerShape> {
  public:
   explicit Autoformer(AutoformerShape shape);
 
-  const AutoformerShape& shape() const { return shape_; }
-  const ParameterTable& parameters() const { return table_; }
-  bool has_revin() const { return shape_.revin; }
-  std::int64_t marks_ahead() const { return shape_.H; }
-  std::int64_t tokens() const { return shape_.tokens(); }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
     network_.initialise(weights, table_, seed, init, head);
   }
@@ -35,8 +30,6 @@ class Autoformer {
                         const Pass& pass) const;
 
  private:
-  AutoformerShape shape_;
-  ParameterTable table_;
   DecompositionNetwork network_;
 };
 

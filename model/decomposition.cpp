@@ -10,8 +10,6 @@ namespace {
 // Functions: a static model of another file may be made first.
 std::vector<std::string> encoder_attentions() { return {"attention"}; }
 std::vector<std::string> decoder_attentions() { return {"self_attention", "cross_attention"}; }
-std::string encoder_layer(std::size_t i) { return fmt::format("encoder.attn_layers.{}.", i); }
-std::string decoder_layer(std::size_t i) { return fmt::format("decoder.layers.{}.", i); }
 
 }  // namespace
 
@@ -64,9 +62,7 @@ void DecompositionNetwork::initialise(float* weights, const ParameterTable& tabl
   const auto draw = [&](const std::string& name) { draw_dense(weights, table, name, seed, init); };
   const auto draw_layer = [&](const std::string& prefix, const std::vector<std::string>& attentions) {
     for (const std::string& attention : attentions) {
-      for (const char* map : {"query_projection", "key_projection", "value_projection", "out_projection"}) {
-        draw(prefix + attention + "." + map);
-      }
+      AttentionMaps::initialise(weights, table, prefix + attention, seed, init);
     }
     for (const char* name : {"conv1", "conv2"}) draw(prefix + name);
     for (std::size_t i = 0; mixture_ && i <= attentions.size(); ++i)
@@ -85,20 +81,6 @@ void DecompositionNetwork::initialise(float* weights, const ParameterTable& tabl
   decoder_norm_.initialise(weights);
   affine_.initialise(weights);
   if (head == HeadInit::as_init) draw("decoder.projection");
-}
-
-// Published: scripts/ETT_script of thuml/Autoformer, and of FEDformer's repository.
-ModelRow decomposition_row(std::string_view name, std::string_view summary) {
-  return {.name = name,
-          .summary = summary,
-          .options = step_options(),
-          .defaults = step_defaults(),
-          .fixed = {{"precision", "float32"}},
-          .head = "decoder.projection.weight",
-          .head_reads_window = false,
-          .head_rows = ModelRow::HeadRows::channels,
-          .marks_weight = "enc_embedding.temporal_embedding.embed.weight",
-          .published = [](std::string_view, std::int64_t) { return published_steps(); }};
 }
 
 }  // namespace samformer::model

@@ -33,8 +33,6 @@ struct DecompositionShape : StepSizes {
 // The names and offsets of the tensors, and the formula; what stands in the place of attention is the network's own.
 class DecompositionNetwork {
  public:
-  enum class Place { encoder, decoder, cross };
-
   // Adds its tensors; `mixture`: there are weights that mix the averages, learned where they are more than one.
   DecompositionNetwork(ParameterTable& table, const char* network, DecompositionShape shape, bool mixture);
 
@@ -125,8 +123,5 @@ Output<T, On> DecompositionNetwork::forward(Tape<T, On>& tape, const SlabVars<T,
   const Var<T, On> ahead = transpose(sample_rows(trend, N, z.label, z.H), N);
   return {layers.forecast(projection_, normalised(decoder_norm_, y), z.H) + ahead, affine};
 }
-
-// What the rows share.
-ModelRow decomposition_row(std::string_view name, std::string_view summary);
 
 }  // namespace samformer::model

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <charconv>
 #include <numeric>
 #include <random>
 
@@ -13,8 +12,6 @@
 
 namespace samformer::model {
 namespace {
-
-using Place = DecompositionNetwork::Place;
 
 std::string block_name(Place place) {
   const char* const attention = place == Place::encoder   ? "encoder.attn_layers.0.attention"
@@ -37,13 +34,8 @@ void shuffle_as_numpy(std::vector<std::int64_t>& list, std::mt19937& generator) 
 }
 
 std::vector<std::int64_t> widths_of(const std::string& text) {
-  std::vector<std::int64_t> widths;
-  for (const std::string& part : split_names(text)) {
-    std::int64_t& width = widths.emplace_back(0);
-    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), width);
-    if (error != std::errc() || end != part.data() + part.size()) width = 0;
-  }
-  const bool wide = std::all_of(widths.begin(), widths.end(), [](std::int64_t w) { return w >= 1 && w <= 1 << 24; });
+  std::vector<std::int64_t> widths = whole_numbers(text);
+  const bool wide = std::ranges::all_of(widths, [](std::int64_t w) { return w <= 1 << 24; });
   if (!wide || widths.empty() || widths.size() > kernels::most_averages) {
     throw Error(Exit::usage,
                 fmt::format("--averages {}: 1 to {} numbers of steps expected", text, kernels::most_averages))
@@ -69,7 +61,8 @@ ModeSets published_modes(std::int64_t L, std::int64_t steps, std::int64_t modes)
   return sets;
 }
 
-Fedformer::Fedformer(FedformerShape shape) : shape_(std::move(shape)), network_(table_, "fedformer", shape_, true) {
+Fedformer::Fedformer(FedformerShape shape)
+    : StepNetwork(std::move(shape)), network_(table_, "fedformer", shape_, true) {
   const std::int64_t h = shape_.heads, E = shape_.d / h;
   const auto weight = [&](Place place, const std::vector<std::int64_t>& modes) {
     return table_.add(block_name(place) + "weights1", Shape{h, E, E, count_of(modes), 2});
@@ -145,8 +138,9 @@ Output<T, On> Fedformer::forward(Tape<T, On>& tape, T* weights, T* gradients, co
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 
+// Published: scripts/ETT_script of MAZiqing/FEDformer.
 ModelRow fedformer_row() {
-  ModelRow row = decomposition_row(
+  ModelRow row = step_row(
       "fedformer", "FEDformer: an encoder-decoder that decomposes, products of frequencies in attention's place");
   row.options.push_back(
       {.name = "averages", .otherwise = "24", .value_name = "N,...", .help = "steps of each moving average, mixed"});

@@ -37,23 +37,16 @@ struct FedformerShape : DecompositionShape {
   ModeSets modes;
 };
 
-class Fedformer {
+class Fedformer : public StepNetwork<FedformerShape> {
  public:
   explicit Fedformer(FedformerShape shape);
 
-  const FedformerShape& shape() const { return shape_; }
-  const ParameterTable& parameters() const { return table_; }
-  bool has_revin() const { return shape_.revin; }
-  std::int64_t marks_ahead() const { return shape_.H; }
-  std::int64_t tokens() const { return shape_.tokens(); }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                         const Pass& pass) const;
 
  private:
-  FedformerShape shape_;
-  ParameterTable table_;
   DecompositionNetwork network_;
   struct Block {
     std::int64_t weight = 0, index = 0;

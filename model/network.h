@@ -138,6 +138,26 @@ class SlabVars {
   std::int64_t trained_;
 };
 
+// A batch norm's averages at two offsets: SAM's first pass moves them, passes outside training go by them.
+template <class T, class On>
+Running<T> running_averages(const SlabVars<T, On>& slab, std::int64_t mean, std::int64_t var, Shape shape,
+                            const Pass& pass, kernels::NormRule rule = {}) {
+  return {slab.tensor(mean, shape),          slab.tensor(var, shape), pass.training,
+          pass.training && pass.number == 0, pass.progress,           rule};
+}
+// The batch norm (PyTorch's) of tokens x [R, d].
+template <class T, class On>
+Var<T, On> batch_normalised(const SlabVars<T, On>& slab, const NormLayer& norm, Var<T, On> x, const Pass& pass) {
+  const Shape features{norm.d};
+  return batch_norm(x, slab(norm.weight, features), slab(norm.bias, features),
+                    running_averages(slab, norm.running_mean, norm.running_var, features, pass, kernels::pytorch_norm));
+}
+// A bias [d] that only a batch norm reads: in training that takes it out again, and it has no gradient.
+template <class T, class On>
+Var<T, On> before_batch_norm(const SlabVars<T, On>& slab, std::int64_t bias, std::int64_t d, const Pass& pass) {
+  return pass.training ? slab.constant(bias, Shape{d}) : slab(bias, Shape{d});
+}
+
 // RevIN's scale and shift [D] in a slab; `learned` false: there is no RevIN.
 struct RevinAffine {
   bool learned = true;

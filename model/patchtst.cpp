@@ -74,16 +74,6 @@ Output<T, On> PatchTst::forward(Tape<T, On>& tape, T* weights, T* gradients, con
   const auto bias = [&](const Dense& dense) {
     return removed ? slab.constant(dense.bias, Shape{dense.out}) : slab.bias(dense);
   };
-  const auto normalised = [&](const NormLayer& norm, Var<T, On> x) {
-    const Shape features{d};
-    Running<T> running{slab.tensor(norm.running_mean, features),
-                       slab.tensor(norm.running_var, features),
-                       pass.training,
-                       pass.training && pass.number == 0,
-                       pass.progress,
-                       kernels::pytorch_norm};
-    return batch_norm(x, slab(norm.weight, features), slab(norm.bias, features), running);
-  };
 
   const Var<T, On> tokens =
       samformer::patches(reshape(input.xhat, Shape{samples, shape_.L}), shape_.patch, shape_.stride);
@@ -104,11 +94,12 @@ Output<T, On> PatchTst::forward(Tape<T, On>& tape, T* weights, T* gradients, con
                                ? bias_activation(bias_activation(product, bias(l.out), Activation::none, {}, inside),
                                                  {}, Activation::none, z, before_residual)
                                : bias_activation(product, bias(l.out), Activation::none, z);
-    z = normalised(l.attention_norm, out);
+    z = batch_normalised(slab, l.attention_norm, out, pass);
     const Var<T, On> hidden =
         bias_activation(linear(z, slab.weight(l.first)), slab.bias(l.first), Activation::gelu, {}, dropout());
-    z = normalised(
-        l.norm, bias_activation(linear(hidden, slab.weight(l.second)), bias(l.second), Activation::none, z, dropout()));
+    const Var<T, On> sum =
+        bias_activation(linear(hidden, slab.weight(l.second)), bias(l.second), Activation::none, z, dropout());
+    z = batch_normalised(slab, l.norm, sum, pass);
   }
   return {slab.head(head_, reshape(transpose(z, samples), Shape{samples, d * n})), {}};
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/dual.h"
+#include "core/text.h"
 #include "model/registry.h"
 
 namespace samformer::model {
@@ -13,26 +14,19 @@ std::string coarser_name(std::size_t i) { return fmt::format("encoder.conv_layer
 std::string layer_name(std::size_t i) { return fmt::format("encoder.layers.{}.", i); }
 constexpr double layer_epsilon = 1e-6;
 
-// "4,4,4".
 std::vector<std::int64_t> windows_of(const std::string& text) {
-  std::vector<std::int64_t> windows;
-  for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t end = std::min(text.find(',', at), text.size());
-    const std::string word = text.substr(at, end - at);
-    const bool is_number = !word.empty() && word.size() < 6 && word.find_first_not_of("0123456789") == word.npos;
-    if (!is_number || std::stoll(word) < 2) {
-      throw Error(Exit::usage, fmt::format("--pyramid '{}': '{}' is not a number of at least 2", text, word))
-          .hint("give the children of a node of each coarser level: --pyramid 4,4,4");
-    }
-    windows.push_back(std::stoll(word));
-    at = end + 1;
+  std::vector<std::int64_t> windows = whole_numbers(text);
+  const bool possible = std::ranges::all_of(windows, [](std::int64_t w) { return w >= 2 && w < 100000; });
+  if (windows.empty() || !possible) {
+    throw Error(Exit::usage, fmt::format("--pyramid '{}': numbers of at least 2 expected", text))
+        .hint("give the children of a node of each coarser level: --pyramid 4,4,4");
   }
   return windows;
 }
 
 }  // namespace
 
-Pyraformer::Pyraformer(PyraformerShape shape) : shape_(std::move(shape)) {
+Pyraformer::Pyraformer(PyraformerShape shape) : StepNetwork(std::move(shape)) {
   const std::int64_t d = shape_.d, b = shape_.bottleneck, f = shape_.f, inside = shape_.heads * shape_.key_width;
   const auto coarser = static_cast<std::int64_t>(shape_.windows.size());
   SAMFORMER_CHECK(shape_.D > 0 && shape_.L > 0 && shape_.H > 0 && d > 0 && f > 0 && b > 0 && inside > 0 &&
@@ -128,27 +122,15 @@ Output<T, On> Pyraformer::forward(Tape<T, On>& tape, T* weights, T* gradients, c
   const AffineVars<T, On> affine = affine_.vars(slab, N);
   StepInput<T, On> in = steps_of(input, affine_.apply(input, affine), shape_.marks);
   in.values = sample_rows(in.values, N, 0, shape_.L + 1);
-  // What a batch norm makes of a constant added to its input: nothing.
-  const auto removed = [&](std::int64_t bias) {
-    return pass.training ? slab.constant(bias, Shape{b}) : slab(bias, Shape{b});
-  };
 
   const Var<T, On> fine = with.embed(embedding_, in);
-  Var<T, On> z = linear(fine, slab.weight(down_), removed(down_.bias)), nodes;
+  Var<T, On> z = linear(fine, slab.weight(down_), before_batch_norm(slab, down_.bias, b, pass)), nodes;
   for (std::size_t l = 0; l < coarser_.size(); ++l) {
     const auto& [convolved, norm] = coarser_[l];
-    const Shape features{b};
     const std::int64_t steps = mask_.first[l + 2] - mask_.first[l + 1];
     z = convolution(z, N, with.weight(convolved), {.rows = steps, .stride = convolved.width});
-    z = bias_activation(z, removed(convolved.bias), Activation::none);
-    const Running<T> running{slab.tensor(norm.running_mean, features),
-                             slab.tensor(norm.running_var, features),
-                             pass.training,
-                             pass.training && pass.number == 0,
-                             pass.progress,
-                             kernels::pytorch_norm};
-    z = batch_norm(z, slab(norm.weight, features), slab(norm.bias, features), running);
-    z = bias_activation(z, {}, Activation::elu);
+    z = bias_activation(z, before_batch_norm(slab, convolved.bias, b, pass), Activation::none);
+    z = bias_activation(batch_normalised(slab, norm, z, pass), {}, Activation::elu);
     nodes = l == 0 ? z : join_rows(nodes, z, N);
   }
   Var<T, On> x = join_rows(fine, linear(nodes, slab.weight(up_), slab.bias(up_)), N);

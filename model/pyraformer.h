@@ -26,13 +26,10 @@ struct PyraformerShape : StepSizes {
   std::vector<std::int64_t> windows = {4, 4, 4};
 };
 
-class Pyraformer {
+class Pyraformer : public StepNetwork<PyraformerShape> {
  public:
   explicit Pyraformer(PyraformerShape shape);
 
-  const PyraformerShape& shape() const { return shape_; }
-  const ParameterTable& parameters() const { return table_; }
-  bool has_revin() const { return shape_.revin; }
   static constexpr std::int64_t marks_ahead() { return 1; }
   std::int64_t tokens() const { return mask_.first[mask_.levels]; }
   const kernels::HeadsMask& mask() const { return mask_; }
@@ -51,8 +48,6 @@ class Pyraformer {
     NormLayer attention_norm, norm;
   };
 
-  PyraformerShape shape_;
-  ParameterTable table_;
   kernels::HeadsMask mask_;
   StepEmbedding embedding_;
   Dense down_, up_, head_;  // the head without a bias

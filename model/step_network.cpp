@@ -1,5 +1,6 @@
 #include "model/step_network.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace samformer::model {
@@ -45,11 +46,77 @@ void StepEmbedding::initialise(float* weights, const ParameterTable& table, cons
   if (table.has(marks + ".weight")) draw_dense(weights, table, marks, seed, init);
 }
 
-AttentionMaps::AttentionMaps(ParameterTable& table, const std::string& name, std::int64_t d)
-    : queries(add_dense(table, name + ".query_projection", d, d)),
-      keys(add_dense(table, name + ".key_projection", d, d)),
-      values(add_dense(table, name + ".value_projection", d, d)),
-      out(add_dense(table, name + ".out_projection", d, d)) {}
+AttentionMaps::AttentionMaps(ParameterTable& table, const std::string& name, std::int64_t d, std::int64_t width) {
+  const auto map = [&](const char* which, std::int64_t steps) -> Dense {
+    const std::string of = name + which;
+    if (steps == 1) return add_dense(table, of, d, d);
+    const std::int64_t weight = table.add(of + ".weight", Shape{d, d, steps});
+    return {d, d * steps, weight, table.add(of + ".bias", Shape{d})};
+  };
+  queries = map(".query_projection", width), keys = map(".key_projection", width);
+  values = map(".value_projection", 1), out = map(".out_projection", 1);
+}
+
+void AttentionMaps::initialise(float* weights, const ParameterTable& table, const std::string& name, std::uint64_t seed,
+                               Init init) {
+  for (const char* map : {".query_projection", ".key_projection", ".value_projection", ".out_projection"}) {
+    draw_dense(weights, table, name + map, seed, init);
+  }
+}
+
+std::string encoder_layer(std::size_t i) { return fmt::format("encoder.attn_layers.{}.", i); }
+std::string decoder_layer(std::size_t i) { return fmt::format("decoder.layers.{}.", i); }
+
+EncoderDecoder::EncoderDecoder(ParameterTable& table, const char* network, const StepSizes& z, bool biases,
+                               std::int64_t width, std::string projection)
+    : shape_(z), width_(width), projection_name_(std::move(projection)) {
+  check_sizes(network, z);
+  SAMFORMER_CHECK(width > 0, "{}: queries of {} steps", network, width);
+  encoder_embedding_ = StepEmbedding(table, "enc_embedding", z, biases, true);
+  decoder_embedding_ = StepEmbedding(table, "dec_embedding", z, biases, true);
+  for (std::size_t i = 0; std::ssize(encoder_) < z.layers; ++i) {
+    encoder_.push_back(add_layer(table, encoder_layer(i), false));
+  }
+  encoder_norm_ = NormLayer(table, "encoder.norm", z.d);
+  for (std::size_t i = 0; std::ssize(decoder_) < z.decoder_layers; ++i) {
+    decoder_.push_back(add_layer(table, decoder_layer(i), true));
+  }
+  decoder_norm_ = NormLayer(table, "decoder.norm", z.d);
+  projection_ = add_dense(table, projection_name_, z.D, z.d);
+  affine_ = RevinAffine(table, z.D, z.revin);
+}
+
+EncoderDecoder::StepLayer EncoderDecoder::add_layer(ParameterTable& table, const std::string& name,
+                                                    bool decodes) const {
+  const std::int64_t d = shape_.d;
+  StepLayer layer;
+  layer.self = AttentionMaps(table, name + (decodes ? "self_attention" : "attention"), d, width_);
+  if (decodes) layer.cross = AttentionMaps(table, name + "cross_attention", d);
+  layer.first = add_pointwise(table, name + "conv1", shape_.f, d);
+  layer.second = add_pointwise(table, name + "conv2", d, shape_.f);
+  for (int i = 1; i <= (decodes ? 3 : 2); ++i) layer.norms.emplace_back(table, fmt::format("{}norm{}", name, i), d);
+  return layer;
+}
+
+void EncoderDecoder::initialise(float* weights, const ParameterTable& table, std::uint64_t seed, Init init,
+                                HeadInit head) const {
+  std::fill(weights, weights + table.slab_size(), 0.0f);
+  for (const char* name : {"enc_embedding", "dec_embedding"}) {
+    StepEmbedding::initialise(weights, table, name, seed, init);
+  }
+  const auto draw = [&](const StepLayer& l, const std::string& name, bool decodes) {
+    AttentionMaps::initialise(weights, table, name + (decodes ? "self_attention" : "attention"), seed, init);
+    if (decodes) AttentionMaps::initialise(weights, table, name + "cross_attention", seed, init);
+    for (const char* map : {"conv1", "conv2"}) draw_dense(weights, table, name + map, seed, init);
+    for (const NormLayer& norm : l.norms) norm.initialise(weights);
+  };
+  for (std::size_t i = 0; i < encoder_.size(); ++i) draw(encoder_[i], encoder_layer(i), false);
+  for (std::size_t i = 0; i < decoder_.size(); ++i) draw(decoder_[i], decoder_layer(i), true);
+  encoder_norm_.initialise(weights);
+  decoder_norm_.initialise(weights);
+  if (head == HeadInit::as_init) draw_dense(weights, table, projection_name_, seed, init);
+  affine_.initialise(weights);
+}
 
 std::vector<ModelOption> step_options() {
   return {attention_width(512),
@@ -94,6 +161,19 @@ ModelRow::Settings published_steps() {
   ModelRow::Settings all = published_training();
   all.insert(all.end(), {{"lookback", "96"}, {"label", "48"}});
   return all;
+}
+
+ModelRow step_row(std::string_view name, std::string_view summary) {
+  return {.name = name,
+          .summary = summary,
+          .options = step_options(),
+          .defaults = step_defaults(),
+          .fixed = {{"precision", "float32"}},
+          .head = "decoder.projection.weight",
+          .head_reads_window = false,
+          .head_rows = ModelRow::HeadRows::channels,
+          .marks_weight = "enc_embedding.temporal_embedding.embed.weight",
+          .published = [](std::string_view, std::int64_t) { return published_steps(); }};
 }
 
 }  // namespace samformer::model

@@ -1,5 +1,10 @@
 // What the networks share whose tokens are the steps of a window (Informer and those after it): the inputs of encoder
-// and decoder, their embedding, layers and options.
+// and decoder, their embedding, layers and options; and the encoder-decoder of Vaswani et al. (2017), norms behind sums,
+// whose decoder forecasts all steps at once:
+//
+//   x <- LN(x + W_O Att(x));  x <- LN(x + W_2 gelu(W_1 x))                                   encoder, then LN
+//   y <- LN(y + W_O Att(y));  y <- LN(y + W_O Att(y, x));  y <- LN(y + W_2 gelu(W_1 y))      decoder, then LN
+//   f = W y + b, the last H steps
 //
 //   tokens      values [N L, D] and marks [N (L + H), M] of the window, step by step (model/data/marks.h)
 //   decoder     of p + H tokens: the window's last p steps, then zeros; marks are those of the dates, the horizon's too
@@ -34,6 +39,22 @@ struct StepSizes {
   std::int64_t decoder_steps() const { return label + H; }
   std::int64_t tokens() const { return L > decoder_steps() ? L : decoder_steps(); }
 };
+// What the networks' classes share: sizes, tensors, and what they read of the dates.
+template <class Shape>
+class StepNetwork {
+ public:
+  const Shape& shape() const { return shape_; }
+  const ParameterTable& parameters() const { return table_; }
+  bool has_revin() const { return shape_.revin; }
+  std::int64_t marks_ahead() const { return shape_.H; }
+  std::int64_t tokens() const { return shape_.tokens(); }
+
+ protected:
+  explicit StepNetwork(Shape shape) : shape_(std::move(shape)) {}
+
+  Shape shape_;
+  ParameterTable table_;
+};
 // Throws Exit::internal unless all sizes are positive, and the usage errors.
 void check_sizes(const char* network, const StepSizes& z);
 
@@ -58,12 +79,22 @@ struct StepEmbedding {
                          Init init);
 };
 
-// Attention's four maps, `name`.query_projection and so on.
+// Attention's four maps, `name`.query_projection and so on; queries and keys of `width` steps, [d, d, width], where they
+// are more than one.
 struct AttentionMaps {
   Dense queries, keys, values, out;
   AttentionMaps() = default;
-  AttentionMaps(ParameterTable& table, const std::string& name, std::int64_t d);
+  AttentionMaps(ParameterTable& table, const std::string& name, std::int64_t d, std::int64_t width = 1);
+  static void initialise(float* weights, const ParameterTable& table, const std::string& name, std::uint64_t seed,
+                         Init init);
 };
+
+// "encoder.attn_layers.0.", "decoder.layers.0."
+std::string encoder_layer(std::size_t i);
+std::string decoder_layer(std::size_t i);
+
+// Where attention stands: keys and values are of the same tokens but in Place::cross.
+enum class Place { encoder, decoder, cross };
 
 // The steps of a window, for encoder and decoder.
 template <class T, class On>
@@ -120,6 +151,12 @@ struct StepLayers {
     const Var<T, On> inside = dropped(first, x, Activation::gelu);
     return dropped(second, inside, Activation::none, x);
   }
+  // Attention of every query over every key, dropout on the probabilities: what W_O reads.
+  Var<T, On> attention(const AttentionMaps& a, Var<T, On> x, Var<T, On> memory, std::int64_t heads) const {
+    return multi_head_attention<T, On>(plain(a.queries, x), plain(a.keys, memory, true), plain(a.values, memory), N,
+                                       heads, dropout())
+        .context;
+  }
   // [N steps, d]; marks behind the values' steps are left out.
   Var<T, On> embed(const StepEmbedding& e, const StepInput<T, On>& in) const {
     const std::int64_t steps = in.values.value().rows() / N;
@@ -147,11 +184,71 @@ struct StepLayers {
   }
 };
 
+// The encoder-decoder: its tensors and the formula; what stands in the place of attention is the network's own.
+class EncoderDecoder {
+ public:
+  // `biases`: of the embeddings; `width`: of self attention's queries and keys; `projection`: the last map's name.
+  EncoderDecoder(ParameterTable& table, const char* network, const StepSizes& z, bool biases, std::int64_t width,
+                 std::string projection = "decoder.projection");
+
+  void initialise(float* weights, const ParameterTable& table, std::uint64_t seed, Init init, HeadInit head) const;
+
+  // `attend(place, maps, x, memory)` gives what W_O reads, [N T, d] as x; `finish(i, norm, sum)` what the encoder's layer
+  // i gives, of its last sum.
+  template <class T, class On, class Attend, class Finish>
+  Output<T, On> forward(const StepLayers<T, On>& with, const Normalised<T, On>& input, const Attend& attend,
+                        const Finish& finish) const;
+
+ private:
+  struct StepLayer {
+    AttentionMaps self, cross;  // cross: the decoder's
+    Dense first, second;
+    std::vector<NormLayer> norms;  // behind each sum
+  };
+  StepLayer add_layer(ParameterTable& table, const std::string& name, bool decodes) const;
+
+  StepSizes shape_;
+  std::int64_t width_;
+  std::string projection_name_;
+  StepEmbedding encoder_embedding_, decoder_embedding_;
+  std::vector<StepLayer> encoder_, decoder_;
+  NormLayer encoder_norm_, decoder_norm_;
+  Dense projection_;
+  RevinAffine affine_;
+};
+
+template <class T, class On, class Attend, class Finish>
+Output<T, On> EncoderDecoder::forward(const StepLayers<T, On>& with, const Normalised<T, On>& input,
+                                      const Attend& attend, const Finish& finish) const {
+  const std::int64_t N = with.N;
+  const AffineVars<T, On> affine = affine_.vars(with.slab, N);
+  const StepInput<T, On> in = steps_of(input, affine_.apply(input, affine), shape_.marks);
+  const auto attended = [&](Place place, const AttentionMaps& maps, Var<T, On> x, Var<T, On> memory) {
+    return with.dropped(maps.out, attend(place, maps, x, memory), Activation::none, x);
+  };
+  Var<T, On> x = with.embed(encoder_embedding_, in);
+  for (std::size_t i = 0; i < encoder_.size(); ++i) {
+    const StepLayer& l = encoder_[i];
+    x = with.normalised(l.norms[0], attended(Place::encoder, l.self, x, x));
+    x = finish(i, l.norms[1], with.feed_forward(l.first, l.second, x));
+  }
+  x = with.normalised(encoder_norm_, x);
+  Var<T, On> y = with.embed(decoder_embedding_, decoder_input(in, N, shape_));
+  for (const StepLayer& l : decoder_) {
+    y = with.normalised(l.norms[0], attended(Place::decoder, l.self, y, y));
+    y = with.normalised(l.norms[1], attended(Place::cross, l.cross, y, x));
+    y = with.normalised(l.norms[2], with.feed_forward(l.first, l.second, y));
+  }
+  return {with.forecast(projection_, with.normalised(decoder_norm_, y), shape_.H), affine};
+}
+
 // The options, and the sizes that they and the series make.
 std::vector<ModelOption> step_options();
 StepSizes step_sizes(Sizes s, const OptionValues& o);
 ModelRow::Settings step_defaults();
 // What their published trainings on every series have in common.
 ModelRow::Settings published_steps();
+// What the encoder-decoders' rows share.
+ModelRow step_row(std::string_view name, std::string_view summary);
 
 }  // namespace samformer::model

@@ -67,9 +67,7 @@ Output<T, On> TsMixer::forward(Tape<T, On>& tape, T* weights, T* gradients, cons
     const Shape positions{D, L};
     const Var<T, On> weight = slab(norm.weight, positions), bias = slab(norm.bias, positions);
     if (shape_.norm == Norm::layer) return layer_norm(x, weight, bias);
-    return batch_norm(x, weight, bias,
-                      Running<T>{slab.tensor(norm.running_mean, positions), slab.tensor(norm.running_var, positions),
-                                 pass.training, pass.training && pass.number == 0, pass.progress});
+    return batch_norm(x, weight, bias, running_averages(slab, norm.running_mean, norm.running_var, positions, pass));
   };
   DropoutSites dropout(shape_.dropout, pass);
   // residual + dropout(act(x W' + b))

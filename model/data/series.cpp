@@ -514,47 +514,50 @@ std::vector<std::int32_t> window_starts(Span rows, std::int64_t lookback, std::i
   return starts;
 }
 
+std::pair<double, double> mean_and_deviation(std::span<const double> values) {
+  const auto n = static_cast<double>(values.size());
+  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  double squares = 0;
+  for (const double value : values) squares += (value - mean) * (value - mean);
+  const double deviation = std::sqrt(squares / n);
+  // Rounding of the mean gives constant values a tiny deviation, which would blow them up.
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  if (*least == *most) return {*least, 1};
+  return {mean, deviation == 0 ? 1 : deviation};
+}
+
 Scaler fit_scaler(const Series& series, Span rows) {
   SAMFORMER_CHECK(rows.first >= 0 && rows.size() > 0 && rows.last <= series.rows, "scaler rows {}..{} of {}",
                   rows.first, rows.last, series.rows);
   Scaler scaler;
   for (std::int64_t d = 0; d < series.width(); ++d) {
-    const auto values =
-        series.channel(d).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size()));
-    const auto n = static_cast<double>(values.size());
-    double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-    double squares = 0;
-    for (const double value : values) squares += (value - mean) * (value - mean);
-    double deviation = std::sqrt(squares / n);
-    // Rounding of the mean gives a constant channel a tiny deviation, which would blow it up.
-    const auto [least, most] = std::minmax_element(values.begin(), values.end());
-    if (*least == *most) {
-      mean = *least;
-      deviation = 0;
-    }
-    if (deviation == 0) deviation = 1;
+    const auto [mean, deviation] = mean_and_deviation(
+        series.channel(d).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size())));
     scaler.mean.push_back(mean);
     scaler.std.push_back(deviation);
   }
   return scaler;
 }
 
+Spread spread_of(std::span<const double> values, Span train, std::int64_t end) {
+  const auto part = [&](Span rows) {
+    return values.subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size()));
+  };
+  const double mean = mean_and_deviation(part(train)).first;
+  const auto deviation = [&](Span rows) {
+    if (rows.size() <= 0) return 0.0;
+    double squares = 0;
+    for (const double value : part(rows)) squares += (value - mean) * (value - mean);
+    return std::sqrt(squares / static_cast<double>(rows.size()));
+  };
+  return {deviation(train), deviation({train.last, end})};
+}
+
 std::vector<LateChannel> late_channels(const Series& series, Span train, std::int64_t end) {
-  constexpr double many = 30;
-  const Scaler scaler = fit_scaler(series, train);
   std::vector<LateChannel> late;
   for (std::int64_t d = 0; d < series.width(); ++d) {
-    const auto values = series.channel(d);
-    const auto deviation = [&](Span rows) {
-      double squares = 0;
-      for (std::int64_t t = rows.first; t < rows.last; ++t) {
-        const double from_mean = values[static_cast<std::size_t>(t)] - scaler.mean[static_cast<std::size_t>(d)];
-        squares += from_mean * from_mean;
-      }
-      return rows.size() > 0 ? std::sqrt(squares / static_cast<double>(rows.size())) : 0;
-    };
-    const double before = deviation(train), after = deviation({train.last, end});
-    if (before == 0 || after >= many * before) late.push_back({d, before, after});
+    const Spread spread = spread_of(series.channel(d), train, end);
+    if (spread.late()) late.push_back({d, spread.before, spread.after});
   }
   return late;
 }

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -208,10 +209,18 @@ struct Scaler {
   double restore(double standardised, std::size_t d) const { return standardised * std[d] + mean[d]; }
 };
 
+// Of one channel's values, at least one.
+std::pair<double, double> mean_and_deviation(std::span<const double> values);
 Scaler fit_scaler(const Series& series, Span rows);
 
-// A channel whose training rows say next to nothing of its later ones: deviations of the rows of `train` and of later
-// ones, around the training rows' mean.
+// Deviations of a channel's training rows and of those from there to `end`, around the training rows' mean. Late: the
+// former say next to nothing of the latter.
+struct Spread {
+  double before = 0;
+  double after = 0;
+  bool late() const { return before == 0 || after >= 30 * before; }
+};
+Spread spread_of(std::span<const double> values, Span train, std::int64_t end);
 struct LateChannel {
   std::int64_t channel = 0;
   double before = 0;

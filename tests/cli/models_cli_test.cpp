@@ -188,7 +188,7 @@ TEST_F(Models, RefusesWhatAModelLacks) {
   for (const std::string model : {"logtrans", "informer"}) {
     fails(2, small("label", Words{"--model", model, "--label", "25"}), {model, "--label 25", "24"});
   }
-  fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "4,x"}), {"--pyramid", "'x'"});
+  fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "4,x"}), {"--pyramid '4,x': numbers of at least 2"});
   fails(2, small("pyramid", {"--model", "pyraformer", "--pyramid", "5,6"}), {"level 2"});
   fails(2, small("patch", {"--model", "patchtst", "--patch", "25"}), {"take --patch 24"});
   fails(2, small("label", {"--model", "autoformer", "--d-model", "8"}), {"--label 48", "take --label 12"});

@@ -216,7 +216,7 @@ TEST(Baselines, LogTrans) {
 
 // Its draws, in forward's order.
 Model informer(const Sizes& z, const std::string& name, const std::vector<std::string>& modules) {
-  model::Informer net({step_sizes(z), name == "informer", 1, true});
+  model::Informer net({step_sizes(z), name == "informer", 1});
   const Safetensors file = Safetensors::open(shared_data("golden/baseline_" + name + ".safetensors"));
   std::vector<std::vector<std::int32_t>> keys;
   for (const std::string& module : modules) {

@@ -14,7 +14,6 @@
 // train_window, warm_start, origins [{origin, row, model, mse, naive_mse, seasonal_naive_mse, least_squares_mse}],
 // diebold_mariano {baseline, t, p} against the best baseline, failed, forecasts.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <numeric>
@@ -52,18 +51,11 @@ Error usage(const std::string& flag, const std::string& text, const std::string&
   return Error(Exit::usage, fmt::format("--{} {}: expected {}", flag, text, expected));
 }
 
-// The whole number of `text`; below 1 where it is none.
-std::int64_t whole(std::string_view text) {
-  std::int64_t n = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  return error == std::errc() && end == text.data() + text.size() ? n : 0;
-}
-
 // Every how many-th origin has a model of its own; 0: the first one alone.
 std::int64_t refit_every(const std::string& text) {
   if (text == "each") return 1;
   if (text == "never") return 0;
-  const std::int64_t every = text.starts_with("every:") ? whole(std::string_view(text).substr(6)) : 0;
+  const std::int64_t every = text.starts_with("every:") ? whole_number(std::string_view(text).substr(6)) : 0;
   if (every < 1) throw usage("refits", text, "never, each or every:K");
   return every;
 }
@@ -71,7 +63,7 @@ std::int64_t refit_every(const std::string& text) {
 // 0: all before the validation part.
 std::int64_t training_rows(const std::string& text) {
   if (text == "expanding") return 0;
-  const std::int64_t rows = text.starts_with("rows:") ? whole(std::string_view(text).substr(5)) : 0;
+  const std::int64_t rows = text.starts_with("rows:") ? whole_number(std::string_view(text).substr(5)) : 0;
   if (rows < 1) throw usage("train-window", text, "expanding or rows:N");
   return rows;
 }
@@ -124,7 +116,7 @@ std::vector<std::int32_t> choose_origins(const std::string& text, const Experime
                                          std::span<const std::int32_t> all) {
   if (text.starts_with("dates:")) return at_dates(text.substr(6), e, lookback, all);
   const bool every = text.starts_with("every:");
-  const std::int64_t n = whole(every ? std::string_view(text).substr(6) : std::string_view(text));
+  const std::int64_t n = whole_number(every ? std::string_view(text).substr(6) : std::string_view(text));
   if (n < 1) throw usage("origins", text, "a number, every:K or dates:FILE");
   const std::int64_t count = std::ssize(all);
   std::int64_t stride = n;

@@ -447,8 +447,6 @@ void add_errors(Report& page, const Json& document) {
                draw(bars)});
 }
 
-namespace {}  // namespace
-
 Report::Report(std::string title, std::string line) : title_(std::move(title)) {
   body_ = fmt::format("<h1>{}</h1>\n<p>{}</p>\n", escape_xml(title_), escape_xml(line));
 }

@@ -18,13 +18,9 @@ model::Span reach(const model::Series::Member& member, model::Span part, std::in
   return {std::max(part.first - L, member.rows.first), part.last};
 }
 
-std::int64_t windows_in(const model::Series& file, model::Span rows, std::int64_t L, std::int64_t H) {
-  return model::window_count(file, rows, L, H);
-}
-
 std::int64_t windows_of(const model::Series& file, const model::Series::Member& member, model::Span part,
                         std::int64_t L, std::int64_t H) {
-  return part.size() <= 0 ? 0 : windows_in(file, reach(member, part, L), L, H);
+  return part.size() <= 0 ? 0 : model::window_count(file, reach(member, part, L), L, H);
 }
 
 // The rows of one series as one of its own, for a rule that splits it.
@@ -41,30 +37,15 @@ model::Series alone(const model::Series& file, model::Span rows, bool dated) {
 // Mean and deviation of a series' rows; a deviation of 0 where there are none.
 std::pair<double, double> scale_of(const model::Series& file, model::Span rows) {
   if (rows.size() <= 0) return {0, 0};
-  model::Series one;
-  one.rows = rows.size();
-  one.channels = {""};
-  one.values.assign(file.values.begin() + rows.first, file.values.begin() + rows.last);
-  const model::Scaler scaler = model::fit_scaler(one, {0, one.rows});
-  return {scaler.mean[0], scaler.std[0]};
+  return model::mean_and_deviation(
+      std::span(file.values).subspan(static_cast<std::size_t>(rows.first), static_cast<std::size_t>(rows.size())));
 }
 
-// As model::late_channels: the training rows say next to nothing of those up to `end`.
-bool is_late(const model::Series& file, model::Span train, std::int64_t end) {
-  constexpr double many = 30;
-  const auto [mean, unused] = scale_of(file, train);
-  const auto deviation = [&, mean = mean](std::int64_t first, std::int64_t last) {
-    double squares = 0;
-    for (std::int64_t t = first; t < last; ++t) {
-      const double from_mean = file.values[static_cast<std::size_t>(t)] - mean;
-      squares += from_mean * from_mean;
-    }
-    return last > first ? std::sqrt(squares / static_cast<double>(last - first)) : 0;
-  };
-  const auto values =
-      std::span(file.values).subspan(static_cast<std::size_t>(train.first), static_cast<std::size_t>(train.size()));
-  const bool constant = std::ranges::all_of(values, [&](double v) { return v == values[0]; });
-  return constant || deviation(train.last, end) >= many * deviation(train.first, train.last);
+// The first row of a series after a date.
+std::int64_t row_after(const model::Series& file, const model::Series::Member& member, const model::Stamp& date) {
+  std::int64_t row = member.rows.last;
+  while (row > member.rows.first && model::compare(file.dates[static_cast<std::size_t>(row - 1)], date) > 0) --row;
+  return row;
 }
 
 using Known = std::unordered_map<std::string_view, std::size_t>;
@@ -161,7 +142,7 @@ PanelWindows count_windows(const model::Series& file, std::span<const model::Spl
   PanelWindows all;
   for (std::size_t k = 0; k < parts.size(); ++k) {
     const model::Series::Member& member = file.panel[k];
-    const std::int64_t train = windows_in(file, parts[k].train, L, H);
+    const std::int64_t train = model::window_count(file, parts[k].train, L, H);
     const std::int64_t val = windows_of(file, member, parts[k].val, L, H);
     const std::int64_t test = windows_of(file, member, parts[k].test, L, H);
     all.train += train, all.val += val, all.test += test;
@@ -192,7 +173,7 @@ std::vector<model::Splits> panel_splits(const model::Series& file, DataSettings&
       return std::ranges::find_if(lookbacks, [&](std::int64_t L) {
         std::int64_t enough = 0, all = 0;
         for (const model::Splits& own : parts) {
-          const std::int64_t windows = windows_in(file, own.train, L, H);
+          const std::int64_t windows = model::window_count(file, own.train, L, H);
           enough += windows >= of_each(L);
           all += windows;
         }
@@ -251,7 +232,7 @@ Experiment panel_experiment(model::Series file, std::vector<model::Splits> parts
   for (std::size_t k = 0; k < panel.parts.size(); ++k) {
     const model::Span train = panel.parts[k].train;
     panel.trained.push_back(train);
-    if (windows_in(panel.file, train, L, H) > 0) add(k, train);
+    if (model::window_count(panel.file, train, L, H) > 0) add(k, train);
   }
   e.splits = {panel.parts[0].rule, {0, end}, {}, {}};
   const Known known = known_of(stored);
@@ -266,8 +247,9 @@ Experiment panel_experiment(model::Series file, std::vector<model::Splits> parts
       const auto seen = known.find(member.id);
       if (own.train.size() <= 0 && seen == known.end()) continue;  // without a scale
       // What is chosen by validation error must not see the test rows.
-      const bool late = settings.late == "leave-out" && (seen != known.end() ? stored->late[seen->second] != 0
-                                                                             : is_late(panel.file, own.train, of.last));
+      const bool late = settings.late == "leave-out" &&
+                        (seen != known.end() ? stored->late[seen->second] != 0
+                                             : model::spread_of(panel.file.values, own.train, of.last).late());
       panel.late[k] = late;
       if (late) continue;
       add(k, reach(member, of, L));
@@ -303,21 +285,16 @@ Experiment panel_after_training(const model::Series& file, std::int64_t L, std::
   panel.file = file;
   panel.late.assign(file.panel.size(), 0);
   const Known known = known_of(&scale);
-  const auto row_after = [&](const model::Series::Member& member, const model::Stamp& date) {
-    std::int64_t row = member.rows.last;
-    while (row > member.rows.first && model::compare(file.dates[static_cast<std::size_t>(row - 1)], date) > 0) --row;
-    return row;
-  };
   std::int64_t end = 0;
   for (std::size_t k = 0; k < file.panel.size(); ++k) {
     const model::Series::Member& member = file.panel[k];
     model::Span rows = member.rows;
-    if (until != nullptr) rows.last = row_after(member, *until);
+    if (until != nullptr) rows.last = row_after(file, member, *until);
     panel.trained.push_back(rows);
     const auto found = known.find(member.id);
     if (found != known.end()) {
       if (const auto trained = model::read_date(file, scale.until[found->second])) {
-        rows.first = std::min(row_after(member, *trained), rows.last);
+        rows.first = std::min(row_after(file, member, *trained), rows.last);
       }
     }
     if (windows_of(file, member, rows, L, H) == 0) continue;
@@ -342,11 +319,7 @@ PanelEnds panel_ends(const model::Series& file, std::int64_t L, std::int64_t H, 
   s.zone = file.zone;
   for (std::size_t k = 0; k < file.panel.size(); ++k) {
     const model::Series::Member& member = file.panel[k];
-    std::int64_t last = member.rows.last;
-    while (until != nullptr && last > member.rows.first &&
-           model::compare(file.dates[static_cast<std::size_t>(last - 1)], *until) > 0) {
-      --last;
-    }
+    const std::int64_t last = until != nullptr ? row_after(file, member, *until) : member.rows.last;
     if (last == member.rows.first) {
       ends.left_out.push_back(member.id);
       continue;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "tools/run/ensemble.h"
+#include "tools/run/result.h"
 
 namespace samformer::tools {
 namespace {
@@ -32,7 +33,7 @@ PanelErrors::PanelErrors(const Experiment& e, std::span<const std::int32_t> star
   unit = panel.scaler.std;
   size.resize(count);
   model = naive = empty_sums(count);
-  const std::int64_t season = L >= e.season ? e.season : 0, lag = std::max<std::int64_t>(1, e.season);
+  const std::int64_t season = has_season(e, L) ? e.season : 0, lag = std::max<std::int64_t>(1, e.season);
   if (season > 0) seasonal = empty_sums(count);
   if (!least_squares.empty()) oracle = empty_sums(count);
   for (std::size_t k = 0; k < count; ++k) {
