@@ -1,6 +1,8 @@
 // The SIMT emulator's scheduler and its memory checks; simt.h says what it finds.
+#undef _FORTIFY_SOURCE  // its _longjmp takes another stack for a mistake
 #include "kernels/simt/simt.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -32,26 +34,34 @@ constexpr int lanes = 32;
 
 enum class State { runnable, at_block_barrier, at_warp_operation, finished };
 
-// A switch tells AddressSanitizer which stack comes next; without it the sanitizer sees one broken stack.
 struct Context {
-  ucontext_t registers{};
+  jmp_buf registers;
+  ucontext_t first{};  // where it begins
+  bool has_begun = true, is_idle = false;
+  std::unique_ptr<std::byte[]> own_stack;
   void* fake_stack = nullptr;
   const void* stack = nullptr;
   std::size_t stack_size = 0;
 };
 
-void switch_context([[maybe_unused]] Context& from, Context& to, [[maybe_unused]] bool from_ends) {
+// swapcontext saves the signal mask too: its system calls would be four fifths of the emulator's time. ucontext makes a
+// stack the current one, once; from there on it is _setjmp and _longjmp.
+// A switch tells AddressSanitizer which stack comes next; without it the sanitizer sees one broken stack.
+void switch_context(Context& from, Context& to) {
 #ifdef SIMT_ASAN
-  __sanitizer_start_switch_fiber(from_ends ? nullptr : &from.fake_stack, to.stack, to.stack_size);
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_size);
 #endif
-  swapcontext(&from.registers, &to.registers);
+  if (_setjmp(from.registers) == 0) {
+    if (std::exchange(to.has_begun, true)) _longjmp(to.registers, 1);
+    setcontext(&to.first);
+  }
 #ifdef SIMT_ASAN
   __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
 }
 
 struct Fiber {
-  Context context;
+  Context* context = nullptr;
   State state = State::finished;
   Dim3 thread;
   SourcePlace where;
@@ -69,7 +79,7 @@ struct Emulator {
   std::int32_t block = 0;
   int current = -1;
   std::vector<Fiber> fibers;
-  std::vector<std::unique_ptr<std::byte[]>> stacks;
+  std::vector<std::unique_ptr<Context>> contexts;  // they outlive a launch
   std::vector<std::uint32_t> warp_epochs;
   std::vector<LaneData> exchanged;  // two sets a warp: a fast lane may be one operation ahead
   std::map<const void*, std::unique_ptr<Region>> shared;
@@ -91,32 +101,38 @@ std::string text(const Dim3& at) {
   return "(" + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) + ")";
 }
 
+// Runs one thread of a block after the other.
 void fiber_entry() {
   Emulator& e = emulator();
-  {
 #ifdef SIMT_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &e.scheduler.stack, &e.scheduler.stack_size);
+  __sanitizer_finish_switch_fiber(nullptr, &e.scheduler.stack, &e.scheduler.stack_size);
 #endif
+  for (;;) {
     try {
       (*e.body)();
     } catch (...) {
       e.failure = std::current_exception();
     }
+    Fiber& self = e.fibers[static_cast<std::size_t>(e.current)];
+    self.state = State::finished;
+    self.context->is_idle = true;
+    switch_context(*self.context, e.scheduler);
   }
-  Fiber& self = e.fibers[static_cast<std::size_t>(e.current)];
-  self.state = State::finished;
-  switch_context(self.context, e.scheduler, true);
 }
 
-void start(Fiber& fiber, std::byte* stack) {
-  getcontext(&fiber.context.registers);
-  fiber.context.registers.uc_stack.ss_sp = stack;
-  fiber.context.registers.uc_stack.ss_size = stack_bytes;
-  fiber.context.registers.uc_link = nullptr;
-  fiber.context.stack = stack;
-  fiber.context.stack_size = stack_bytes;
-  fiber.context.fake_stack = nullptr;
-  makecontext(&fiber.context.registers, fiber_entry, 0);
+// A context that a failure left within a kernel begins anew.
+void start(Fiber& fiber, Context& context) {
+  if (!context.own_stack) context.own_stack = std::make_unique_for_overwrite<std::byte[]>(stack_bytes);
+  if (!std::exchange(context.is_idle, false)) {
+    getcontext(&context.first);
+    context.stack = context.first.uc_stack.ss_sp = context.own_stack.get();
+    context.stack_size = context.first.uc_stack.ss_size = stack_bytes;
+    context.first.uc_link = nullptr;
+    context.fake_stack = nullptr;
+    context.has_begun = false;
+    makecontext(&context.first, fiber_entry, 0);
+  }
+  fiber.context = &context;
   fiber.state = State::runnable;
   fiber.warp_operations = 0;
 }
@@ -126,7 +142,7 @@ void wait(State state, const SourcePlace& where) {
   Fiber& self = e.fibers[static_cast<std::size_t>(e.current)];
   self.state = state;
   self.where = where;
-  switch_context(self.context, e.scheduler, false);
+  switch_context(*self.context, e.scheduler);
 }
 
 bool same_place(const SourcePlace& a, const SourcePlace& b) {
@@ -169,7 +185,7 @@ void order_of(std::vector<std::size_t>& items, const Options& options, std::mt19
 
 void run_block(Emulator& e, std::mt19937_64& random) {
   const std::size_t threads = e.fibers.size();
-  for (std::size_t i = 0; i < threads; ++i) start(e.fibers[i], e.stacks[i].get());
+  for (std::size_t i = 0; i < threads; ++i) start(e.fibers[i], *e.contexts[i]);
   e.warp_epochs.assign(threads / lanes, 0);
   e.shared.clear();
   ++e.epoch;
@@ -189,7 +205,7 @@ void run_block(Emulator& e, std::mt19937_64& random) {
           progress = true;
           e.current = static_cast<int>(i);
           e.place.thread = e.fibers[i].thread;
-          switch_context(e.scheduler, e.fibers[i].context, false);
+          switch_context(e.scheduler, *e.fibers[i].context);
           e.current = -1;
           if (e.failure) std::rethrow_exception(std::exchange(e.failure, nullptr));
         }
@@ -386,7 +402,7 @@ void run(const char* kernel, Dim3 blocks, Dim3 threads, std::size_t shared_bytes
   if (count == 0 || count > 1024 || count % lanes != 0) throw Fault(shape + "a block is 32..1024 threads, whole warps");
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0 || blocks.y > 65535 || blocks.z > 65535)
     throw Fault(shape + "no such grid");
-  while (e.stacks.size() < count) e.stacks.push_back(std::make_unique_for_overwrite<std::byte[]>(stack_bytes));
+  while (e.contexts.size() < count) e.contexts.push_back(std::make_unique<Context>());
   e.kernel = kernel;
   e.body = &thread;
   e.fibers.assign(count, Fiber{});
