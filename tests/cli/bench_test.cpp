@@ -181,6 +181,40 @@ TEST_F(Bench, FullValuesInBothOrders) {
   check_shape(full.json(), 1, 90, true, false);
 }
 
+// The floor of another model's step lies between what either peak alone and both in turn would allow; SAM's second pass
+// costs what the first does.
+TEST_F(Bench, OtherModels) {
+  std::map<std::string, double> products;
+  for (const std::string rho : {"0", "0.5"}) {
+    const Words tiny = {"--model", "informer", "--d-model", "8", "--d-ff", "8", "--heads", "2", "--lookback", "24"};
+    Words words = {"bench", "--shapes",  "2x4", "--label", "8", "--batch",
+                   "4",     "--threads", "3",   "--rho",   rho, "--json"};
+    words.insert(words.end(), tiny.begin(), tiny.end());
+    const Outcome outcome = run(words);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const Json document = outcome.json();
+    EXPECT_EQ(document.at("model"), "informer");
+    EXPECT_FALSE(document.contains("value"));
+    const double flops_peak = document.at("peaks").at("gemm_gflops").get<double>() * 1e9;
+    const double bytes_peak = document.at("peaks").at("copy_gbs").get<double>() * 1e9;
+    double flops = 0, bytes = 0;
+    for (const Json& row : document.at("operations")) {
+      if (row.at("op") == "linear") products[rho] = row.at("flops");
+      if (row.at("op") == "evaluation") continue;
+      flops += row.at("flops").get<double>(), bytes += row.at("bytes").get<double>();
+    }
+    EXPECT_TRUE(flops > 0 && bytes > 0);
+    const Json& step = document.at("steps").at(0);
+    const double floor = step.at("floor_seconds");
+    EXPECT_GE(floor * (1 + 1e-9), std::max(flops / flops_peak, bytes / bytes_peak));
+    EXPECT_LE(floor, (flops / flops_peak + bytes / bytes_peak) * (1 + 1e-9));
+    EXPECT_FALSE(step.contains("library_seconds"));
+    EXPECT_EQ(document.at("precisions").size(), 1u);
+  }
+  EXPECT_GT(products["0"], 0);
+  EXPECT_EQ(products["0.5"], 2 * products["0"]);
+}
+
 TEST_F(Bench, TextMarkdownAndCsvSayTheSame) {
   const Outcome text = run({"bench", "--shapes", "1x2", "--threads", "1"});
   EXPECT_EQ(text.code, 0) << text.err;

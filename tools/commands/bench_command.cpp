@@ -5,12 +5,16 @@
 // large as the batch's windows (a shape that fits the caches is held to the caches' speed). A product is 2 M N K
 // operations and 4 (M K + K N + M N) bytes, C twice where it is added to; the copy moves 8 R L bytes. N windows,
 // R = N D rows, H columns of the forecast, P trained parameters.
+// A step is one of the model's own: with SAM where it has a radius, --rho. What is known of SAMformer's products is not of
+// the other models': their peaks are one product of 2048 x 512 x 512 and a copy as large as what the step's mean
+// operation reads and writes, and the floor of their step is the sum over the calls of its operations of the larger of
+// operations over the product's speed and bytes over the copy's.
 // Operations: those of the tape in steps of their own that it times. time: the median over the steps of a step's sum
 // over all calls, both passes of SAM; operations and bytes: the same sums of what each call says that it costs.
 // evaluation: a batch through optim::Evaluator, the forward pass's operations + 9 R H, bytes + 16 R H.
 //
 // share_of_peak: the larger of operations a second over the shape's fastest product, bytes a second over its copy.
-// Floor of a step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
+// Floor of SAMformer's step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
 // nothing recomputed) at the fastest product's speed + the compulsory bytes at the copy's speed: revin once, in each
 // pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update. efficiency = floor / time.
 // What the threads are worth on this machine, in the same run: products_speedup, the projection's product on one thread
@@ -30,6 +34,7 @@
 #include <functional>
 #include <iterator>
 #include <numeric>
+#include <optional>
 #include <sstream>
 #include <thread>
 
@@ -37,6 +42,7 @@
 #include "kernels/cpu/onednn.h"
 #include "kernels/gemm.h"
 #include "model/data/csv.h"
+#include "model/data/marks.h"
 #include "model/data/synth.h"
 #include "tools/cli/document.h"
 #include "tools/commands/commands.h"
@@ -136,16 +142,18 @@ struct Product {  // C [M][N] (+)= op(A) op(B)
   }
 };
 
-// Those of a step. O columns of z = [V | Q | K | F], d_v of the values.
+// Those of a step, of the other models one. O columns of z = [V | Q | K | F], d_v of the values.
 struct Products {
   std::vector<Product> list;
   std::size_t large;  // the first ones: with the windows
-  int64_t d_v;
+  int64_t d_v;        // 0: of another model
 };
-Products products_of(const model::Samformer& model, int64_t R) {
+Products products_of(const model::Model& model, int64_t R) {
   using model::Association, model::Value;
-  const auto [value, D, L, H, d_m] = model.shape();
-  const bool low_rank = value == Value::low_rank, folded = model.association(R) == Association::folded;
+  const auto* const samformer = std::get_if<model::Samformer>(&model.network());
+  if (!samformer) return {{{"product", false, false, 2048, 512, 512, 512, 512, 512}}, 0, 0};
+  const auto [value, D, L, H, d_m] = samformer->shape();
+  const bool low_rank = value == Value::low_rank, folded = samformer->association(R) == Association::folded;
   SAMFORMER_CHECK(!low_rank || folded, "bench: a batch of {} rows is too small", R);
   const bool own_values = !low_rank && folded;  // a product of their own, with weights that are folded
   const int64_t d_v = low_rank ? d_m : (folded ? H : L), O = (own_values ? 0 : d_v) + 2 * d_m + H;
@@ -175,8 +183,9 @@ struct Operands {
   Arena<> arena;
   float *A, *B, *C, *work;
 
-  explicit Operands(const std::vector<Product>& list) {
-    int64_t a = 0, b = 0, c = 0, parts = 1;
+  // With room for a copy of so many floats.
+  Operands(const std::vector<Product>& list, int64_t copied) {
+    int64_t a = copied, b = copied, c = 0, parts = 1;
     for (const Product& p : list) {
       a = std::max(a, (p.transpose_a ? p.K : p.M) * p.lda), b = std::max(b, (p.transpose_b ? p.N : p.K) * p.ldb);
       c = std::max(c, p.M * p.ldc), parts = std::max(parts, kernels::gemm_parts_work<float>(p.M, p.N, p.K));
@@ -195,7 +204,6 @@ struct Operands {
   void by_library(const Product& p) const {
     kernels::library_product(p.transpose_a, p.transpose_b, p.M, p.N, p.K, A, p.lda, B, p.ldb, C, p.ldc, p.accumulate);
   }
-  // The windows: both A and B hold them in some product.
   void copy(int64_t count) const {
     const int64_t size = kernels::blocks_of(count, omp_get_max_threads());
     kernels::parallel_for<float>(kernels::blocks_of(count, size), [=, from = A, to = B](int64_t block) {
@@ -214,16 +222,19 @@ struct Operations {
     std::vector<double> samples = {};
   };
   std::vector<Row> rows;
+  std::vector<Cost> calls;
   Cost forward;  // the first pass up to the loss, which alone needs the moments
 
   void add(const Profile& step) {
     for (Row& row : rows) row.cost = {}, row.in_step = 0;
     forward = {};
+    calls.clear();
     bool before_loss = true;
     for (const auto& [name, begin, seconds, cost] : step.entries) {
       auto row = std::ranges::find(rows, name, &Row::name);
       if (row == rows.end()) row = rows.insert(row, Row{name, {}});
       row->cost.flops += cost.flops, row->cost.bytes += cost.bytes, row->in_step += seconds;
+      calls.push_back(cost);
       before_loss &= name != "loss";
       if (before_loss && name != "moments") forward.flops += cost.flops, forward.bytes += cost.bytes;
     }
@@ -244,10 +255,10 @@ std::vector<Sheet> empty_sheets() {
       {"product", "/peaks/products", "Products, the peak of computation", "product D H M N K median_seconds gflops"},
       {"copy", "/peaks/copies", "Copying the windows, the peak of memory", "D H bytes median_seconds gbs"},
       {"operation", "/operations", "Operations", "op D H median_seconds flops bytes gflops gbs share_of_peak"},
-      {"step", "/steps", "SAM steps",
+      {"step", "/steps", "Training steps",
        "D H value seconds floor_seconds efficiency library_seconds over_library products_speedup core_to_core_seconds"},
       {"scaling", "/scaling", "Threads", "D H threads seconds speedup"},
-      {"precision", "/precisions", "SAM steps by precision", "D H precision seconds speedup"},
+      {"precision", "/precisions", "Training steps by precision", "D H precision seconds speedup"},
       {"csv", "/csv", "Reading CSV, one thread", "D bytes median_seconds mbs"}};
 }
 
@@ -291,6 +302,7 @@ void print_tables(std::ostream& out, const std::vector<Sheet>& sheets, bool mark
     std::vector<std::string> heading;
     std::vector<Column> shown_as;
     for (const std::string& key : words(sheet.keys)) {
+      if (!sheet.rows.front().contains(key)) continue;  // not of this model
       const auto* const known = std::ranges::find(columns, key, &Column::key);
       shown_as.push_back(known == std::end(columns) ? Column{key, key} : *known);
       heading.push_back(shown_as.back().heading);
@@ -333,16 +345,22 @@ void print_csv(std::ostream& out, const std::vector<Sheet>& sheets) {
 
 // ---- One shape ----------------------------------------------------------------------------------------------------
 
+// Whether the model is one of those that --value is for.
+bool has_values(const Settings& settings) {
+  const auto& options = model::model_row(settings.model).options;
+  return std::ranges::find(options, "value", &model::ModelOption::name) != options.end();
+}
+
 // Measures the settings' model with D channels and adds the rows to the tables.
 void measure_shape(const Settings& settings, int64_t D, int threads, std::vector<Sheet>& sheets) {
   const int64_t N = settings.batch, H = settings.horizon, L = settings.lookback, R = N * D;
   const model::Series series = model::make_seasonal({.rows = L + H + series_windows - 1, .channels = D});
   const model::Span all{0, series.rows};
-  const std::vector<float> values = model::standardise(series, model::fit_scaler(series, all));
+  const model::MarkedValues values = model::marked_values(series, model::fit_scaler(series, all));
   std::vector<std::int32_t> starts = model::window_starts(all, L, H), targets(static_cast<std::size_t>(D));
   optim::shuffle(starts, 1, 0);
   std::iota(targets.begin(), targets.end(), 0);
-  const optim::Problem problem{values, series.rows, D, targets};
+  const optim::Problem problem = values.problem(targets);
   std::ostringstream written;
   model::write_csv(written, series);
   const std::string text = written.str();
@@ -351,10 +369,15 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
   optim::StepSettings step_settings = trainer_settings(settings).step;
   optim::Training<float> training(model, step_settings);
   step_settings.bf16 = true;
-  optim::Training<float> bf16_training(model, step_settings);
+  std::optional<optim::Training<float>> bf16_training;
+  const auto& fixed = model::model_row(settings.model).fixed;
+  if (kernels::bf16_available() &&
+      std::ranges::none_of(fixed, [](const auto& setting) { return setting.first == "precision"; })) {
+    bf16_training.emplace(model, step_settings);
+  }
   optim::Evaluator evaluator(model, center_of(settings));
   initialise(training, model, settings);
-  initialise(bf16_training, model, settings);
+  if (bf16_training) initialise(*bf16_training, model, settings);
   const auto batch = [&](std::size_t first) {
     return std::span<const std::int32_t>(starts).subspan(first, static_cast<std::size_t>(N));
   };
@@ -364,11 +387,25 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
     next = (next + static_cast<std::size_t>(N)) % starts.size();
   };
 
-  const Products products_alone = products_of(std::get<model::Samformer>(model.network()), R);
+  const Products products_alone = products_of(model, R);
   const std::vector<Product>& list = products_alone.list;
-  const Operands operands(list);
   Operations in_step;
-  Profile profile;
+  auto profiled_step = [&, profile = Profile{}]() mutable {
+    profile.entries.clear();
+    training.set_profile(&profile);
+    step(training);
+    training.set_profile(nullptr);
+    in_step.add(profile);
+  };
+  int64_t copied = R * L;
+  if (products_alone.d_v == 0) {
+    profiled_step();
+    double bytes = 0;
+    for (const Cost& cost : in_step.calls) bytes += cost.bytes;
+    copied = std::max<int64_t>(1, std::llround(bytes / (8 * static_cast<double>(in_step.calls.size()))));
+    in_step = {};
+  }
+  const Operands operands(list, copied);
   std::vector<double> hand_overs;
   std::deque<Item> items;
   const auto add = [&](int with, std::function<void()> run, bool library = false) {
@@ -382,18 +419,12 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
     by_library.push_back(add(
         threads, [&] { operands.by_library(p); }, true));
   }
-  const Item* const copy = add(threads, [&] { operands.copy(R * L); });
+  const Item* const copy = add(threads, [&] { operands.copy(copied); });
   const Item* const evaluation = add(threads, [&] { evaluator.errors(training.tested(), problem, batch(0)); });
   for (int t = 1; t < threads; t *= 2) float_steps.push_back(add(t, [&] { step(training); }));
   float_steps.push_back(add(threads, [&] { step(training); }));
-  add(threads, [&] {
-    profile.entries.clear();
-    training.set_profile(&profile);
-    step(training);
-    training.set_profile(nullptr);
-    in_step.add(profile);
-  });
-  const Item* const bf16 = kernels::bf16_available() ? add(threads, [&] { step(bf16_training); }) : nullptr;
+  add(threads, profiled_step);
+  const Item* const bf16 = bf16_training ? add(threads, [&] { step(*bf16_training); }) : nullptr;
   const Item* const read = add(1, [&] { model::parse_csv(text, "bench", {}); });
   measure(items);
   use_threads(threads);
@@ -404,10 +435,15 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
     floor += 2 * alone[i]->seconds;
   }
   for (const Item* item : by_library) library += 2 * item->seconds;
-  const double copied = 8 * static_cast<double>(R * L), bytes_peak = copied / copy->seconds;
-  const int64_t d_m = settings.model_option<int64_t>("d-model"), P = model.parameters().trained_size();
-  floor += static_cast<double>(12 * R * D * (d_m + products_alone.d_v)) / flops_peak;
-  floor += static_cast<double>(4 * (2 * R * L + 2 * R) + 24 * R * H + 56 * P) / bytes_peak;
+  const double copied_bytes = 8 * static_cast<double>(copied), bytes_peak = copied_bytes / copy->seconds;
+  if (products_alone.d_v > 0) {
+    const int64_t d_m = settings.model_option<int64_t>("d-model"), P = model.parameters().trained_size();
+    floor += static_cast<double>(12 * R * D * (d_m + products_alone.d_v)) / flops_peak;
+    floor += static_cast<double>(4 * (2 * R * L + 2 * R) + 24 * R * H + 56 * P) / bytes_peak;
+  } else {
+    floor = 0;
+    for (const Cost& cost : in_step.calls) floor += std::max(cost.flops / flops_peak, cost.bytes / bytes_peak);
+  }
 
   const auto row = [&](int sheet, Json named, const Json& more) {
     named.update({{"D", D}, {"H", H}, {"batch", N}});
@@ -429,27 +465,26 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
     counted(products, {{"product", p.name}, {"M", p.M}, {"N", p.N}, {"K", p.K}}, p.cost(), alone[i]->seconds);
   }
   const Json none = Json::object();
-  row(copies, none, {{"median_seconds", copy->seconds}, {"bytes", copied}, {"gbs", bytes_peak * 1e-9}});
+  row(copies, none, {{"median_seconds", copy->seconds}, {"bytes", copied_bytes}, {"gbs", bytes_peak * 1e-9}});
   for (const Operations::Row& o : in_step.rows) counted(operations, {{"op", o.name}}, o.cost, median(o.samples));
   const Cost errors = float_cost(9 * R * H, 4 * R * H), forward = in_step.forward;
   counted(operations, {{"op", "evaluation"}}, {forward.flops + errors.flops, forward.bytes + errors.bytes},
           evaluation->seconds);
   const auto step_row = [&](int sheet, const Item& item, Json more) {
-    more.update(
-        {{"value", settings.model_option<std::string>("value")}, {"threads", item.threads}, {"seconds", item.seconds}});
+    if (has_values(settings)) more["value"] = settings.model_option<std::string>("value");
+    more.update({{"threads", item.threads}, {"seconds", item.seconds}});
     row(sheet, none, more);
   };
   const Item &first = *float_steps.front(), &last = *float_steps.back();
   for (const Item* item : float_steps) step_row(scaling, *item, {{"speedup", first.seconds / item->seconds}});
   step_row(precisions, last, {{"precision", "float32"}, {"speedup", 1.0}});
   if (bf16) step_row(precisions, *bf16, {{"precision", "bf16"}, {"speedup", last.seconds / bf16->seconds}});
-  step_row(steps, last,
-           {{"floor_seconds", floor},
-            {"efficiency", floor / last.seconds},
-            {"library_seconds", library},
-            {"over_library", last.seconds / library},
-            {"products_speedup", single->seconds / alone.front()->seconds},
-            {"core_to_core_seconds", hand_overs.empty() ? 0 : median(hand_overs)}});
+  Json of_step = {{"floor_seconds", floor},
+                  {"efficiency", floor / last.seconds},
+                  {"products_speedup", single->seconds / alone.front()->seconds},
+                  {"core_to_core_seconds", hand_overs.empty() ? 0 : median(hand_overs)}};
+  if (!by_library.empty()) of_step.update({{"library_seconds", library}, {"over_library", last.seconds / library}});
+  step_row(steps, last, of_step);
   const double bytes = static_cast<double>(text.size());
   row(csv, none, {{"median_seconds", read->seconds}, {"bytes", bytes}, {"mbs", bytes / read->seconds * 1e-6}});
 }
@@ -517,29 +552,30 @@ int bench(const Invocation& invocation) {
   };
   const double gemm = fastest(sheets[products], "gflops"), copy = fastest(sheets[copies], "gbs");
   const std::string library = "oneDNN " + kernels::gemm_library_version();
-  const auto value = settings.model_option<std::string>("value");
-  const auto d_m = settings.model_option<int64_t>("d-model");
   Json head = document("bench");
   if (settings.json || own.format == "json") {
     head.update({{"instruction_set", kernels::isa_name()},
                  {"gemm_library", library},
                  {"threads", threads},
+                 {"model", settings.model},
+                 {"rho", settings.rho},
                  {"precision", "float32"},
-                 {"value", value},
                  {"lookback", settings.lookback},
-                 {"d_model", d_m},
+                 {"d_model", settings.model_option<int64_t>("d-model")},
                  {"batch", settings.batch},
                  {"peaks", {{"gemm_gflops", gemm}, {"copy_gbs", copy}}}});
+    if (has_values(settings)) head["value"] = settings.model_option<std::string>("value");
     for (const Sheet& sheet : sheets) head[Json::json_pointer(sheet.place)] = sheet.rows;
     print(head, invocation.out);
   } else if (own.format == "csv") {
     print_csv(invocation.out, sheets);
   } else {
     invocation.out << fmt::format(
-        "samformer {}, {} threads, {}, {}; float32, value {}, L {}, d_m {}, batch {}. Medians. Peaks: {:.0f} GFLOP/s "
+        "samformer {}, {} threads, {}, {}; {}{}, float32, L {}, batch {}, rho {}. Medians. Peaks: {:.0f} GFLOP/s "
         "(products), {:.1f} GB/s (copy).\n",
-        head["version"].get<std::string>(), threads, kernels::isa_name(), library, value, settings.lookback, d_m,
-        settings.batch, gemm, copy);
+        head["version"].get<std::string>(), threads, kernels::isa_name(), library, settings.model,
+        has_values(settings) ? fmt::format(" with {} values", settings.model_option<std::string>("value")) : "",
+        settings.lookback, settings.batch, settings.rho, gemm, copy);
     print_tables(invocation.out, sheets, own.format == "md");
   }
   return 0;
@@ -548,7 +584,7 @@ int bench(const Invocation& invocation) {
 Command bench_command() {
   return {.name = "bench",
           .handler = bench,
-          .takes = {"value", "threads"},
+          .takes = {"Model", "preset", "lookback", "batch", "rho", "threads"},
           .options = {{.name = "format",
                        .member = at(&BenchSettings::format),
                        .help = "of the report; md: for issues",
@@ -559,7 +595,9 @@ Command bench_command() {
                        .help = "channels and horizons to measure",
                        .default_text = "7, 21, 321, 862 x 96, 720"}},
           .summary = "measures every operation and the training step against this machine's own limits",
-          .example = "samformer bench --shapes 7x96,321x96 --format md"};
+          .example =
+              "samformer bench --shapes 7x96,321x96 --format md\n"
+              "  samformer bench --shapes 7x96 --model informer --preset published"};
 }
 
 }  // namespace samformer::tools
