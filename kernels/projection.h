@@ -90,7 +90,7 @@ struct ProjectionOperands {
   Bf16Windows halves = {};
 };
 
-// `work`: O L scalars, for W'. `words`: with halves, bf16_panel_words(O, L).
+// `work`: O L scalars, for W'. `words`: with halves, bf16_words(O, L).
 template <class T>
 void projection(Cpu, const ProjectionOperands<T>& operands, T* work, std::uint32_t* words = nullptr) {
   T *const Z = operands.Z, *const P = operands.P, *const s = operands.s;
@@ -127,7 +127,7 @@ void projection(Cpu, const ProjectionOperands<T>& operands, T* work, std::uint32
   if constexpr (std::is_same_v<T, float>) {
     if (halves.rows) {
       bf16_panels_of_rows(words, W, O, L);
-      bf16_gemm(R, O, L, {halves.rows, bf16_pairs(L), 1}, words, P, O, false, finish);
+      bf16_gemm(R, O, L, halves.rows, words, P, O, false, finish);
       return;
     }
   }
@@ -143,7 +143,7 @@ constexpr std::int64_t projection_backward_work(std::int64_t R, std::int64_t O, 
 
 // dW [O][L] and db [O] (+)=, dgamma and dbeta [D] +=, each null where not wanted; scales dZ in place. Columns
 // [skip_begin, skip_end) of db get nothing: the key bias has no gradient, a softmax row is blind to it. `words`: with
-// halves, bf16_pairs(R) O.
+// halves, bf16_words(O, R).
 template <class T>
 void projection_backward(Cpu, Sink<T> dW, Sink<T> db, AffineSink<T> affine, T* dZ,
                          const ProjectionOperands<T>& operands, std::int64_t skip_begin, std::int64_t skip_end, T* work,
@@ -205,8 +205,8 @@ void projection_backward(Cpu, Sink<T> dW, Sink<T> db, AffineSink<T> affine, T* d
   };
   if constexpr (std::is_same_v<T, float>) {
     if (halves.rows) {
-      bf16_row_pairs(words, dZ, O, R, O, O, 1);
-      bf16_gemm(O, L, R, {words, 1, O}, halves.panels, dW.data, L, dW.add, finish);
+      bf16_rows_of_columns(words, dZ, R, O);
+      bf16_gemm(O, L, R, words, halves.panels, dW.data, L, dW.add, finish);
       return;
     }
   }

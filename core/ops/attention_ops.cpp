@@ -124,14 +124,14 @@ Projected<T> project_piece(const Normalised<T>& input, Var<T> weight, Var<T> bia
   };
   const kernels::ProjectionOperands<T> operands{Z.data,    P, s, X.data, W.data, b,     gamma.data,
                                                 beta.data, R, D, O,      L,      halves};
-  kernels::projection(op.on(), operands, op.scratch(O * L), words(op, kernels::bf16_panel_words(O, L)));
+  kernels::projection(op.on(), operands, op.scratch(O * L), words(op, kernels::bf16_words(O, L)));
   return tape.record(Z, {weight, bias, head_bias, affine.gamma, affine.beta}, [=](Backward<T, Cpu>& g) {
     const Tensor<T> dz = g.self_in_place();
     const Sink<T> dW = g.into(weight), dh = g.into(head_bias), own = g.into(bias);
     const Sink<T> db = head_bias ? Sink<T>{g.scratch(O), O, false} : own;
     kernels::projection_backward(g.on(), dW, db, affine.sink(g, 1), dz.data, operands, skip_begin, skip_end,
                                  g.scratch(kernels::projection_backward_work<T>(R, O, L)),
-                                 words(g, kernels::bf16_pairs(R) * O));
+                                 words(g, kernels::bf16_words(O, R)));
     if (!head_bias) return;
     const auto give = [&](Sink<T> to, const T* from, std::int64_t n) {
       for (std::int64_t i = 0; to && i < n; ++i) to.data[i] = to.add ? to.data[i] + from[i] : from[i];

@@ -56,10 +56,10 @@ void round_to_bf16(Normalised<float>& input) {
   const Tensor<float> x = input.xhat.value();
   const std::int64_t R = x.rows(), L = x.cols();
   Arena<>& arena = input.xhat.tape->arena();
-  std::uint32_t* rows = arena.allocate<std::uint32_t>(R * kernels::bf16_pairs(L));
-  std::uint32_t* panels = arena.allocate<std::uint32_t>(kernels::bf16_panel_words(L, R));
+  std::uint32_t* rows = arena.allocate<std::uint32_t>(kernels::bf16_words(R, L));
+  std::uint32_t* panels = arena.allocate<std::uint32_t>(kernels::bf16_words(L, R));
   kernels::bf16_rows(rows, x.data, R, L);
-  kernels::bf16_row_pairs(panels, x.data, L, R, L, kernels::bf16_panel, 16);
+  kernels::bf16_panels(panels, x.data, R, L);
   input.halves = {rows, panels};
 }
 

@@ -13,7 +13,7 @@
 // * Instruction sets: the body is inlined (`flatten`) into functions compiled for x86-64-v4 (AVX-512), v3 (AVX2, FMA)
 //   and the baseline; which one runs is decided once, at run time. One binary is fast everywhere and starts anywhere.
 //   float, what training runs on, has all three; the references have fewer (double: v3), which halves the build.
-//   SAMFORMER_MAX_ISA=v3|baseline lowers the choice. Capture by value ([=]), so that the compiler sees locals.
+//   SAMFORMER_MAX_ISA=v4|v3|baseline lowers the choice. Capture by value ([=]), so that the compiler sees locals.
 #pragma once
 
 #include <omp.h>

@@ -59,17 +59,15 @@ struct Size {
 // C (+)= A B' for A [M][K], B [N][K] or, `by_rows`, C (+)= A' B for A [K][M], B [K][N].
 void product(Size z, bool by_rows, const std::vector<float>& A, const std::vector<float>& B, float* C, std::int64_t ldc,
              bool accumulate) {
-  Words a = words(z.M * bf16_pairs(z.K)), b = words(bf16_panel_words(z.N, z.K));
-  Bf16Operand operand{a.data(), bf16_pairs(z.K), 1};
+  Words a = words(bf16_words(z.M, z.K)), b = words(bf16_words(z.N, z.K));
   if (by_rows) {
-    bf16_row_pairs(a.data(), A.data(), z.M, z.K, z.M, z.M, 1);
-    bf16_row_pairs(b.data(), B.data(), z.N, z.K, z.N, bf16_panel, 16);
-    operand = {a.data(), 1, z.M};
+    bf16_rows_of_columns(a.data(), A.data(), z.K, z.M);
+    bf16_panels(b.data(), B.data(), z.K, z.N);
   } else {
     bf16_rows(a.data(), A.data(), z.M, z.K);
     bf16_panels_of_rows(b.data(), B.data(), z.N, z.K);
   }
-  bf16_gemm(z.M, z.N, z.K, operand, b.data(), C, ldc, accumulate,
+  bf16_gemm(z.M, z.N, z.K, a.data(), b.data(), C, ldc, accumulate,
             [](std::int64_t, std::int64_t, std::int64_t, std::int64_t) {});
 }
 
@@ -133,10 +131,10 @@ TEST(Bf16, ProjectionTakesRoundedOperands) {
   const std::vector<float> x = normals<float>(R * L, seed, 1), W = normals<float>(O * L, seed, 2);
   const std::vector<float> b = normals<float>(O, seed, 3), gamma = normals<float>(D, seed, 4);
   const std::vector<float> beta(D), dZ = normals<float>(R * O, seed, 5);  // beta: 0, or it would add unrounded sums
-  Words rows = words(R * bf16_pairs(L)), panels = words(bf16_panel_words(L, R)), of_W = words(bf16_panel_words(O, L));
-  Words of_dZ = words(bf16_pairs(R) * O);
+  Words rows = words(bf16_words(R, L)), panels = words(bf16_words(L, R)), of_W = words(bf16_words(O, L));
+  Words of_dZ = words(bf16_words(O, R));
   bf16_rows(rows.data(), x.data(), R, L);
-  bf16_row_pairs(panels.data(), x.data(), L, R, L, bf16_panel, 16);
+  bf16_panels(panels.data(), x.data(), R, L);
   const Bf16Windows halves{rows.data(), panels.data()};
   const auto room = [](std::int64_t n) { return std::vector<float>(static_cast<std::size_t>(n)); };
   const auto narrow = [](const std::vector<double>& v) { return std::vector<float>(v.begin(), v.end()); };

@@ -194,7 +194,7 @@ std::vector<Option> machine() {
        .default_text = "all cores", .range = {.low = 0, .high = 4096}, .on_resume = true,
        .overrides = Overrides::always},
       {.name = "precision", .member = at(&MachineSettings::precision),
-       .help = "of a step's large products; bf16: CPUs with AVX512-BF16", .choices = {"float32", "tf32", "bf16"},
+       .help = "of a step's large products; bf16: CPUs with AMX-BF16 or AVX512-BF16", .choices = {"float32", "tf32", "bf16"},
        .overrides = Overrides::always},
   };
 }

@@ -19,6 +19,7 @@
 #include "core/dual.h"
 #include "core/io/file.h"
 #include "core/random.h"
+#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/gemm.h"
 #include "model/data/synth.h"
@@ -65,22 +66,27 @@ double fastest_seconds(const Work& work) {
   return fastest;
 }
 
+// GFLOP/s of a product of windows with weights, C's numbers all being K / 8, and C where they are not.
+double product_speed(int threads, std::int64_t M, std::int64_t N, std::int64_t K, std::vector<float>& c,
+                     const std::function<void()>& multiply) {
+  omp_set_num_threads(threads);
+  const double speed = 2e-9 * static_cast<double>(M * N * K) / fastest_seconds(multiply);
+  const auto expected = 0.125f * static_cast<float>(K);
+  if (std::ranges::any_of(c, [=](float x) { return x != expected; })) return 0;
+  return speed;
+}
+
 // The two products that a pass of the default step consists of: 32 windows of 7 channels, L 512, H 96.
 Line gemm_speed(const char* name, int threads, bool transpose_a, bool transpose_b, std::int64_t M, std::int64_t N,
                 std::int64_t K) {
   const std::vector<float> a(static_cast<std::size_t>(M * K), 0.5f), b(static_cast<std::size_t>(K * N), 0.25f);
   std::vector<float> c(static_cast<std::size_t>(M * N));
-  const auto speed = [&](int with) {
-    omp_set_num_threads(with);
-    return 2e-9 * static_cast<double>(M * N * K) / fastest_seconds([&] {
-             kernels::gemm(transpose_a, transpose_b, M, N, K, a.data(), transpose_a ? M : K, b.data(),
-                           transpose_b ? K : N, c.data(), N, false);
-           });
+  const auto multiply = [&] {
+    kernels::gemm(transpose_a, transpose_b, M, N, K, a.data(), transpose_a ? M : K, b.data(), transpose_b ? K : N,
+                  c.data(), N, false);
   };
-  const double one = speed(1), all = speed(threads);
-  if (std::ranges::any_of(c, [&](float x) { return x != 0.125f * static_cast<float>(K); })) {
-    return line(false, name, "the product is wrong");
-  }
+  const double one = product_speed(1, M, N, K, c, multiply), all = product_speed(threads, M, N, K, c, multiply);
+  if (one == 0 || all == 0) return line(false, name, "the product is wrong");
   constexpr double slow = 5;  // an old core does more
   const std::string text =
       fmt::format("[{} x {}] [{} x {}]: {:.0f} GFLOP/s with 1 thread, {:.0f} with {}{}", M, K, K, N, one, all, threads,
@@ -89,6 +95,29 @@ Line gemm_speed(const char* name, int threads, bool transpose_a, bool transpose_
                                      "fewer --threads or OMP_WAIT_POLICY=passive help");
   return warn_unless(one >= slow && all >= 0.8 * one, name, text,
                      {{"gflops_one_thread", one}, {"gflops", all}, {"threads", threads}});
+}
+
+// The first of them with --precision bf16, the weights packed each time, against float32.
+Line bf16_speed(const char* name, int threads, std::int64_t M, std::int64_t N, std::int64_t K) {
+  if (!kernels::bf16_available()) return line(true, name, "not available: the CPU's AVX512-BF16");
+  const std::vector<float> a(static_cast<std::size_t>(M * K), 0.5f), b(static_cast<std::size_t>(K * N), 0.25f);
+  std::vector<float> c(static_cast<std::size_t>(M * N));
+  const auto room = [](std::int64_t words) { return std::vector<std::uint32_t>(static_cast<std::size_t>(words)); };
+  std::vector<std::uint32_t> windows = room(kernels::bf16_words(M, K)), weights = room(kernels::bf16_words(N, K));
+  kernels::bf16_rows(windows.data(), a.data(), M, K);
+  const double bf16 = product_speed(threads, M, N, K, c, [&] {
+    kernels::bf16_panels_of_rows(weights.data(), b.data(), N, K);
+    kernels::bf16_gemm(M, N, K, windows.data(), weights.data(), c.data(), N, false,
+                       [](std::int64_t, std::int64_t, std::int64_t, std::int64_t) {});
+  });
+  const double float32 = product_speed(
+      threads, M, N, K, c, [&] { kernels::gemm(false, true, M, N, K, a.data(), K, b.data(), K, c.data(), N, false); });
+  if (bf16 == 0 || float32 == 0) return line(false, name, "the product is wrong");
+  return warn_unless(bf16 > float32, name,
+                     fmt::format("[{} x {}] [{} x {}]: {:.0f} GFLOP/s with {} by {}, {:.1f} times float32{}", M, K, K,
+                                 N, bf16, threads, kernels::matrix_units_available() ? "AMX-BF16" : "AVX512-BF16",
+                                 bf16 / float32, bf16 > float32 ? "" : ": --precision float32 is faster here"),
+                     {{"gflops", bf16}, {"threads", threads}, {"over_float32", bf16 / float32}});
 }
 
 Line copy_speed() {
@@ -277,6 +306,7 @@ int doctor(const Invocation& invocation) {
   constexpr std::int64_t R = 32 * 7, L = 512, O = 3 * 16 + 96;
   check("product forward", [&] { return gemm_speed("product forward", threads, false, true, R, O, L); });
   check("product backward", [&] { return gemm_speed("product backward", threads, true, false, O, L, R); });
+  check("product bf16", [&] { return bf16_speed("product bf16", threads, R, O, L); });
   check("memory copy", copy_speed);
   check("gradients", gradients);
   check("same bits", [&] { return same_bits(threads); });
