@@ -557,6 +557,27 @@ TEST_F(Train, SameBitsWithAnyNumberOfThreads) {
   }
 }
 
+// Seeds that train side by side, more than there are threads: each as it is alone.
+TEST_F(Train, SeedsSideBySideHaveTheBitsOfSingleRuns) {
+  const Outcome all = run(small("all", {"--seeds", "1..5", "--no-test", "--threads", "3"}));
+  ASSERT_EQ(all.code, 0) << all.err;
+  EXPECT_EQ(all.out.find("error"), std::string::npos) << all.out;  // nothing was tested
+  for (const std::string seed : {"1", "2", "3", "4", "5"}) {
+    EXPECT_NE(all.err.find("seed " + seed + ": "), std::string::npos) << all.err;
+    const Json alone = document(small("alone-" + seed, {"--seed", seed, "--no-test", "--threads", "1"}));
+    const Json beside = Json::parse(read("all/seed-" + seed + "/result.json"));
+    EXPECT_EQ(beside["weights_sha256"], alone["weights_sha256"]) << seed;
+    EXPECT_EQ(beside["val_mse"], alone["val_mse"]) << seed;
+  }
+}
+
+TEST_F(Train, AFailedSeedIsTheFailureOfAll) {
+  const Outcome all = run(small("all", {"--seeds", "1..3", "--threads", "2", "--optimizer", "sgd", "--lr", "1e30"}));
+  EXPECT_EQ(all.code, 5) << all.err;
+  EXPECT_EQ(all.err.find("seed 3: "), std::string::npos) << "none begins after it: " << all.err;
+  EXPECT_FALSE(exists("all/result.json"));
+}
+
 TEST_F(Train, Bf16IsAnotherRoundingOfTheSameTraining) {
   if (!kernels::bf16_available()) GTEST_SKIP() << "this CPU has no AVX512-BF16";
   const Json exact = document(small("float32"));

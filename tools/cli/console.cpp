@@ -58,6 +58,12 @@ Console Console::standard(bool quiet) {
   return {stderr, is_terminal, quiet, is_terminal && variable("NO_COLOR").empty()};
 }
 
+Console Console::of_part(const std::string& name) const {
+  Console part(stream_, false, quiet_, colour_);
+  part.part_ = name + ": ";
+  return part;
+}
+
 void Console::info(std::string_view text) {
   const std::string line = shown(text);
   log(line);
@@ -101,7 +107,7 @@ void Console::status(std::string_view text) {
 void Console::write(std::string_view label, std::string_view code, std::string_view text) {
   const std::string head =
       colour_ && !label.empty() ? fmt::format("\x1b[1;{}m{}\x1b[0m", code, label) : std::string(label);
-  put(stream_, fmt::format("{}{}{}\n", is_terminal_ ? clear_line : "", head, text));
+  put(stream_, fmt::format("{}{}{}{}\n", is_terminal_ ? clear_line : "", head, part_, text));
 }
 
 double monotonic_seconds() {

@@ -22,6 +22,9 @@ class Console {
   // stderr as it is: a terminal or not, NO_COLOR and TERM=dumb honoured.
   static Console standard(bool quiet);
 
+  // For a part of what goes on at the same time: its messages begin with its name, its log is its own.
+  Console of_part(const std::string& name) const;
+
   // Receives each message as one line without its newline, those from before the first log too; an empty function
   // ends it.
   void set_log(std::function<void(std::string_view)> log);
@@ -45,6 +48,7 @@ class Console {
   bool is_terminal_;
   bool quiet_;
   bool colour_;
+  std::string part_;  // "NAME: "
   std::function<void(std::string_view)> log_;
   bool logged_ = false;              // there was a log
   std::vector<std::string> before_;  // the messages until then

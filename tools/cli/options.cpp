@@ -162,7 +162,7 @@ std::vector<Option> training() {
        .help = "of initialisation, order and dropout",
        .range = {.low = 0, .high = 9223372036854775807.0}},
       {.name = "seeds", .member = at(&TrainSettings::seeds), .value_name = "LIST",
-       .help = "1..5 or 1,3,9: trains each, reports mean and deviation", .default_text = "the one seed"},
+       .help = "1..5 or 1,3,9: trains each, on a CPU side by side, reports mean and deviation", .default_text = "the one seed"},
       {.name = "weights-from", .member = at(&TrainSettings::weights_from), .value_name = "FILE.safetensors",
        .help = "weights to begin with, under the official module's names; its other tensors are left alone",
        .default_text = "drawn"},

@@ -16,7 +16,8 @@
 // share_of_peak: the larger of operations a second over the shape's fastest product, bytes a second over its copy.
 // Floor of SAMformer's step: its products at their measured times + attention's 12 N D^2 (d_m + d_v) operations (two passes,
 // nothing recomputed) at the fastest product's speed + the compulsory bytes at the copy's speed: revin once, in each
-// pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update. efficiency = floor / time.
+// pass 12 R H (z and the truth read, dz written), 56 P for norm, perturbation and update; without SAM one pass and 40 P.
+// efficiency = floor / time.
 // What the threads are worth on this machine, in the same run: products_speedup, the projection's product on one thread
 // over all of them, and core_to_core_seconds, what a cache line takes from one core to another (cores that share a
 // cache: 25 to 50 ns; a virtual machine's may be moved to where they do not, and everything one core wrote and the
@@ -429,17 +430,19 @@ void measure_shape(const Settings& settings, int64_t D, int threads, std::vector
   measure(items);
   use_threads(threads);
 
+  const int passes = settings.rho > 0 ? 2 : 1;
   double flops_peak = 0, floor = 0, library = 0;  // peaks: a second
   for (std::size_t i = 0; i < list.size(); ++i) {
     flops_peak = std::max(flops_peak, list[i].cost().flops / alone[i]->seconds);
-    floor += 2 * alone[i]->seconds;
+    floor += passes * alone[i]->seconds;
   }
-  for (const Item* item : by_library) library += 2 * item->seconds;
+  for (const Item* item : by_library) library += passes * item->seconds;
   const double copied_bytes = 8 * static_cast<double>(copied), bytes_peak = copied_bytes / copy->seconds;
   if (products_alone.d_v > 0) {
     const int64_t d_m = settings.model_option<int64_t>("d-model"), P = model.parameters().trained_size();
-    floor += static_cast<double>(12 * R * D * (d_m + products_alone.d_v)) / flops_peak;
-    floor += static_cast<double>(4 * (2 * R * L + 2 * R) + 24 * R * H + 56 * P) / bytes_peak;
+    floor += static_cast<double>(passes * 6 * R * D * (d_m + products_alone.d_v)) / flops_peak;
+    const int64_t of_slabs = passes == 2 ? 56 : 40;
+    floor += static_cast<double>(4 * (2 * R * L + 2 * R) + passes * 12 * R * H + of_slabs * P) / bytes_peak;
   } else {
     floor = 0;
     for (const Cost& cost : in_step.calls) floor += std::max(cost.flops / flops_peak, cost.bytes / bytes_peak);

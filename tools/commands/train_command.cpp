@@ -1,8 +1,17 @@
 // `samformer train`: one model on one series, tested once; --seeds repeats it, --resume takes it up again.
 // --tune trains FOLDER/tune-* first and goes on as the one with the lowest validation error.
+#include <omp.h>
+
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <filesystem>
+#include <functional>
 #include <limits>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "tools/cli/command.h"
 #include "tools/cli/signals.h"
@@ -41,6 +50,41 @@ void refuse_existing(const fs::path& folder, const Settings& settings) {
   if (settings.overwrite || !holds_run(folder)) return;
   throw Error(Exit::usage, fmt::format("'{}' already holds a run", folder.string()))
       .hint(fmt::format("continue it with --resume {}, or replace it with --overwrite", folder.string()));
+}
+
+// work(0) ... work(count - 1), each once, as many at a time as threads: a step of one model does not fill the cores. Once
+// one has failed no other begins; throws what the first of them has thrown. `alone`: nothing else runs meanwhile.
+void side_by_side(std::size_t count, int threads, const std::function<void(std::size_t, bool alone)>& work) {
+  const int at_once = std::min(threads, static_cast<int>(count));
+  if (at_once <= 1) {
+    for (std::size_t i = 0; i < count; ++i) work(i, true);
+    return;
+  }
+  std::vector<std::exception_ptr> failures(count);
+  std::atomic<std::size_t> next = 0;
+  const auto take_turns = [&] {
+    omp_set_num_threads(threads / at_once);  // of this thread alone
+    for (std::size_t i = next++; i < count; i = next++) {
+      try {
+        work(i, false);
+      } catch (...) {
+        failures[i] = std::current_exception();
+        next = count;
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> workers;
+    try {
+      for (int i = 1; i < at_once; ++i) workers.emplace_back(take_turns);
+    } catch (const std::system_error&) {
+      // The system gives no more threads: those there are do it.
+    }
+    take_turns();
+  }
+  omp_set_num_threads(threads);
+  const auto failed = std::ranges::find_if(failures, [](const std::exception_ptr& e) { return e != nullptr; });
+  if (failed != failures.end()) std::rethrow_exception(*failed);
 }
 
 }  // namespace
@@ -85,29 +129,38 @@ int train(const Invocation& invocation) {
   if (!resume && settings.overwrite) remove_run(folder);
   if (!resume) refuse_existing(folder, settings);  // another process may have been faster
 
-  const auto run = [&](const fs::path& part, const Settings& one) {
-    return one.automatic ? train_automatic(part, one, experiment, device, console, resume)
-           : one.tune    ? tune(part, one, experiment, device, console, resume)
-                         : train_one(part, one, experiment, device, console, resume);
+  const auto run = [&](const fs::path& part, const Settings& one, Console& says) {
+    return one.automatic ? train_automatic(part, one, experiment, device, says, resume)
+           : one.tune    ? tune(part, one, experiment, device, says, resume)
+                         : train_one(part, one, experiment, device, says, resume);
   };
-  if (settings.seeds.empty()) return report(run(folder, settings));
+  if (settings.seeds.empty()) return report(run(folder, settings, console));
 
   fs::remove(folder / "result.json");
   write_config(folder, settings);
   AppendFile log(folder / "log.txt");
   console.replay([&](std::string_view text) { log_line(log, text); });  // what was said of the data
-  std::vector<Json> runs;
-  for (const std::uint64_t seed : settings.seeds) {
+  std::mutex one_line;
+  const auto write = [&](const std::string& line) {
+    const std::lock_guard guard(one_line);
+    log_line(log, line);
+  };
+  std::vector<Json> runs(settings.seeds.size());
+  side_by_side(runs.size(), device.gpu ? 1 : thread_count(settings), [&](std::size_t i, bool alone) {
+    const std::uint64_t seed = settings.seeds[i];
     Settings one = settings;
     one.seed = static_cast<std::int64_t>(seed);
     one.seeds.clear();
     const fs::path part = make_folders(folder, seed_folder({}, seed));
-    log_line(log, fmt::format("seed {}", seed));
-    console.info(fmt::format("seed {}", seed));
-    runs.push_back(run(part, one));
-    log_line(log, fmt::format("seed {}: test mse {}, test mae {}", seed, runs.back()["test_mse"].dump(),
-                              runs.back()["test_mae"].dump()));
-  }
+    const std::string name = fmt::format("seed {}", seed);
+    write(name);
+    console.info(name);
+    Console own = console.of_part(name);
+    runs[i] = run(part, one, alone ? console : own);
+    write(settings.no_test ? fmt::format("{}: validation mse {}", name, runs[i]["val_mse"].dump())
+                           : fmt::format("{}: test mse {}, test mae {}", name, runs[i]["test_mse"].dump(),
+                                         runs[i]["test_mae"].dump()));
+  });
   Json document = summarise("train", folder.string(), std::move(runs));
   if (!settings.no_test) {
     const auto starts =

@@ -1,5 +1,7 @@
 #include "tools/run/training.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -67,7 +69,7 @@ Json train_one(const fs::path& folder, const Settings& settings, const Experimen
     console.info(fmt::format("{}: {} windows of {} + {} steps, {} parameters, device {}, {} threads", folder.string(),
                              train_starts.size(), settings.lookback, settings.horizon, model.parameters().count(),
                              device.gpu ? fmt::format("{} ({})", device.name, device.gpu->description()) : device.name,
-                             thread_count(settings)));
+                             omp_get_max_threads()));
     optim::Trainer trainer(model, problem, train_starts, val_starts, trainer_settings(settings), device.gpu.get());
     begin(trainer.training(), problem, experiment.splits.train);
     run.train(trainer);
