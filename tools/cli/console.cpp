@@ -61,6 +61,8 @@ Console Console::standard(bool quiet) {
 Console Console::of_part(const std::string& name) const {
   Console part(stream_, false, quiet_, colour_);
   part.part_ = name + ": ";
+  part.before_ = before_;
+  part.logged_ = true;
   return part;
 }
 

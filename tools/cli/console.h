@@ -22,7 +22,8 @@ class Console {
   // stderr as it is: a terminal or not, NO_COLOR and TERM=dumb honoured.
   static Console standard(bool quiet);
 
-  // For a part of what goes on at the same time: its messages begin with its name, its log is its own.
+  // For a part of what goes on at the same time: its messages begin with its name, its log is its own and
+  // begins with what was said before the first log here.
   Console of_part(const std::string& name) const;
 
   // Receives each message as one line without its newline, those from before the first log too; an empty function

@@ -1,16 +1,9 @@
 // `samformer train`: one model on one series, tested once; --seeds repeats it, --resume takes it up again.
 // --tune trains FOLDER/tune-* first and goes on as the one with the lowest validation error.
-#include <omp.h>
-
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <filesystem>
-#include <functional>
 #include <limits>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "tools/cli/command.h"
@@ -50,41 +43,6 @@ void refuse_existing(const fs::path& folder, const Settings& settings) {
   if (settings.overwrite || !holds_run(folder)) return;
   throw Error(Exit::usage, fmt::format("'{}' already holds a run", folder.string()))
       .hint(fmt::format("continue it with --resume {}, or replace it with --overwrite", folder.string()));
-}
-
-// work(0) ... work(count - 1), each once, as many at a time as threads: a step of one model does not fill the cores. Once
-// one has failed no other begins; throws what the first of them has thrown. `alone`: nothing else runs meanwhile.
-void side_by_side(std::size_t count, int threads, const std::function<void(std::size_t, bool alone)>& work) {
-  const int at_once = std::min(threads, static_cast<int>(count));
-  if (at_once <= 1) {
-    for (std::size_t i = 0; i < count; ++i) work(i, true);
-    return;
-  }
-  std::vector<std::exception_ptr> failures(count);
-  std::atomic<std::size_t> next = 0;
-  const auto take_turns = [&] {
-    omp_set_num_threads(threads / at_once);  // of this thread alone
-    for (std::size_t i = next++; i < count; i = next++) {
-      try {
-        work(i, false);
-      } catch (...) {
-        failures[i] = std::current_exception();
-        next = count;
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> workers;
-    try {
-      for (int i = 1; i < at_once; ++i) workers.emplace_back(take_turns);
-    } catch (const std::system_error&) {
-      // The system gives no more threads: those there are do it.
-    }
-    take_turns();
-  }
-  omp_set_num_threads(threads);
-  const auto failed = std::ranges::find_if(failures, [](const std::exception_ptr& e) { return e != nullptr; });
-  if (failed != failures.end()) std::rethrow_exception(*failed);
 }
 
 }  // namespace
@@ -146,7 +104,7 @@ int train(const Invocation& invocation) {
     log_line(log, line);
   };
   std::vector<Json> runs(settings.seeds.size());
-  side_by_side(runs.size(), device.gpu ? 1 : thread_count(settings), [&](std::size_t i, bool alone) {
+  side_by_side(runs.size(), device, [&](std::size_t i, bool alone) {
     const std::uint64_t seed = settings.seeds[i];
     Settings one = settings;
     one.seed = static_cast<std::int64_t>(seed);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 #include "core/io/sha256.h"
@@ -139,7 +140,9 @@ class Choice {
                       "too",
                       folds[0].starts.size(), folds.size() - 1));
     }
-    for (const std::string& name : members_of(settings_)) {
+    const std::vector<std::string> names = members_of(settings_);
+    train(names, folds);
+    for (const std::string& name : names) {
       Candidate c{name, {}};
       double sum = 0;
       std::int64_t windows = 0;
@@ -213,6 +216,26 @@ class Choice {
     return fmt::format("member-{}{}", name, fold > 0 ? fmt::format("-before-{}", fold) : "");
   }
 
+  // The members that are trained, each on every fold's rows, into folders of their own.
+  void train(const std::vector<std::string>& names, const std::vector<Fold>& folds) {
+    std::vector<std::pair<std::string, std::size_t>> parts;
+    for (const std::string& name : names) {
+      for (std::size_t k = 0; k < folds.size() && !is_closed(name); ++k) parts.emplace_back(name, k);
+    }
+    std::vector<std::int64_t> epochs(parts.size());
+    side_by_side(parts.size(), device_, [&](std::size_t i, bool alone) {
+      const auto& [name, fold] = parts[i];
+      const Settings s = member_settings(settings_, name, kernels::Center::mean);
+      const fs::path part = make_folders(folder_, part_of(name, fold));
+      console_.info(fmt::format("--auto: {}", name));
+      Console own = console_.of_part(name);
+      const Json result = train_one(part, s, folds[fold].experiment, device_, alone ? console_ : own,
+                                    fs::exists(part / "state.safetensors"));
+      epochs[i] = result["epochs_run"].get<std::int64_t>();
+    });
+    epochs_ = std::accumulate(epochs.begin(), epochs.end(), std::int64_t{0});
+  }
+
   std::optional<ModelMember> fit(const std::string& name, const Experiment& e, std::size_t fold) {
     if (is_closed(name)) {
       // Of the whole comparison's rows, or of those before an earlier block.
@@ -224,12 +247,7 @@ class Choice {
       }
       return closed_form(name, settings_, e, ridge, e.splits.train.last);
     }
-    const Settings s = member_settings(settings_, name, kernels::Center::mean);
-    const fs::path part = make_folders(folder_, part_of(name, fold));
-    console_.info(fmt::format("--auto: {}", name));
-    const Json result = train_one(part, s, e, device_, console_, fs::exists(part / "state.safetensors"));
-    epochs_ += result["epochs_run"].get<std::int64_t>();
-    return trained_member(name, part / "best.safetensors");
+    return trained_member(name, folder_ / part_of(name, fold) / "best.safetensors");
   }
 
   const fs::path& folder_;

@@ -3,7 +3,11 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
 #include <limits>
+#include <system_error>
+#include <thread>
 
 #include "optim/covariate_fit.h"
 #include "tools/report/page.h"
@@ -13,6 +17,40 @@
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
+
+void side_by_side(std::size_t count, const ChosenDevice& device,
+                  const std::function<void(std::size_t i, bool alone)>& work) {
+  const int threads = omp_get_max_threads(), at_once = device.gpu ? 1 : std::min(threads, static_cast<int>(count));
+  if (at_once <= 1) {
+    for (std::size_t i = 0; i < count; ++i) work(i, true);
+    return;
+  }
+  std::vector<std::exception_ptr> failures(count);
+  std::atomic<std::size_t> next = 0;
+  const auto take_turns = [&] {
+    omp_set_num_threads(threads / at_once);  // of this thread alone
+    for (std::size_t i = next++; i < count; i = next++) {
+      try {
+        work(i, false);
+      } catch (...) {
+        failures[i] = std::current_exception();
+        next = count;
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> workers;
+    try {
+      for (int i = 1; i < at_once; ++i) workers.emplace_back(take_turns);
+    } catch (const std::system_error&) {
+      // The system gives no more threads: those there are do it.
+    }
+    take_turns();
+  }
+  omp_set_num_threads(threads);
+  const auto failed = std::ranges::find_if(failures, [](const std::exception_ptr& e) { return e != nullptr; });
+  if (failed != failures.end()) std::rethrow_exception(*failed);
+}
 
 fs::path seed_folder(const fs::path& folder, std::uint64_t seed) { return folder / fmt::format("seed-{}", seed); }
 
@@ -137,10 +175,7 @@ Json tune(const fs::path& folder, const Settings& settings, const Experiment& ex
   write_config(folder, settings);
   constexpr double least_share = 0.02;
   constexpr std::pair<const char*, double> candidates[] = {{"mean", 0}, {"mean", 0.5}, {"last", 0}, {"last", 0.25}};
-  Json rows = Json::array();
-  fs::path best;
-  Settings chosen = settings;
-  double lowest = std::numeric_limits<double>::infinity();
+  std::vector<Settings> tried;
   for (const auto& [center, stats_mix] : candidates) {
     // lambda_H of --stats-mix-step, for its own 0 and 1 too.
     const double H = static_cast<double>(settings.horizon), K = settings.stats_mix_step;
@@ -152,23 +187,35 @@ Json tune(const fs::path& folder, const Settings& settings, const Experiment& ex
                       center, stats_mix, settings.horizon, 100 * share));
       continue;
     }
-    Settings candidate = settings;
+    Settings& candidate = tried.emplace_back(settings);
     candidate.center = center;
     candidate.stats_mix = stats_mix;
     candidate.no_test = true;
     candidate.tune = candidate.refit = false;
-    const fs::path part = make_folders(folder, fmt::format("tune-{}-{}", center, stats_mix));
-    const Json result = train_one(part, candidate, experiment, device, console, fs::exists(part / "state.safetensors"));
-    rows.push_back({{"center", center}, {"stats_mix", stats_mix}, {"val_mse", result["val_mse"]}});
-    if (!result["val_mse"].is_number() || result["val_mse"].get<double>() >= lowest) continue;
-    lowest = result["val_mse"];
-    best = part;
-    chosen.center = center;
-    chosen.stats_mix = stats_mix;
   }
-  if (best.empty()) throw Error(Exit::internal, "--tune: no candidate has a validation error").at(folder.string());
+  const auto name_of = [](const Settings& s) { return fmt::format("tune-{}-{}", s.center, s.stats_mix); };
+  std::vector<double> errors(tried.size(), std::numeric_limits<double>::infinity());
+  Json rows(tried.size(), Json());
+  side_by_side(tried.size(), device, [&](std::size_t i, bool alone) {
+    const Settings& candidate = tried[i];
+    const fs::path part = make_folders(folder, name_of(candidate));
+    Console own = console.of_part(name_of(candidate));
+    const Json result =
+        train_one(part, candidate, experiment, device, alone ? console : own, fs::exists(part / "state.safetensors"));
+    rows[i] = {{"center", candidate.center}, {"stats_mix", candidate.stats_mix}, {"val_mse", result["val_mse"]}};
+    if (result["val_mse"].is_number()) errors[i] = result["val_mse"];
+  });
+  const auto lowest = std::ranges::min_element(errors);
+  if (lowest == errors.end() || *lowest == std::numeric_limits<double>::infinity()) {
+    throw Error(Exit::internal, "--tune: no candidate has a validation error").at(folder.string());
+  }
+  Settings chosen = settings;
+  const Settings& winner = tried[static_cast<std::size_t>(lowest - errors.begin())];
+  chosen.center = winner.center;
+  chosen.stats_mix = winner.stats_mix;
+  const fs::path best = folder / name_of(winner);
   console.info(fmt::format("--tune: --center {} --stats-mix {} has the lowest validation error, {:.5f}", chosen.center,
-                           chosen.stats_mix, lowest));
+                           chosen.stats_mix, *lowest));
   for (const char* name :
        {"metrics.jsonl", "log.txt", "events.out.tfevents.samformer", "best.safetensors", "state.safetensors"}) {
     if (fs::exists(best / name)) copy_atomic(best / name, folder / name);
