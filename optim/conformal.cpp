@@ -79,6 +79,33 @@ double ConformalScores::quantile(std::size_t output, double level) const {
   return static_cast<double>(sorted_[output][static_cast<std::size_t>(at - 1)]);
 }
 
+IntervalSums IntervalSums::empty(const Problem& problem, std::int64_t H, std::span<const double> levels) {
+  const std::vector<double> zeros(problem.targets.size() * static_cast<std::size_t>(H));
+  IntervalSums sums;
+  for (const double level : levels) sums.levels.push_back({level, zeros, zeros, zeros});
+  sums.wis = zeros;
+  sums.H = H;
+  sums.left_out.assign(problem.left_out.begin(), problem.left_out.end());
+  return sums;
+}
+
+void IntervalSums::add(std::span<const double> errors, std::span<const double> halves) {
+  ++windows;
+  for (std::size_t i = 0; i < errors.size(); ++i) {
+    double sum = errors[i] / 2;
+    for (std::size_t k = 0; k < levels.size(); ++k) {
+      Level& level = levels[k];
+      const double half = halves[k * errors.size() + i], outside = std::max(errors[i] - half, 0.0);
+      const double winkler = 2 * half + 2 / (1 - level.level) * outside;
+      level.covered[i] += errors[i] <= half ? 1 : 0;
+      level.width[i] += 2 * half;
+      level.winkler[i] += winkler;
+      sum += (1 - level.level) / 2 * winkler;
+    }
+    wis[i] += sum / (static_cast<double>(levels.size()) + 0.5);
+  }
+}
+
 void IntervalSums::append(const IntervalSums& targets) {
   if (levels.empty()) {
     *this = targets;
@@ -119,13 +146,8 @@ RollingIntervals::RollingIntervals(const Problem& problem, std::int64_t lookback
                                    std::span<const double> levels, std::int64_t most)
     : problem_(problem),
       lookback_(lookback),
-      scores_(problem.targets.size() * static_cast<std::size_t>(H), static_cast<std::size_t>(most)) {
-  const std::vector<double> zeros(problem.targets.size() * static_cast<std::size_t>(H));
-  for (const double level : levels) sums_.levels.push_back({level, zeros, zeros, zeros});
-  sums_.wis = zeros;
-  sums_.H = H;
-  sums_.left_out.assign(problem.left_out.begin(), problem.left_out.end());
-}
+      scores_(problem.targets.size() * static_cast<std::size_t>(H), static_cast<std::size_t>(most)),
+      sums_(IntervalSums::empty(problem, H, levels)) {}
 
 void RollingIntervals::add(std::int32_t start, std::span<const double> forecast, std::span<const float> scales,
                            bool scored) {
@@ -144,21 +166,7 @@ void RollingIntervals::add(std::int32_t start, std::span<const double> forecast,
       }
     }
   }
-  scored = scored && scores_.count() >= windows_for(sums_.levels.back().level);
-  sums_.windows += scored ? 1 : 0;
-  for (std::size_t i = 0; scored && i < errors.size(); ++i) {
-    double wis = errors[i] / 2;
-    for (std::size_t k = 0; k < sums_.levels.size(); ++k) {
-      IntervalSums::Level& level = sums_.levels[k];
-      const double half = halves_[k * errors.size() + i], outside = std::max(errors[i] - half, 0.0);
-      const double winkler = 2 * half + 2 / (1 - level.level) * outside;
-      level.covered[i] += errors[i] <= half ? 1 : 0;
-      level.width[i] += 2 * half;
-      level.winkler[i] += winkler;
-      wis += (1 - level.level) / 2 * winkler;
-    }
-    sums_.wis[i] += wis / (static_cast<double>(sums_.levels.size()) + 0.5);
-  }
+  if (scored && scores_.count() >= windows_for(sums_.levels.back().level)) sums_.add(errors, halves_);
   pending_.push_back({start, scores_of(errors, scales)});
 }
 

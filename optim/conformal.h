@@ -63,11 +63,16 @@ struct IntervalSums {
   std::vector<Level> levels;
   std::vector<double> wis;
 
+  // Of no window yet; `levels` rise.
+  static IntervalSums empty(const Problem& problem, std::int64_t H, std::span<const double> levels);
+
   // Of targets t0 to t1 and steps h0 to h1, as mean_of().
   double mean(const std::vector<double>& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0,
               std::int64_t h1) const {
     return mean_of(sums, windows, H, left_out, t0, t1, h0, h1);
   }
+  // A window with these |y - f| [targets][H] and half-widths [levels][targets][H].
+  void add(std::span<const double> errors, std::span<const double> halves);
   // Those of further targets, of the same windows.
   void append(const IntervalSums& targets);
   // Those of further windows, whose unit is `units` [targets] of this one's.

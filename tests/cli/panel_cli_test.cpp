@@ -195,6 +195,64 @@ TEST_F(Panel, NothingSeesLaterRows) {
   EXPECT_NEAR(document({"eval", "late"})["test_mse"].get<double>(), late.json()["test_mse"].get<double>(), 1e-6);
 }
 
+// Each interval is the one that `predict` had given at its origin, and none sees a later row.
+TEST_F(Panel, IntervalsAreScoredAsPredictGivesThem) {
+  table("long.csv", rows_of(parts_));
+  table("spike.csv", rows_of(parts_, 190));
+  const Json trained = document(train("./long.csv", "run", {"--intervals", "80,90"}));
+  const Words scored = {"--intervals", "80,90", "--threads", "1", "--forecasts"};
+  const Json d = document(Words{"eval", "run"} + scored + Words{"f.csv"});
+  EXPECT_EQ(d["intervals"], trained["intervals"]);
+  document(Words{"eval", "run", "--data", "./spike.csv"} + scored + Words{"g.csv"});
+
+  // origin,date,step,series,actual,forecast,naive,seasonal_naive,least_squares,lo_80,hi_80,lo_90,hi_90
+  const auto cells_of = [](const std::string& text) {
+    std::vector<std::vector<std::string>> rows;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream in(line + ",.");
+      for (rows.emplace_back(); std::getline(in, line, ',');) rows.back().push_back(line);
+    }
+    return rows;
+  };
+  const auto rows = cells_of(read("f.csv")), spiked = cells_of(read("g.csv"));
+  ASSERT_EQ(rows.size(), 72u * 7 + 1);
+  ASSERT_EQ(rows.size(), spiked.size());
+  const Json at = document({"predict", "run", "--intervals", "80,90", "--origin", day(180), "--threads", "1"});
+  double covered = 0, windows = 0, compared = 0;
+  std::map<std::string, double> of_series;
+  for (std::size_t i = 1; i < rows.size(); ++i) {
+    std::vector<std::string> row = rows[i], other = spiked[i];
+    if (row[0] < day(190)) {  // the truth apart
+      row[4] = other[4] = "";
+      EXPECT_EQ(row, other);
+    }
+    if (rows[i][9].empty()) continue;
+    const double actual = std::stod(rows[i][4]);
+    covered += std::stod(rows[i][9]) <= actual && actual <= std::stod(rows[i][10]) ? 1 : 0;
+    windows += 1. / 7, of_series[row[3]] += 1. / 7;
+    for (const Json& series : at["series"]) {
+      if (row[0] != day(180) || series["id"] != row[3]) continue;
+      const Json& step = series["forecast"][std::stoul(row[2]) - 1];
+      for (std::size_t l = 0; l < 2; ++l) {
+        EXPECT_NEAR(std::stod(rows[i][9 + 2 * l]), step["intervals"][l]["low"].get<double>(), 1e-3);
+        EXPECT_NEAR(std::stod(rows[i][10 + 2 * l]), step["intervals"][l]["high"].get<double>(), 1e-3);
+      }
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 2 * 7);  // of a and b; c's test rows begin later
+  const Json& intervals = d["intervals"];
+  EXPECT_NEAR(intervals["windows"].get<double>(), windows, 1e-6);
+  EXPECT_NEAR(intervals["levels"][0]["cover"].get<double>(), covered / (7 * windows), 1e-9);
+  ASSERT_EQ(intervals["per_series"].size(), 3u);
+  for (const Json& s : intervals["per_series"]) {
+    EXPECT_NEAR(s["windows"].get<double>(), of_series[s["id"]], 1e-6) << s;
+  }
+  EXPECT_EQ(intervals["per_step"].size(), 7u);
+  EXPECT_GT(intervals["seasonal_naive"]["wis"], 0);
+}
+
 TEST_F(Panel, EveryCommandWorksOrSaysNo) {
   table("long.csv", rows_of(parts_));
   const Json checked = document({"data", "check", "./long.csv", "--horizon", "7", "--lookback", "14"});
@@ -219,7 +277,6 @@ TEST_F(Panel, EveryCommandWorksOrSaysNo) {
   };
   refused({"backtest", "--data", "./long.csv", "--horizon", "7", "--lookback", "14", "--out", "b"}, 2,
           "no origins are common");
-  refused(train("./long.csv", "x", {"--intervals", "80"}), 2, "are not scored");
   refused(train("./long.csv", "x", {"--panel", "channels"}), 3, "--panel global");
   refused(train("./long.csv", "x", {"--split", "rows:10,10,10"}), 2, "rows of their own");
   refused(train("./long.csv", "x", {"--features", "S"}), 2, "a panel has series of one");

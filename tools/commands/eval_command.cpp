@@ -93,7 +93,6 @@ Part part_of(const Checkpoint& run, const Invocation& invocation) {
   const std::string part = invocation.settings.of<EvalSettings>().part;
   Settings settings = settings_on_run(run.settings, invocation.resolved);
   Experiment e = experiment_of(run, settings, invocation.console, part == "all");
-  refuse_interval_scores(invocation.settings, e);
   const model::Span rows = rows_of(part, e, settings.lookback);
   const std::int64_t all = rows.first < 0 ? 0 : model::window_count(rows, settings.lookback, settings.horizon);
   if (all == 0) {

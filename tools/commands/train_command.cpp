@@ -74,7 +74,6 @@ int train(const Invocation& invocation) {
   }
 
   const Experiment experiment = load_experiment(settings, console);
-  refuse_interval_scores(settings, experiment);
   settings.data_sha256 = experiment.series.sha256;
   if (settings.data != "seasonal") settings.data = fs::absolute(experiment.series.path).lexically_normal().string();
   require_utf8("--data", settings.data);

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
+#include <numeric>
+#include <unordered_map>
 
 #include "optim/baselines.h"
 #include "optim/conformal.h"
@@ -46,6 +49,57 @@ void for_each_block(const optim::Problem& problem, std::size_t block, const Visi
   }
 }
 
+// The last windows of each series, at most `most`, and evenly spaced ones of them where they are very many. `ended`: how
+// many each has, which begin at `first` of all windows.
+std::vector<std::size_t> pool_of(std::span<const std::size_t> first, std::span<const std::size_t> ended,
+                                 std::int64_t most) {
+  constexpr std::size_t enough = 100'000;
+  std::vector<std::size_t> pool;
+  for (std::size_t p = 0; p < first.size(); ++p) {
+    const std::size_t end = first[p] + ended[p];
+    for (std::size_t i = end - std::min(ended[p], static_cast<std::size_t>(most)); i < end; ++i) pool.push_back(i);
+  }
+  if (pool.size() > enough) {
+    for (std::size_t i = 0; i < enough; ++i) pool[i] = pool[i * pool.size() / enough];
+    pool.resize(enough);
+  }
+  return pool;
+}
+
+// [levels][H] of the scores [windows][H] of a pool that has enough for the levels, which rise.
+std::vector<double> quantiles(std::span<const std::size_t> pool, std::span<const float> scores,
+                              std::span<const double> levels, std::size_t H) {
+  std::vector<double> widths(levels.size() * H);
+  std::vector<float> of(pool.size());
+  for (std::size_t h = 0; h < H; ++h) {
+    for (std::size_t i = 0; i < pool.size(); ++i) of[i] = scores[pool[i] * H + h];
+    for (std::size_t k = 0; k < levels.size(); ++k) {
+      const auto n = static_cast<double>(of.size());
+      const auto rank = std::min(static_cast<std::size_t>(std::ceil((n + 1) * levels[k] - 1e-9)), of.size()) - 1;
+      std::ranges::nth_element(of, of.begin() + static_cast<std::ptrdiff_t>(rank));
+      widths[k * H + h] = static_cast<double>(of[rank]);
+    }
+  }
+  return widths;
+}
+
+// The windows of a panel's rows after those of the training.
+struct LaterWindows {
+  LaterWindows(const model::Series& file, std::int64_t L, std::int64_t H, const PanelScale& scale,
+               const model::Stamp* until)
+      : e(panel_after_training(file, L, H, scale, until)) {
+    for (const Panel::Piece& piece : e.panel->pieces) {
+      const std::vector<std::int32_t> own = model::window_starts(e.series, piece.rows, L, H);
+      first.push_back(starts.size());
+      count.push_back(own.size());
+      starts.insert(starts.end(), own.begin(), own.end());
+    }
+  }
+  Experiment e;
+  std::vector<std::int32_t> starts;
+  std::vector<std::size_t> first, count;  // of each piece
+};
+
 Json means(const optim::IntervalSums& sums, std::int64_t t0, std::int64_t t1, std::int64_t h0, std::int64_t h1) {
   const auto mean = [&](const std::vector<double>& of) { return sums.mean(of, t0, t1, h0, h1); };
   Json levels = Json::array();
@@ -78,11 +132,6 @@ std::vector<double> levels_of(const Settings& settings) {
                                          level_name(levels.back()), optim::windows_for(levels.back())));
   }
   return levels;
-}
-
-void refuse_interval_scores(const Settings& settings, const Experiment& experiment) {
-  if (!experiment.panel || settings.intervals.empty()) return;
-  throw Error(Exit::usage, "--intervals: those of a panel are not scored").hint("samformer predict gives them");
 }
 
 std::string level_name(double level) { return fmt::format("{:.6g}", 100 * level); }
@@ -188,17 +237,9 @@ std::vector<double> calibrate_panel(std::span<const Checkpoint> models, const mo
   const CatchSignals catch_signals;
   const Checkpoint& run = models[0];
   const std::int64_t L = run.settings.lookback, H = run.settings.horizon;
-  const Experiment e = panel_after_training(file, L, H, *run.panel, until);
-  std::vector<std::int32_t> all;
-  for (const Panel::Piece& piece : e.panel->pieces) {
-    const std::vector<std::int32_t> own = model::window_starts(e.series, piece.rows, L, H);
-    all.insert(all.end(), own.end() - std::min<std::ptrdiff_t>(most, std::ssize(own)), own.end());
-  }
-  constexpr std::size_t enough = 100'000;  // windows, evenly spaced
+  const LaterWindows later(file, L, H, *run.panel, until);
   std::vector<std::int32_t> starts;
-  for (std::size_t i = 0, count = std::min(all.size(), enough); i < count; ++i) {
-    starts.push_back(all[i * all.size() / count]);
-  }
+  for (const std::size_t i : pool_of(later.first, later.count, most)) starts.push_back(later.starts[i]);
   const std::int64_t needed = optim::windows_for(levels.back());
   if (std::ssize(starts) < needed) {
     throw Error(Exit::data, fmt::format("{} windows of rows that the model was not trained on, {} are needed for an "
@@ -207,29 +248,113 @@ std::vector<double> calibrate_panel(std::span<const Checkpoint> models, const mo
         .at(file.path)
         .hint("give longer series, a lower level, or train with a larger validation part");
   }
-  const optim::Problem problem = e.problem();
-  std::vector<std::vector<float>> scores(static_cast<std::size_t>(H));
+  const optim::Problem problem = later.e.problem();
+  std::vector<float> scores;
   for_each_forecast(Ensemble(models, problem, device), problem, L, starts,
                     [&](std::int32_t start, const auto& forecast, const auto& scales) {
                       const auto own = optim::scores_of(optim::window_errors(problem, start, L, H, forecast), scales);
-                      for (std::size_t h = 0; h < own.size(); ++h) scores[h].push_back(own[h]);
+                      scores.insert(scores.end(), own.begin(), own.end());
                     });
-  std::vector<double> widths;
-  for (const double level : levels) {
-    for (std::vector<float>& of : scores) {
-      const auto n = static_cast<double>(of.size());
-      const auto rank = std::min(static_cast<std::size_t>(std::ceil((n + 1) * level)), of.size()) - 1;
-      std::ranges::nth_element(of, of.begin() + static_cast<std::ptrdiff_t>(rank));
-      widths.push_back(static_cast<double>(of[rank]));
-    }
-  }
-  return widths;
+  std::vector<std::size_t> pool(starts.size());
+  std::iota(pool.begin(), pool.end(), 0);
+  return quantiles(pool, scores, levels, static_cast<std::size_t>(H));
 }
+
+namespace {
+
+IntervalScores score_panel(std::span<const Checkpoint> runs, const Experiment& e, std::span<const std::int32_t> starts,
+                           std::span<const double> levels, std::int64_t most, const ChosenDevice& device,
+                           std::vector<float>* halves) {
+  const std::int64_t L = runs[0].settings.lookback, H = runs[0].settings.horizon;
+  const auto steps = static_cast<std::size_t>(H);
+  const LaterWindows later(e.panel->file, L, H, *runs[0].panel, nullptr);
+  const std::vector<model::Stamp>& dates = later.e.series.dates;
+  const auto origin = [&](std::size_t i) -> const model::Stamp& {
+    return dates[static_cast<std::size_t>(later.starts[i] + L - 1)];
+  };
+  const auto end = [&](std::size_t i) -> const model::Stamp& {
+    return dates[static_cast<std::size_t>(later.starts[i] + L + H - 1)];
+  };
+  // By its row of the file each window is found again.
+  const auto row_of = [](const Panel& panel, std::int32_t start) {
+    const Panel::Piece& piece = panel.piece_at(start);
+    return start - piece.rows.first + piece.source;
+  };
+  std::unordered_map<std::int64_t, std::size_t> by_row;
+  std::vector<std::size_t> piece_of, by_end(later.starts.size());
+  for (std::size_t p = 0; p < later.first.size(); ++p) piece_of.insert(piece_of.end(), later.count[p], p);
+  for (std::size_t i = 0; i < later.starts.size(); ++i) {
+    by_end[i] = i;
+    by_row.emplace(row_of(*later.e.panel, later.starts[i]), i);
+  }
+  struct Scored {
+    std::size_t window, asked;  // of `later`, of `starts`
+  };
+  std::vector<Scored> scored;
+  for (std::size_t n = 0; n < starts.size(); ++n) {
+    const auto found = by_row.find(row_of(*e.panel, starts[n]));
+    if (found != by_row.end()) scored.push_back({found->second, n});
+  }
+  const auto earlier = [](const model::Stamp& a, const model::Stamp& b) { return model::compare(a, b) < 0; };
+  std::ranges::stable_sort(by_end, earlier, end);
+  std::ranges::stable_sort(scored, earlier, [&](const Scored& s) -> const model::Stamp& { return origin(s.window); });
+
+  const optim::Problem problem = later.e.problem();
+  const std::vector<float> sigmas = optim::window_scales(problem, later.starts, L);
+  const optim::IntervalSums none = optim::IntervalSums::empty(problem, H, levels);
+  IntervalScores result{none, none, std::vector<optim::IntervalSums>(e.panel->file.panel.size(), none)};
+  if (halves) {
+    halves->assign(starts.size() * levels.size() * steps, std::numeric_limits<float>::infinity());
+  }
+  const auto roll = [&](const std::vector<float>& scores, bool model) {
+    std::vector<std::size_t> ended(later.first.size());
+    std::size_t next = 0;
+    std::vector<double> widths, errors(steps), own;
+    for (std::size_t s = 0; s < scored.size(); ++s) {
+      const std::size_t i = scored[s].window;
+      if (s == 0 || model::compare(origin(scored[s - 1].window), origin(i)) != 0) {
+        for (; next < by_end.size() && model::compare(end(by_end[next]), origin(i)) <= 0; ++next) {
+          ++ended[piece_of[by_end[next]]];
+        }
+        const std::vector<std::size_t> pool = pool_of(later.first, ended, most);
+        widths.clear();
+        if (std::ssize(pool) >= optim::windows_for(levels.back())) widths = quantiles(pool, scores, levels, steps);
+      }
+      if (widths.empty()) continue;
+      const auto sigma = static_cast<double>(sigmas[i]);
+      for (std::size_t h = 0; h < steps; ++h) errors[h] = static_cast<double>(scores[i * steps + h]) * sigma;
+      own.clear();
+      for (const double width : widths) own.push_back(width * sigma);
+      (model ? result.model : result.naive).add(errors, own);
+      if (!model) continue;
+      result.series[static_cast<std::size_t>(later.e.panel->pieces[piece_of[i]].member)].add(errors, own);
+      if (halves) std::ranges::copy(own, halves->begin() + static_cast<std::ptrdiff_t>(scored[s].asked * own.size()));
+    }
+  };
+  std::vector<float> scores;
+  scores.reserve(later.starts.size() * steps);
+  const auto add = [&](std::int32_t start, std::span<const double> forecast, std::span<const float> scales) {
+    const auto own = optim::scores_of(optim::window_errors(problem, start, L, H, forecast), scales);
+    scores.insert(scores.end(), own.begin(), own.end());
+  };
+  for_each_forecast(Ensemble(runs, problem, device), problem, L, later.starts, add);
+  roll(scores, true);
+  scores.clear();
+  const std::int64_t season = has_season(e, L) ? e.season : 1;
+  for (std::size_t i = 0; i < later.starts.size(); ++i) {
+    add(later.starts[i], optim::repeated_forecast(problem, later.starts[i], L, H, season), {&sigmas[i], 1});
+  }
+  roll(scores, false);
+  return result;
+}
+
+}  // namespace
 
 IntervalScores score_intervals(std::span<const Checkpoint> runs, const Experiment& e,
                                std::span<const std::int32_t> starts, std::span<const double> levels, std::int64_t most,
                                const ChosenDevice& device, std::vector<float>* halves) {
   const CatchSignals catch_signals;
+  if (e.panel) return score_panel(runs, e, starts, levels, most, device, halves);
   const Settings& settings = runs[0].settings;
   const std::int64_t L = settings.lookback, H = settings.horizon;
   // Those before the first forecast: the last `most` that had ended, the ones that had not, and all up to the last.
@@ -277,8 +402,15 @@ Json interval_document(const IntervalScores& scores, const Experiment& e, std::i
   Json result = {{"calibration", most}, {"windows", model.windows}};
   result.update(document(model));
   const std::vector<std::string> names = e.target_names();
-  result["per_channel"] = Json::array();
-  for (std::int64_t t = 0; t < T; ++t) {
+  for (std::size_t k = 0; k < scores.series.size(); ++k) {
+    const optim::IntervalSums& own = scores.series[k];
+    if (own.windows == 0) continue;
+    Json of = {{"id", e.panel->file.panel[k].id}, {"windows", own.windows}};
+    of.update(means(own, 0, 1, 0, H));
+    result["per_series"].push_back(std::move(of));
+  }
+  if (!e.panel) result["per_channel"] = Json::array();
+  for (std::int64_t t = 0; t < T && !e.panel; ++t) {
     Json of = {{"name", names[static_cast<std::size_t>(t)]}};
     of.update(means(model, t, t + 1, 0, H));
     result["per_channel"].push_back(std::move(of));

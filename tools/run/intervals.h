@@ -13,8 +13,6 @@ namespace samformer::tools {
 // --intervals of a command, {"80", "95"}, as levels 0.8, 0.95, rising. Exit::usage for what is no percentage above 0 and
 // below 100, what is there twice, and a --calibration that is too short for it.
 std::vector<double> levels_of(const Settings& settings);
-// Exit::usage where --intervals asks for scores of a panel's: its windows have no common order in time.
-void refuse_interval_scores(const Settings& settings, const Experiment& experiment);
 // "80" of 0.8, as columns are named.
 std::string level_name(double level);
 
@@ -44,9 +42,11 @@ std::vector<double> calibrate_panel(std::span<const Checkpoint> models, const mo
 // trained on and that had ended before it; and of the same around the seasonal naive forecast, or the naive one without
 // a season. Standardised as the experiment is, whose scaler must be the models'. `halves`: null, or their half-widths go
 // there, [starts][levels][targets][H], infinite where there were too few windows; that takes the memory of all targets
-// at a time.
+// at a time. Those of a panel are calibrated as calibrate_panel() does, on the windows of all its series that had ended
+// at the date of the forecast; forecasts of rows that the models were trained on are not scored.
 struct IntervalScores {
   optim::IntervalSums model, naive;
+  std::vector<optim::IntervalSums> series;  // of a panel: the model's, of each
 };
 IntervalScores score_intervals(std::span<const Checkpoint> runs, const Experiment& experiment,
                                std::span<const std::int32_t> starts, std::span<const double> levels, std::int64_t most,
@@ -57,7 +57,7 @@ IntervalScores score_intervals(std::span<const Checkpoint> runs, const Experimen
 //   {calibration, windows, levels: [{level, cover, width, winkler}], wis, pinball, per_channel: [{name, levels, wis}],
 //    per_step: [{step, levels, wis}], seasonal_naive or naive: {levels, wis, pinball}}
 //
-// standardised. Null where no window has enough before it.
+// standardised; of a panel per_series: [{id, windows, levels, wis}] instead of per_channel. Null where no window has enough before it.
 Json interval_document(const IntervalScores& scores, const Experiment& experiment, std::int64_t lookback,
                        std::int64_t most);
 std::string too_few_for_intervals(std::span<const double> levels);  // what a user is told of that
