@@ -106,8 +106,26 @@ TEST_F(Covariates, RowsAhead) {
   }
   const std::string measured = write("measured.csv", head), ahead = write("future.csv", to_file);
   EXPECT_EQ(run({"predict", "run", "--data", measured, "--future-data", ahead}).out, inside.out);
-  // Inside the file its own rows are known.
-  EXPECT_EQ(run({"predict", "run", "--origin", hourly(480)}).code, 0);
+  // Inside the file its own rows are known, or those of an archived forecast in their place.
+  const Words origin = {"predict", "run", "--origin", hourly(480)};
+  const Outcome measured_ahead = run(origin);
+  ASSERT_EQ(measured_ahead.code, 0) << measured_ahead.err;
+  const auto archived = [&](const std::string& name, double colder) {
+    std::string text = "date,temp,promo_1,promo_2\n";
+    std::istringstream rows(read("ahead.csv"));
+    for (std::string row; std::getline(rows, row);) {
+      std::istringstream cells(row);
+      Words cell;
+      for (std::string one; std::getline(cells, one, ',');) cell.push_back(one);
+      if (cell[0] <= hourly(480) || cell[0] > hourly(486) || cell[0] == "date") continue;
+      text += fmt::format("{},{:.17g},{},{}\n", cell[0], std::stod(cell[3]) - colder, cell[4], cell[5]);
+    }
+    return write(name, text);
+  };
+  EXPECT_EQ(run(origin + Words{"--future-data", archived("same.csv", 0)}).out, measured_ahead.out);
+  const Outcome colder = run(origin + Words{"--future-data", archived("colder.csv", 5)});
+  EXPECT_EQ(colder.code, 0) << colder.err;
+  EXPECT_NE(colder.out, measured_ahead.out);
 
   fails(3, {"predict", "run", "--data", measured},
         {"'temp', which the model knows ahead, has no value for " + hourly(known_rows) + ", step 1 of 6",
