@@ -57,7 +57,8 @@ IntervalScores score_intervals(std::span<const Checkpoint> runs, const Experimen
 //   {calibration, windows, levels: [{level, cover, width, winkler}], wis, pinball, per_channel: [{name, levels, wis}],
 //    per_step: [{step, levels, wis}], seasonal_naive or naive: {levels, wis, pinball}}
 //
-// standardised; of a panel per_series: [{id, windows, levels, wis}] instead of per_channel. Null where no window has enough before it.
+// standardised; of a panel per_series: [{id, windows, levels, wis}] instead of per_channel. Null where no window has
+// enough before it.
 Json interval_document(const IntervalScores& scores, const Experiment& experiment, std::int64_t lookback,
                        std::int64_t most);
 std::string too_few_for_intervals(std::span<const double> levels);  // what a user is told of that
