@@ -82,7 +82,7 @@ struct Input {
   dev_t device;
   ino_t number;
 };
-std::vector<Input> inputs;
+thread_local std::vector<Input> inputs;  // of the command, which one thread runs
 
 void require_no_input(const fs::path& path) {
   struct stat status {};
