@@ -32,41 +32,41 @@ extern "C" {
 typedef struct samformer_forecaster samformer_forecaster;
 
 /* Called by the thread that trains, while samformer_train() waits: after each step with NULL, after each epoch with its
-   line of metrics.jsonl {"epoch": 1, "train_loss": ..., "val_mse": ...}. Other than 0 stops at the next step: samformer_train() returns 130,
-   and `samformer train --resume` goes on from there. */
-typedef int (*samformer_progress)(const char *epoch, void *user);
+   line of metrics.jsonl {"epoch": 1, "train_loss": ..., "val_mse": ...}. Other than 0 stops at the next step:
+   samformer_train() returns 130, and `samformer train --resume` goes on from there. */
+typedef int (*samformer_progress)(const char* epoch, void* user);
 
 /* Trains as `samformer train` does and leaves the run in the folder of the setting `out`, which is required: its files,
    and the values as series.csv. The weights are those that the program trains on that file. `names` are those of the
    columns. Not among the settings: data, resume, config, print-config, dry-run. `progress` may be NULL. *out is NULL
    where it fails. */
-SAMFORMER_API int samformer_train(const float *values, int64_t rows, int64_t columns, const char *const *names,
-                                  const char *const *dates, const char *settings, samformer_progress progress,
-                                  void *user, samformer_forecaster **out);
+SAMFORMER_API int samformer_train(const float* values, int64_t rows, int64_t columns, const char* const* names,
+                                  const char* const* dates, const char* settings, samformer_progress progress,
+                                  void* user, samformer_forecaster** out);
 
 /* The forecaster of a run's folder, which samformer_train() or `samformer train` has left. Settings, or NULL: device,
    threads, weights, member of `samformer predict`. */
-SAMFORMER_API int samformer_load(const char *run, const char *settings, samformer_forecaster **out);
+SAMFORMER_API int samformer_load(const char* run, const char* settings, samformer_forecaster** out);
 
 /* The steps after the last of `rows` rows, at least the look-back of them, with the columns that samformer_info() calls
    `channels`. `forecast` has room for `size` numbers, at least horizon * targets: forecast[step * targets + target], in
    original units, the numbers that `samformer predict` prints. Not for panels and models with columns known ahead. */
-SAMFORMER_API int samformer_predict(const samformer_forecaster *forecaster, const float *values, int64_t rows,
-                                    const char *const *dates, float *forecast, int64_t size);
+SAMFORMER_API int samformer_predict(const samformer_forecaster* forecaster, const float* values, int64_t rows,
+                                    const char* const* dates, float* forecast, int64_t size);
 
 /* *json: {"weights_sha256", "run_dir", "channels", "targets", "lookback", "horizon", "test_mse", "test_mae"}; of
    several models (seeds) weights_sha256 is a list; the errors are null where nothing was tested. The text belongs to
    the forecaster. */
-SAMFORMER_API int samformer_info(const samformer_forecaster *forecaster, const char **json);
+SAMFORMER_API int samformer_info(const samformer_forecaster* forecaster, const char** json);
 
 /* NULL is allowed. */
-SAMFORMER_API void samformer_free(samformer_forecaster *forecaster);
+SAMFORMER_API void samformer_free(samformer_forecaster* forecaster);
 
 /* SAMFORMER_ABI of the library that is linked. */
 SAMFORMER_API int samformer_abi(void);
 
 /* What the last call in this thread has failed with, and a hint; "" where it has not. Valid until the next call. */
-SAMFORMER_API const char *samformer_error(void);
+SAMFORMER_API const char* samformer_error(void);
 
 #ifdef __cplusplus
 }
