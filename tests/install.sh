@@ -19,6 +19,47 @@ env -i OMP_WAIT_POLICY=passive CUDA_VISIBLE_DEVICES=-1 usr/bin/samformer train -
   --horizon 24 --epochs 1 --threads 1 --quiet --out run >/dev/null
 env -i usr/bin/samformer predict run --threads 1 --quiet | grep -q '^2020-' || fail "no forecast from the installed program"
 
+# The example of tools/docs/embedding.md as another project builds it: with CMake, with pkg-config.
+sources=$(cd "$(dirname "$0")/.." && pwd)
+libraries=$(dirname "$(find "$folder/usr" -name libsamformer.so)")
+exported=$(nm -D --defined-only "$libraries/libsamformer.so" | grep -v ' samformer_' || true)
+[ -z "$exported" ] || fail "the library exports $exported"
+mkdir consumer
+sed -n '/^```c$/,/^```$/p' "$sources/tools/docs/embedding.md" | grep -v '^```' >consumer/example.c
+cat >consumer/CMakeLists.txt <<'EOF'
+cmake_minimum_required(VERSION 3.25)
+project(consumer LANGUAGES C)
+set(CMAKE_C_STANDARD 99)
+set(CMAKE_C_EXTENSIONS OFF)
+find_package(samformer 0.1 REQUIRED)
+add_executable(example example.c)
+target_compile_options(example PRIVATE -Wall -Wextra -Wpedantic -Werror)
+target_link_libraries(example PRIVATE samformer::samformer m)
+EOF
+{
+  cmake -S consumer -B consumer/build "-DCMAKE_PREFIX_PATH=$folder/usr" && cmake --build consumer/build
+} >log 2>&1 || {
+  cat log >&2
+  fail "find_package(samformer) does not build the example"
+}
+# forecasts COMMAND...: of an empty folder.
+forecasts() {
+  rm -rf run
+  env -i OMP_WAIT_POLICY=passive CUDA_VISIBLE_DEVICES=-1 "$@" >forecast || fail "the example ends with exit code $?"
+  [ "$(grep -c '^10[0-9][0-9] [0-9]' forecast)" = 24 ] || fail "the example forecasts: $(cat forecast)"
+}
+forecasts consumer/build/example
+head -1 forecast | grep -q "$(sed -n 's/.*"weights_sha256": "\([0-9a-f]*\)".*/\1/p' run/result.json)" ||
+  fail "the example does not name its weights"
+env -i usr/bin/samformer predict run --quiet >/dev/null || fail "the program cannot read the example's run"
+if command -v pkg-config >/dev/null; then
+  flags=$(PKG_CONFIG_PATH="$libraries/pkgconfig" pkg-config --cflags --libs samformer)
+  # shellcheck disable=SC2086
+  cc -std=c99 -Wall -Wextra -Wpedantic -Werror consumer/example.c -o consumer/example $flags -lm ||
+    fail "the example is not built with pkg-config"
+  forecasts env "LD_LIBRARY_PATH=$libraries" consumer/example
+fi
+
 # complete WORD...: what bash offers for the last one.
 cat >complete <<'EOF'
 . usr/share/bash-completion/completions/samformer
@@ -62,5 +103,6 @@ if command -v dpkg-shlibdeps >/dev/null; then
     fail "no package"
   }
   dpkg-deb --contents deb/*.deb | grep -q ' ./usr/bin/samformer$' || fail "the package has no usr/bin/samformer"
+  dpkg-deb --contents deb/*.deb | grep -q ' ./usr/lib.*/libsamformer.so -> ' || fail "the package has no library"
   dpkg-deb --field deb/*.deb Depends | grep -q libdnnl || fail "the package does not depend on its libraries"
 fi

@@ -15,6 +15,7 @@
 #include "tools/cli/command_line.h"
 #include "tools/cli/console.h"
 #include "tools/cli/document.h"
+#include "tools/cli/failure.h"
 #include "tools/cli/settings.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
@@ -23,13 +24,6 @@
 
 namespace samformer::tools {
 namespace {
-
-std::string error_block(const Error& error) {
-  const std::string place = place_text(error.file, error.line, error.column);
-  std::string result = shown(place.empty() ? error.what() : fmt::format("{}: {}", place, error.what()));
-  if (!error.advice.empty()) result += fmt::format("\n  hint: {}", shown(error.advice));
-  return result;
-}
 
 // Before the command line is understood: an error in it must already come as JSON.
 bool asks_for(std::string_view flag, const std::vector<std::string>& words, const Environment& environment) {
@@ -130,10 +124,6 @@ bool memory_was_missing = false;
   });
 }
 
-Error out_of_memory() {
-  return Error(Exit::device, "out of memory").hint("a smaller --batch or --lookback needs less");
-}
-
 int program(const std::vector<std::string>& words) {
   const bool can_print = standard_output_is_open();
   install_signal_handlers();
@@ -149,22 +139,8 @@ int program(const std::vector<std::string>& words) {
     const int code = run(words, environment, console, json, out);
     flush_output(out);
     return code;
-  } catch (const Error& error) {
-    failure = error;
-  } catch (const std::bad_alloc&) {
-    failure = out_of_memory();
-  } catch (const std::length_error&) {
-    failure = out_of_memory();
-  } catch (const std::filesystem::filesystem_error& error) {
-    failure =
-        Error(Exit::io, fmt::format("cannot use this path: {}", error.code().message()))
-            .at(error.path1().string())
-            .hint("is a name too long, a link one that leads to itself, or a folder closed to you? give another path");
-  } catch (const std::system_error& error) {
-    failure = Error(Exit::device, fmt::format("cannot start a thread: {}", error.code().message()))
-                  .hint("give a smaller --threads, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
-  } catch (const std::exception& error) {
-    failure = Error(Exit::internal, error.what()).hint("this is a bug in samformer, please report it");
+  } catch (...) {
+    failure = current_failure();
   }
   // Parsers take missing memory for bad input.
   if (memory_was_missing && failure->code < Exit::device) failure = out_of_memory();

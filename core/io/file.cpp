@@ -78,16 +78,11 @@ Exit reading_failure(int error, Exit otherwise) {
   }
 }
 
-struct Input {
-  dev_t device;
-  ino_t number;
-};
-std::vector<Input> inputs;
-
 void require_no_input(const fs::path& path) {
   struct stat status {};
+  const std::vector<InputFile>& inputs = never_replaced();
   if (inputs.empty() || ::stat(path.c_str(), &status) != 0) return;
-  const auto same = [&](const Input& i) { return i.device == status.st_dev && i.number == status.st_ino; };
+  const auto same = [&](const InputFile& i) { return i.device == status.st_dev && i.number == status.st_ino; };
   if (std::ranges::none_of(inputs, same)) return;
   throw Error(Exit::usage, "this is an input of this command, it would be replaced")
       .at(path.string())
@@ -223,9 +218,16 @@ void copy_atomic(const fs::path& from, const fs::path& to) {
   write_atomic(to, parts);
 }
 
+std::vector<InputFile>& never_replaced() {
+  static thread_local std::vector<InputFile> inputs;
+  return inputs;
+}
+
 void never_replace(const fs::path& path) {
   struct stat status {};
-  if (::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode)) inputs.push_back({status.st_dev, status.st_ino});
+  if (::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
+    never_replaced().push_back({status.st_dev, status.st_ino});
+  }
 }
 
 void require_no_input(const fs::path& folder, std::span<const char* const> names) {

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -69,8 +70,12 @@ Descriptor open_emptied(const std::filesystem::path& path);
 void copy_atomic(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // Names an input of this command. Whatever would replace or cut it from now on, under this or another name, is
-// Error(Exit::usage) and leaves it as it is. Not while other threads write.
+// Error(Exit::usage) and leaves it as it is. Of this thread; one that works for it takes its list over.
 void never_replace(const std::filesystem::path& path);
+struct InputFile {
+  std::uint64_t device, number;
+};
+std::vector<InputFile>& never_replaced();
 // That error, before any file of a folder is written.
 void require_no_input(const std::filesystem::path& folder, std::span<const char* const> names);
 

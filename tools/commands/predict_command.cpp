@@ -8,6 +8,7 @@
 #include "optim/conformal.h"
 #include "tools/cli/command.h"
 #include "tools/run/automatic.h"
+#include "tools/run/forecasting.h"
 #include "tools/run/intervals.h"
 #include "tools/run/result.h"
 
@@ -92,51 +93,6 @@ void warn_of_signs(const Forecast& f, const std::vector<std::int32_t>& targets, 
   console.warning(fmt::format("{}{}: --min 0", first, more));
 }
 
-// Rows 0 .. origin of the series are known; `ahead`: the dates of all steps that the model forecasts.
-std::vector<double> forecast_values(const Checkpoint& run, const model::Series& series, std::int64_t origin,
-                                    std::span<const model::Stamp> ahead, const model::Basis& basis,
-                                    const model::Series* future, std::int64_t horizon, const ChosenDevice& device) {
-  const std::int64_t L = run.settings.lookback, D = series.width();
-  for (std::int64_t d = 0; d < D; ++d) {
-    const auto window =
-        series.channel(d).subspan(static_cast<std::size_t>(origin + 1 - L), static_cast<std::size_t>(L));
-    const auto missing = std::ranges::find_if_not(window, [](double x) { return std::isfinite(x); });
-    if (missing == window.end()) continue;
-    const std::int64_t complete = model::last_complete_row(series, L, series.rows);
-    throw Error(Exit::data, fmt::format("'{}' has a missing value at {}, inside the {} rows the forecast needs",
-                                        series.channels[static_cast<std::size_t>(d)],
-                                        series.date(origin + 1 - L + (missing - window.begin())), L))
-        .at(series.path)
-        .hint(complete < 0 ? "fill the value in: " + model::repair_command(series.path, series_options(run.settings))
-                           : fmt::format("fill the value in, or forecast from another row: --origin {}",
-                                         model::origin_word(series, complete)));
-  }
-  const model::MarkedValues read = values_ahead(series, run.scaler, basis, origin, L, ahead, future);
-  const std::int32_t start[] = {0};
-  const optim::Problem problem = read.problem(run.targets);
-  const auto loaded = device.load(run.model, problem, center_of(run.settings));
-  optim::Evaluator evaluator(run.model, center_of(run.settings), loaded.get());
-  const std::vector<float> y = evaluator.forecast(run.slab, problem, start);
-  const std::int64_t targets = static_cast<std::int64_t>(run.targets.size()), H = run.settings.horizon;
-  std::vector<double> values(static_cast<std::size_t>(horizon * targets));
-  for (std::int64_t h = 0; h < horizon; ++h) {
-    for (std::int64_t t = 0; t < targets; ++t) {
-      const auto d = static_cast<std::size_t>(run.targets[static_cast<std::size_t>(t)]);
-      const double value = run.scaler.restore(static_cast<double>(y[static_cast<std::size_t>(t * H + h)]), d);
-      if (!std::isfinite(value)) {
-        throw Error(Exit::diverged,
-                    fmt::format("the forecast overflows: '{}' is {} in step {}", run.columns[d], value, h + 1))
-            .at(run.path.string())
-            .hint(
-                "look at the last rows with `samformer data check`; if they are right, train again with a smaller "
-                "--lr or --rho");
-      }
-      values[static_cast<std::size_t>(h * targets + t)] = value;
-    }
-  }
-  return values;
-}
-
 // The rows of --future-data; nothing without.
 std::optional<model::Series> future_of(const Checkpoint& run, DataSettings settings, const std::string& path,
                                        Console& console) {
@@ -157,17 +113,6 @@ std::optional<model::Series> future_of(const Checkpoint& run, DataSettings setti
     if (f.kind != "constant") console.warning(fmt::format("{}: {}", place_text(f.file, f.line, f.column), f.message));
   }
   return future;
-}
-
-// Of the steps after row `origin`; of no meaning where the series has no dates.
-std::vector<model::Stamp> dates_ahead(const Checkpoint& run, const Settings& settings, const model::Series& series,
-                                      std::int64_t origin, std::int64_t steps) {
-  if (series.dates.empty()) return std::vector<model::Stamp>(static_cast<std::size_t>(steps));
-  // The file's own step; a file too short to show one continues at the step the model was trained on.
-  model::Step step = series.step;
-  if (series.rows < 2 && settings.freq.empty() && !run.step.empty()) step = model::parse_freq(run.step, series.dates);
-  model::require_step(series, step);
-  return model::continue_dates(series.dates[static_cast<std::size_t>(origin)], step, steps, series.zone.get());
 }
 
 // A row a series and step, in the names of the file that was read.
@@ -543,17 +488,7 @@ int predict(const Invocation& invocation) {
   for (const std::string& date : forecast.dates) {
     forecast.date_cells.push_back(series.date_parts.empty() ? std::vector{date} : series.date_cells(date));
   }
-  for (const Checkpoint& run : runs) {
-    if (run.columns != first.columns || run.targets != first.targets || run.settings.horizon != H) {
-      throw Error(Exit::data, "the seeds of this run differ in columns, targets or horizon").at(run.path.string());
-    }
-    const std::vector<double> values = forecast_values(run, series, origin, ahead, basis_for(run, settings, series),
-                                                       future ? &*future : nullptr, horizon, device);
-    if (forecast.values.empty()) forecast.values.resize(values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      forecast.values[i] += values[i] / static_cast<double>(runs.size());
-    }
-  }
+  forecast.values = mean_forecast(runs, settings, series, origin, ahead, future ? &*future : nullptr, horizon, device);
   for (std::size_t i = 0; i < forecast.values.size(); ++i) {
     const auto d = static_cast<std::size_t>(first.targets[i % first.targets.size()]);
     forecast.texts.push_back(digits.text(forecast.values[i], first.scaler.std[d]));

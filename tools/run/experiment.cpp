@@ -20,6 +20,7 @@
 #include "model/data/synth.h"
 #include "tools/cli/text_format.h"
 #include "tools/run/datasets.h"
+#include "tools/run/forecasting.h"
 #include "tools/run/panel.h"
 
 namespace samformer::tools {
@@ -177,17 +178,20 @@ void refuse_covariates_of_panel(const model::Series& series, const DataSettings&
 }  // namespace
 
 model::Series load_series(const DataSettings& settings, const model::SeriesOptions& options) {
-  model::Series series;
   if (settings.data == "seasonal" && !std::filesystem::exists(settings.data)) {
     std::ostringstream text;
     text.exceptions(std::ios::badbit);  // std::bad_alloc
     model::write_csv(text, model::make_seasonal({}));
-    series = read_hashed(text.str(), "seasonal", options);
-  } else {
-    const std::string path = settings.data == "-" ? settings.data : find_dataset(settings.data).string();
-    never_replace(path == "-" ? "/dev/stdin" : path);
-    series = read_hashed(model::read_bytes(path), path, options);
+    return series_from(text.str(), "seasonal", settings, options);
   }
+  const std::string path = settings.data == "-" ? settings.data : find_dataset(settings.data).string();
+  never_replace(path == "-" ? "/dev/stdin" : path);
+  return series_from(model::read_bytes(path), path, settings, options);
+}
+
+model::Series series_from(const std::string& bytes, const std::string& path, const DataSettings& settings,
+                          const model::SeriesOptions& options) {
+  model::Series series = read_hashed(bytes, path, options);
   if (settings.holes == "close") {
     close_holes(series);
     std::erase_if(series.findings, [](const model::Finding& f) { return f.kind == "gap"; });

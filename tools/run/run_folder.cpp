@@ -8,8 +8,10 @@
 #include "core/io/sha256.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/text_format.h"
+#include "tools/run/forecasting.h"
 #include "tools/run/stored_json.h"
 #include "tools/run/tracking.h"
+#include "tools/run/watch.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
@@ -528,7 +530,10 @@ Checkpoint read_checkpoint(const fs::path& path) {
 
 model::Series series_of(const Checkpoint& run, const DataSettings& settings, const model::SeriesOptions& options,
                         Console& console) {
-  model::Series series = load_series(settings, options);
+  return at_step_of(run, settings, load_series(settings, options), console);
+}
+
+model::Series at_step_of(const Checkpoint& run, const DataSettings& settings, model::Series series, Console& console) {
   model::require_clean(series);
   if (run.step.empty() || series.dates.size() < 2 || series.step.freq() == run.step) return series;
   const model::Step step = model::parse_freq(run.step, series.dates);
@@ -734,7 +739,8 @@ void RunFolder::epoch_begins(std::int64_t epoch, std::int64_t steps) {
 
 optim::Action RunFolder::step_done(std::int64_t step) {
   progress_.step(step);
-  if (interrupted()) return optim::Action::stop;
+  tell_watch(nullptr);
+  if (interrupted() || stop_asked) return optim::Action::stop;
   return clock_() - last_save_ >= save_every ? optim::Action::save : optim::Action::go_on;
 }
 
@@ -758,7 +764,9 @@ void RunFolder::epoch_ends(const optim::EpochReport& report) {
   Json line = to_json(report);
   line["phase"] = refitting ? "refit" : "train";
   track(line, settings_, *experiment_, model_, trainer_->training().tested());
-  metrics_->append_line(line.dump());
+  const std::string metrics = line.dump();
+  metrics_->append_line(metrics);
+  tell_watch(metrics.c_str());
   write_tensorboard(folder_, settings_);
   std::string text = fmt::format("epoch {}/{}  train loss {:.4f}", report.epoch, trainer_->epochs(), report.train_loss);
   if (refitting) {

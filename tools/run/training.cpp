@@ -14,13 +14,15 @@
 #include "tools/run/intervals.h"
 #include "tools/run/result.h"
 #include "tools/run/runner.h"
+#include "tools/run/watch.h"
 
 namespace samformer::tools {
 namespace fs = std::filesystem;
 
 void side_by_side(std::size_t count, const ChosenDevice& device,
                   const std::function<void(std::size_t i, bool alone)>& work) {
-  const int threads = omp_get_max_threads(), at_once = device.gpu ? 1 : std::min(threads, static_cast<int>(count));
+  const int threads = omp_get_max_threads();
+  const int at_once = device.gpu || watch ? 1 : std::min(threads, static_cast<int>(count));
   if (at_once <= 1) {
     for (std::size_t i = 0; i < count; ++i) work(i, true);
     return;
@@ -41,7 +43,12 @@ void side_by_side(std::size_t count, const ChosenDevice& device,
   {
     std::vector<std::jthread> workers;
     try {
-      for (int i = 1; i < at_once; ++i) workers.emplace_back(take_turns);
+      for (int i = 1; i < at_once; ++i) {
+        workers.emplace_back([&, inputs = never_replaced()] {
+          never_replaced() = inputs;
+          take_turns();
+        });
+      }
     } catch (const std::system_error&) {
       // The system gives no more threads: those there are do it.
     }

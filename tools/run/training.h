@@ -9,9 +9,9 @@
 
 namespace samformer::tools {
 
-// work(0) ... work(count - 1), each once; on the CPU as many at a time as threads: a step of one model does not fill the
-// cores. Once one has failed no other begins; throws what the first of them has thrown. `alone`: nothing else runs
-// meanwhile.
+// work(0) ... work(count - 1), each once; on the CPU as many at a time as threads, for a step of one model does not fill
+// the cores (one after the other where a caller of the library follows them). Once one has failed no other begins;
+// throws what the first of them has thrown. `alone`: nothing else runs meanwhile.
 void side_by_side(std::size_t count, const ChosenDevice& device,
                   const std::function<void(std::size_t i, bool alone)>& work);
 
