@@ -188,12 +188,23 @@ void train_values(const float* values, std::int64_t rows, std::span<const std::s
   if (!holds_run(folder) || resolved.settings.overwrite) {  // else `train` says so
     make_folders(folder);
     const FolderLock lock(folder);
+    if (!holds_run(folder) && fs::exists(file)) {
+      throw Error(Exit::usage, "a file of this name is there, which is no run's: it would be replaced")
+          .at(file.string())
+          .hint("name another folder as 'out', or move the file");
+    }
     write_atomic(file, text);
   }
   Silent silent;
   std::ostringstream document;
   if (progress) watch = [=](const char* epoch) { return progress(epoch, user) == 0; };
-  command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
+  try {
+    command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
+  } catch (...) {
+    std::error_code ignored;
+    if (!holds_run(folder)) fs::remove(file, ignored);  // it was refused: the folder is free again
+    throw;
+  }
   trained = load(folder, resolved.settings);
 }
 
