@@ -12,6 +12,9 @@ namespace {
 // Rounded up, at least 1. 99 scores at level 0.95 need the 95th, although 100 * 0.95 is a little more than 95 in binary.
 std::int64_t whole(double x) { return std::max<std::int64_t>(1, static_cast<std::int64_t>(std::ceil(x - 1e-9))); }
 
+// Of q among n scores, from 1 on.
+std::int64_t rank(std::int64_t n, double level) { return whole(static_cast<double>(n + 1) * level); }
+
 }  // namespace
 
 std::int64_t windows_for(double level) {
@@ -74,9 +77,17 @@ void ConformalScores::add(std::vector<float> scores) {
 }
 
 double ConformalScores::quantile(std::size_t output, double level) const {
-  const std::int64_t at = whole(static_cast<double>(count() + 1) * level);
-  if (at > count()) return std::numeric_limits<double>::infinity();
-  return static_cast<double>(sorted_[output][static_cast<std::size_t>(at - 1)]);
+  const std::int64_t at = rank(count(), level);
+  return at > count() ? std::numeric_limits<double>::infinity()
+                      : static_cast<double>(sorted_[output][static_cast<std::size_t>(at - 1)]);
+}
+
+double score_quantile(std::span<float> scores, double level) {
+  const std::int64_t at = rank(std::ssize(scores), level);
+  if (at > std::ssize(scores)) return std::numeric_limits<double>::infinity();
+  const auto here = scores.begin() + (at - 1);
+  std::ranges::nth_element(scores, here);
+  return static_cast<double>(*here);
 }
 
 IntervalSums IntervalSums::empty(const Problem& problem, std::int64_t H, std::span<const double> levels) {

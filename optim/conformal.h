@@ -29,6 +29,9 @@ std::vector<double> window_errors(const Problem& problem, std::int32_t start, st
                                   std::span<const double> forecast);
 std::vector<float> scores_of(std::span<const double> errors, std::span<const float> scales);
 
+// The q of these scores, which it puts into another order; infinity where there are fewer than windows_for(level).
+double score_quantile(std::span<float> scores, double level);
+
 // The scores of the last `most` windows, of each output in order.
 class ConformalScores {
  public:

@@ -16,6 +16,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <numbers>
+#include <set>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -59,6 +60,12 @@ class ProgramTest : public testing::Test {
     return path(name);
   }
   bool exists(const std::string& name) const { return std::filesystem::exists(scratch_ / name); }
+  std::set<std::string> files(const std::string& folder) const {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(scratch_ / folder))
+      names.insert(entry.path().filename());
+    return names;
+  }
 
   // Starts the program in the scratch folder.
   pid_t start(const Words& words, const Surroundings& s = {}) {

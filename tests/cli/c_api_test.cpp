@@ -176,6 +176,30 @@ TEST_F(CApi, OverwritesARunWhereItIsAsked) {
   EXPECT_EQ(refused.get, nullptr);
 }
 
+// What is refused leaves the run that was there and every other file of the folder; what is trained its own values.
+TEST_F(CApi, NothingIsLost) {
+  Table t = exact();
+  fs::create_directories(path("run"));
+  write("run/series.csv", "mine");
+  Json asked = settings("run");
+  asked["overwrite"] = true;
+  Handle first, refused, second;
+  ASSERT_EQ(train(t, asked, first), 0) << samformer_error();
+  const std::vector<float> forecast = program_forecast("run");
+  const std::set<std::string> before = files("run");
+  Table brief = t;
+  brief.values.resize(30 * 3), brief.dates.resize(30);
+  expect_error(train(brief, asked, refused), 3, {"series-"});
+  EXPECT_EQ(files("run"), before);
+  EXPECT_EQ(program_forecast("run"), forecast);
+  t.values[0] += 1;
+  ASSERT_EQ(train(t, asked, second), 0) << samformer_error();
+  EXPECT_EQ(files("run").size(), before.size());
+  EXPECT_NE(files("run"), before);
+  EXPECT_EQ(program_forecast("run"), predict(second, t));
+  EXPECT_EQ(read("run/series.csv"), "mine");
+}
+
 TEST_F(CApi, Errors) {
   const Table t = exact();
   const auto with = [&](const char* key, const Json& value) {
@@ -208,7 +232,8 @@ TEST_F(CApi, Errors) {
   expect_error(train(holed, settings("never"), h), 3, {"row 8, column 2 ('c1')", "nan"});
   Table brief = t;
   brief.values.resize(30 * 3), brief.dates.resize(30);
-  expect_error(train(brief, settings("brief"), h), 3, {"series.csv"});
+  expect_error(train(brief, settings("brief"), h), 3, {"series-"});
+  EXPECT_TRUE(files("brief").empty()) << "what was refused leaves nothing";
   EXPECT_EQ(h.get, nullptr);
   EXPECT_FALSE(exists("never/best.safetensors"));
 

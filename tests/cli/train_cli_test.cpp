@@ -63,14 +63,7 @@ const Words fields = {"schema_version",
                       "peak_memory_bytes",
                       "weights_sha256"};
 
-class Train : public ProgramTest {
- protected:
-  std::set<std::string> files(const std::string& folder) const {
-    std::set<std::string> names;
-    for (const auto& entry : fs::directory_iterator(scratch_ / folder)) names.insert(entry.path().filename());
-    return names;
-  }
-};
+using Train = ProgramTest;
 
 TEST_F(Train, DocumentOfARun) {
   const Json d = document(small("run"));

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/io/file.h"
+#include "core/io/sha256.h"
 #include "core/text.h"
 #include "tools/cli/command.h"
 #include "tools/cli/failure.h"
@@ -170,6 +171,19 @@ std::unique_ptr<samformer_forecaster> load(const fs::path& run, const Settings& 
   return forecaster;
 }
 
+// The values that samformer_train() has left in a run's folder; empty where there is no such run.
+fs::path values_of_run(const fs::path& folder) {
+  if (!holds_run(folder)) return {};
+  try {
+    const fs::path data = read_run_settings(folder).data;
+    const bool ours = data.parent_path() == fs::absolute(folder).lexically_normal() &&
+                      data.filename().string().starts_with("series-");
+    return ours ? data : fs::path();
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 void train_values(const float* values, std::int64_t rows, std::span<const std::string> names, const char* const* dates,
                   const char* settings, samformer_progress progress, void* user,
                   std::unique_ptr<samformer_forecaster>& trained) {
@@ -179,32 +193,33 @@ void train_values(const float* values, std::int64_t rows, std::span<const std::s
   if (out == flags.end() || out->second.empty()) {
     throw Error(Exit::usage, "settings: no 'out'").hint("name the folder of the run");
   }
-  const fs::path folder = out->second, file = folder / "series.csv";
+  const fs::path folder = out->second;
+  const std::string text = csv_of(values, rows, names, dates);
+  // By its content: the values of a run that is there stay until another one stands in its place.
+  const fs::path file = (fs::absolute(folder) / fmt::format("series-{}.csv", sha256(bytes_of(text)).substr(0, 12)));
   flags.emplace_back("data", file.string());
   if (!dates) flags.emplace_back("no-date", "true");
   Resolved resolved = resolve(flags, {}, command.takes);
   resolved.settings.json = true;
-  const std::string text = csv_of(values, rows, names, dates);
+  const fs::path before = values_of_run(folder);
+  bool is_new = false;
   if (!holds_run(folder) || resolved.settings.overwrite) {  // else `train` says so
     make_folders(folder);
     const FolderLock lock(folder);
-    if (!holds_run(folder) && fs::exists(file)) {
-      throw Error(Exit::usage, "a file of this name is there, which is no run's: it would be replaced")
-          .at(file.string())
-          .hint("name another folder as 'out', or move the file");
-    }
-    write_atomic(file, text);
+    is_new = !fs::exists(file);
+    if (is_new) write_atomic(file, text);
   }
   Silent silent;
   std::ostringstream document;
   if (progress) watch = [=](const char* epoch) { return progress(epoch, user) == 0; };
+  std::error_code ignored;
   try {
     command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
   } catch (...) {
-    std::error_code ignored;
-    if (!holds_run(folder)) fs::remove(file, ignored);  // it was refused: the folder is free again
+    if (is_new && values_of_run(folder) != file.lexically_normal()) fs::remove(file, ignored);
     throw;
   }
+  if (!before.empty() && before != file.lexically_normal()) fs::remove(before, ignored);
   trained = load(folder, resolved.settings);
 }
 

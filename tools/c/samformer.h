@@ -37,8 +37,8 @@ typedef struct samformer_forecaster samformer_forecaster;
 typedef int (*samformer_progress)(const char* epoch, void* user);
 
 /* Trains as `samformer train` does and leaves the run in the folder of the setting `out`, which is required: its files,
-   and the values as series.csv. The weights are those that the program trains on that file. `names` are those of the
-   columns. Not among the settings: data, resume, config, print-config, dry-run. `progress` may be NULL. *out is NULL
+   and the values as series-HASH.csv. The weights are those that the program trains on that file. Where it fails a run
+   that was there is as it was, unless the new one had begun. `names` are those of the columns. Not among the settings: data, resume, config, print-config, dry-run. `progress` may be NULL. *out is NULL
    where it fails. */
 SAMFORMER_API int samformer_train(const float* values, int64_t rows, int64_t columns, const char* const* names,
                                   const char* const* dates, const char* settings, samformer_progress progress,

@@ -73,12 +73,7 @@ std::vector<double> quantiles(std::span<const std::size_t> pool, std::span<const
   std::vector<float> of(pool.size());
   for (std::size_t h = 0; h < H; ++h) {
     for (std::size_t i = 0; i < pool.size(); ++i) of[i] = scores[pool[i] * H + h];
-    for (std::size_t k = 0; k < levels.size(); ++k) {
-      const auto n = static_cast<double>(of.size());
-      const auto rank = std::min(static_cast<std::size_t>(std::ceil((n + 1) * levels[k] - 1e-9)), of.size()) - 1;
-      std::ranges::nth_element(of, of.begin() + static_cast<std::ptrdiff_t>(rank));
-      widths[k * H + h] = static_cast<double>(of[rank]);
-    }
+    for (std::size_t k = 0; k < levels.size(); ++k) widths[k * H + h] = optim::score_quantile(of, levels[k]);
   }
   return widths;
 }
