@@ -187,7 +187,8 @@ struct StepLayers {
 // The encoder-decoder: its tensors and the formula; what stands in the place of attention is the network's own.
 class EncoderDecoder {
  public:
-  // `biases`: of the embeddings; `width`: of self attention's queries and keys; `projection`: the last map's name.
+  // `biases`: of the embeddings; `width`: of self attention's queries and keys; `projection`: the last map's name. Throws
+  // as check_sizes().
   EncoderDecoder(ParameterTable& table, const char* network, const StepSizes& z, bool biases, std::int64_t width,
                  std::string projection = "decoder.projection");
 

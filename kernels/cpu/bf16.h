@@ -6,8 +6,8 @@
 //   A  [rows][pairs], in memory for a multiple of 16 rows;
 //   B  panels of 64 columns, one after the other, each [pairs][64]; the last one is as wide as is left, rounded up to a
 //      multiple of 16 (0 in the columns that are not there).
-// Values are rounded to nearest, even; NaN stays NaN. Blocks of 64 rows x 1 panel, each with K in order: bits do not
-// depend on the number of threads.
+// Values are rounded to nearest, even; NaN stays NaN; what is below 1e-38 counts as 0. Blocks of 64 rows x 1 panel, each
+// with K in order: bits do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
