@@ -8,7 +8,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-echo "building (a few minutes the first time)" >&2
+echo "building (about ten minutes the first time on two cores)" >&2
 (
   cd "$root"
   cmake --preset release -DSAMFORMER_TESTS=OFF && cmake --build --preset release --target samformer
