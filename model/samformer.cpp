@@ -109,8 +109,9 @@ Output<T, On> Samformer::forward(Tape<T, On>& tape, T* weights, T* gradients, co
   w.head = at + 2 * d_m, w.skip_begin = at + d_m, w.skip_end = at + 2 * d_m;
   const Projection<T, On> p = project(input, w, affine);
   const Projected<T, On>& z = p.rest;
-  Output<T, On> out{z.columns(at + 2 * d_m, H), affine, z.columns(at, d_m), z.columns(at + d_m, d_m), {}};
-  const Var<T, On> context = channel_attention(out.q, out.k, fold_values ? p.values : z.columns(0, d_v), D, &out.lse);
+  Output<T, On> out{z.columns(at + 2 * d_m, H), affine, {z.columns(at, d_m), z.columns(at + d_m, d_m)}};
+  const Var<T, On> context =
+      channel_attention(out.map.q, out.map.k, fold_values ? p.values : z.columns(0, d_v), D, &out.map.lse);
   if (fold_values) {
     out.z = add_term(out.z, context);
   } else if (low_rank) {
