@@ -319,5 +319,30 @@ TEST_F(Models, AttentionOfSteps) {
   EXPECT_EQ(pyramid[30], "-23..-4");
 }
 
+// tests/onnx_test.py compares its forecasts.
+TEST_F(Models, ExportAsOnnx) {
+  series("small.csv", 400, 3);
+  document(small("run", {"--features", "MS", "--target", "c2,c0"}));
+  const Json d = document({"export", path("run")});
+  EXPECT_EQ(d["onnx"], path("run/model.onnx"));
+  EXPECT_EQ(d["bytes"], std::filesystem::file_size(path("run/model.onnx")));
+  EXPECT_EQ(d["input"], (Json{{"name", "values"}, {"shape", {nullptr, 24, 3}}, {"channels", {"c0", "c1", "c2"}}}));
+  EXPECT_EQ(d["output"]["shape"], (Json{nullptr, 6, 2}));
+  EXPECT_EQ(d["output"]["channels"].size(), 2u);
+  EXPECT_EQ(d["weights_sha256"], hash_of("run/best.safetensors"));
+  ASSERT_EQ(run({"export", path("run"), "--out", path("again.onnx")}).code, 0);
+  EXPECT_EQ(read("again.onnx"), read("run/model.onnx"));
+
+  document(small("mixer", {"--model", "tsmixer"}));
+  fails(2, {"export", path("mixer")}, {"no ONNX form", "samformer, transformer and linear"});
+  EXPECT_FALSE(exists("mixer/model.onnx"));
+  document(small("hours", {"--calendar", "hour"}));
+  fails(2, {"export", path("hours")}, {"known ahead"});
+  document(small("seeds", {"--seeds", "1,2"}));
+  fails(2, {"export", path("seeds")}, {"has 2 models", "seed"});
+  fails(3, {"export", path("nothing")}, {"no run"});
+  fails(7, {"export", path("run"), "--out", path("no/folder/model.onnx")}, {"no/folder"});
+}
+
 }  // namespace
 }  // namespace samformer
