@@ -105,7 +105,7 @@ SIMT_DEVICE void write_columns(Out<float> to, const float (&sums)[lane_columns],
   }
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     heads_kernel(Out<float> context, Out<float> lse, Out<float> scores, HeadsArguments a) {
   SIMT_DYNAMIC_SHARED(shared);
   const int pitch = a.width + 1, lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
@@ -170,7 +170,7 @@ SIMT_DEVICE float score_gradient(const HeadsArguments& a, float p, float dp, flo
 }
 
 // dQ, dS_prev, and delta [N h][T_q] = rowsum(dC * C) for the other kernel.
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     heads_backward_queries_kernel(HeadsSinks to, Out<float> deltas, HeadsSources from, HeadsArguments a) {
   SIMT_DYNAMIC_SHARED(shared);
   const int pitch = a.width + 1, lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(256)
   write_columns(to.dq + ((n * a.queries + i) * to.ldq + column), sums, a.scale, a.width, to.add_q);
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     heads_backward_keys_kernel(HeadsSinks to, In<float> deltas, HeadsSources from, HeadsArguments a) {
   SIMT_DYNAMIC_SHARED(shared);
   const int pitch = a.width + 1, lane = static_cast<int>(threadIdx.x) & 31, warp = static_cast<int>(threadIdx.x) >> 5;

@@ -20,7 +20,7 @@ SIMT_DEVICE float warp_most(float v) {
   return v;
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     measure_kernel(Out<float> measure, In<float> q, In<float> k, ProbSparseShape a, Draw draw) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * 8 + (threadIdx.x >> 5);
   if (row >= a.N * a.heads * a.queries) return;  // the whole warp
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(256)
   if ((threadIdx.x & 31) == 0) measure[row] = most - total / static_cast<float>(a.keys);
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     pick_kernel(Out<std::int32_t> picked, Out<std::int32_t> place, In<float> measure, ProbSparseShape a) {
   const std::int64_t block = blockIdx.x;
   const int queries = static_cast<int>(a.queries), active = static_cast<int>(a.active);
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(256)
   for (int i = static_cast<int>(threadIdx.x); i < active; i += 256) at[to[i]] = i;
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     select_kernel(Out<float> y, In<float> x, In<std::int32_t> picked, std::int64_t elements, ProbSparseShape a) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (i >= elements) return;
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(256)
   y[i] = x[(n * a.queries + t) * a.columns() + c];
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     select_backward_kernel(Out<float> dx, In<float> dy, In<std::int32_t> place, std::int64_t ld, bool adds,
                            std::int64_t elements, ProbSparseShape a) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(256)
   *to = adds ? *to + g : g;
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     context_kernel(Out<float> y, In<float> attended, In<float> v, In<std::int32_t> place, ProbSparseShape a,
                    bool cumulative, bool heads_first) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
@@ -114,7 +114,7 @@ struct ContextSinks {
   bool add_attended, add_v;
 };
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     context_backward_kernel(ContextSinks to, In<float> dy, In<std::int32_t> picked, In<std::int32_t> place,
                             ProbSparseShape a, bool cumulative, bool heads_first) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
