@@ -349,8 +349,16 @@ TEST_F(CApi, ProgressMayStopATraining) {
   expect_error(train(t, settings("run"), stopped, true, &of_some), 130, {"interrupted in epoch 2"});
   EXPECT_EQ(stopped.get, nullptr);
   EXPECT_EQ(some.epochs.size(), 1u);
-  const Json resumed = document({"train", "--resume", path("run"), "--threads=1"});
-  EXPECT_EQ(resumed["weights_sha256"], info(whole)["weights_sha256"]);
+  fs::copy(path("run"), path("copy"), fs::copy_options::recursive);
+  Handle resumed;
+  Seen rest;
+  const samformer_watch of_rest{see, &rest, nullptr};
+  expect_error(samformer_resume(path("run").c_str(), R"({"lr": 1})", nullptr, &resumed.get), 2, {"--lr"});
+  ASSERT_EQ(samformer_resume(path("run").c_str(), R"({"threads": 1})", &of_rest, &resumed.get), 0) << samformer_error();
+  EXPECT_EQ(rest.epochs.size(), 2u);
+  EXPECT_EQ(info(resumed)["weights_sha256"], info(whole)["weights_sha256"]);
+  EXPECT_EQ(document({"train", "--resume", path("copy"), "--threads=1"})["weights_sha256"],
+            info(whole)["weights_sha256"]);
   const int stop = 1;
   const samformer_watch at_once{nullptr, nullptr, &stop};
   expect_error(train(t, settings("at_once"), stopped, true, &at_once), 130, {"interrupted in epoch 1"});
@@ -407,7 +415,7 @@ TEST_F(CApi, ManySeries) {
   asked["out"] = path("channels");
   ASSERT_EQ(train(both, asked, channels), 0) << samformer_error();
   EXPECT_EQ(info(channels)["channels"], Json({"a", "b"}));
-  EXPECT_EQ(forecast(channels, &both), printed({"predict", path("channels"), "--threads=1"}));
+  EXPECT_EQ(forecast(channels, &both, with), printed({"predict", path("channels"), "--threads=1", "--intervals=80"}));
 }
 
 TEST_F(CApi, ColumnsKnownAhead) {
@@ -434,7 +442,7 @@ TEST_F(CApi, ColumnsKnownAhead) {
   for (std::size_t h = 0; h < H; ++h) {  // the same as rows of the table
     t.dates.push_back(ahead.dates[h]);
     for (std::size_t d = 0; d < D; ++d) {
-      t.values.push_back(d == 2 ? ahead.values[h] : std::numeric_limits<float>::quiet_NaN());
+      t.values.push_back(d == 2 ? ahead.values[h] : -std::numeric_limits<float>::quiet_NaN());
     }
   }
   EXPECT_EQ(forecast(trained, &t), expected);
@@ -452,11 +460,12 @@ TEST_F(CApi, Backtest) {
     const int code = samformer_backtest(Pointers(t).at(), asked.dump().c_str(), &watch, &json);
     return std::pair(code, code == 0 ? Json::parse(json) : Json());
   };
-  Seen stopped{.stop_after = 4}, all;  // in the second training
+  Seen stopped{.stop_after = 1}, all;
   expect_error(backtest(&stopped).first, 130, {"interrupted in epoch 2"});
+  EXPECT_EQ(files("ours/origins").size(), 1u) << "the second training does not begin";
   const auto [code, ours] = backtest(&all);
   ASSERT_EQ(code, 0) << samformer_error();
-  EXPECT_EQ(all.epochs.size(), 2u) << "it goes on where it was stopped";
+  EXPECT_EQ(all.epochs.size(), 5u) << "it goes on where it was stopped";
   Words program = words("theirs");
   program[0] = "backtest";
   const Json theirs = document(program + Words{"--origins=4", "--refits=every:2", "--intervals=50"});

@@ -157,9 +157,8 @@ void write_csv(const samformer_table& table, const Write& write) {
                                             t + 1, d + 1, names[static_cast<std::size_t>(d)], value))
             .hint("give the number, or NaN where it is missing");
       }
-      // Of the double: the same number as the program reads it.
-      if (!std::isnan(value)) fmt::format_to(std::back_inserter(text), "{}", static_cast<double>(value));
-      text += ',';
+      // Of the double: the same number as the program reads it; nan is a missing value to it too.
+      fmt::format_to(std::back_inserter(text), "{},", static_cast<double>(value));
     }
     text.back() = '\n';
     if (text.size() >= piece || t + 1 == table.rows) {
@@ -241,6 +240,14 @@ fs::path values_of_run(const fs::path& folder) {
   }
 }
 
+Watch watch_of(const samformer_watch* follow) {
+  if (!follow) return {};
+  return [=](const char* epoch) {
+    if (follow->stop && __atomic_load_n(follow->stop, __ATOMIC_RELAXED) != 0) return false;
+    return !epoch || !follow->progress || follow->progress(epoch, follow->user) == 0;
+  };
+}
+
 // A command that has the table for its --data.
 Resolved run_on_table(std::string_view name, const samformer_table& table, const char* settings,
                       std::initializer_list<std::string_view> refused, const samformer_watch* follow,
@@ -273,12 +280,7 @@ Resolved run_on_table(std::string_view name, const samformer_table& table, const
     }
   }
   Silent silent;
-  if (follow) {
-    watch = [=](const char* epoch) {
-      if (follow->stop && __atomic_load_n(follow->stop, __ATOMIC_RELAXED) != 0) return false;
-      return !epoch || !follow->progress || follow->progress(epoch, follow->user) == 0;
-    };
-  }
+  watch = watch_of(follow);
   std::error_code ignored;
   try {
     command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
@@ -288,6 +290,20 @@ Resolved run_on_table(std::string_view name, const samformer_table& table, const
   }
   if (!before.empty() && before != file.lexically_normal()) fs::remove(before, ignored);
   return resolved;
+}
+
+std::unique_ptr<samformer_forecaster> resume(const std::string& run, const char* settings,
+                                             const samformer_watch* follow) {
+  const Command& command = *std::ranges::find(commands(), "train", &Command::name);
+  Flags flags = flags_of(settings, command.takes, {"data", "out", "resume", "config", "print-config", "dry-run"});
+  flags.emplace_back("resume", run);
+  Resolved resolved = resolve(flags, {}, command.takes);
+  resolved.settings.json = true;
+  Silent silent;
+  watch = watch_of(follow);
+  std::ostringstream document;
+  command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
+  return load(run, resolved.settings);
 }
 
 // In this thread and process, whose program is another one.
@@ -371,6 +387,13 @@ int samformer_train(const samformer_table* table, const char* settings, const sa
         tools::run_on_table("train", tools::given(table, "table"), settings,
                             {"data", "resume", "config", "print-config", "dry-run"}, watch, document);
     *out = tools::load(resolved.settings.out, resolved.settings).release();
+  });
+}
+
+int samformer_resume(const char* run, const char* settings, const samformer_watch* watch, samformer_forecaster** out) {
+  return tools::guarded([&] {
+    tools::given(out, "out") = nullptr;
+    *out = tools::resume(&tools::given(run, "run"), settings, watch).release();
   });
 }
 

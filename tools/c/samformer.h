@@ -59,12 +59,16 @@ typedef struct samformer_watch {
 typedef struct samformer_forecaster samformer_forecaster;
 
 /* Trains as `samformer train` does and leaves the run in the folder of the setting `out`, which is required: its files,
-   and the values as series-HASH.csv. The weights are those that the program trains on that file; `samformer train
-   --resume` goes on with one that was stopped. Where it fails a run that was there is as it was, unless the new one had
-   begun. Not among the settings: data, resume, config, print-config, dry-run. `watch` may be NULL. *out is NULL where it
-   fails. */
+   and the values as series-HASH.csv. The weights are those that the program trains on that file. Where it fails a run
+   that was there is as it was, unless the new one had begun. Not among the settings: data, resume, config, print-config,
+   dry-run. `watch` may be NULL. *out is NULL where it fails. */
 SAMFORMER_API int samformer_train(const samformer_table* table, const char* settings, const samformer_watch* watch,
                                   samformer_forecaster** out);
+
+/* Goes on with a run that was stopped, as `samformer train --resume` does. Settings: those that may change then (epochs,
+   patience, threads, device). */
+SAMFORMER_API int samformer_resume(const char* run, const char* settings, const samformer_watch* watch,
+                                   samformer_forecaster** out);
 
 /* The forecaster of a run's folder, which samformer_train() or `samformer train` has left, also of one that was moved.
    Settings: device, threads, weights, member of `samformer predict`. */
