@@ -20,6 +20,7 @@
 #include "tools/cli/text_format.h"
 #include "tools/commands/commands.h"
 #include "tools/run/automatic.h"
+#include "tools/run/datasets.h"
 #include "tools/run/forecasting.h"
 #include "tools/run/prediction.h"
 #include "tools/run/runner.h"
@@ -374,6 +375,13 @@ std::unique_ptr<OwnForecast> forecast(const samformer_forecaster& forecaster, co
 }
 
 }  // namespace
+
+// In place of tools/run/fetch.cpp, which then is not linked, nor libcurl and the thirty libraries behind it.
+Fetched fetch_dataset(const Dataset&, const FetchOptions&) {
+  throw Error(Exit::usage, "the library downloads nothing").hint("samformer data fetch");
+}
+std::string libcurl_version() { return "none"; }
+
 }  // namespace samformer::tools
 
 namespace tools = samformer::tools;
