@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -266,9 +267,20 @@ def test_ctrl_c_keeps_the_run():
         if line["epoch"] == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
+    def interrupt_first_epoch():
+        while not os.path.exists("long/metrics.jsonl"):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt_first_epoch).start()
+    with pytest.raises(KeyboardInterrupt):  # at the next step
+        SAMformer(**{**SMALL, "epoch_steps": 300_000}, out="long").fit(values())
+    assert os.path.exists("long/state.safetensors")
     with pytest.raises(KeyboardInterrupt, match="SAMformer.resume") as stopped:
-        SAMformer(**{**SMALL, "epochs": 10_000_000}).fit(values(), progress=interrupt)
-    assert os.path.exists(re.search("'(.*)'", str(stopped.value))[1] + "/state.safetensors")
+        SAMformer(**{**SMALL, "epochs": 1_000_000}).fit(values(), progress=interrupt)
+    kept = re.search("'(.*)'", str(stopped.value))[1]
+    assert os.path.exists(kept + "/state.safetensors")
+    shutil.rmtree(kept)
     with pytest.raises(KeyboardInterrupt):
         SAMformer(**SMALL, out="run").fit(values(), progress=interrupt)
     rest = []
