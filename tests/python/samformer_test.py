@@ -345,10 +345,12 @@ def test_pickle(trained):
 
 def test_folders_go_with_their_forecaster():
     model = SAMformer(**SMALL).fit(values())
-    run = model._run
-    assert os.path.exists(run)
+    first = model._run
+    assert os.path.exists(first)
+    second = model.fit(values())._run
+    assert os.path.exists(second) and not os.path.exists(first)
     del model
-    assert not os.path.exists(run)
+    assert not os.path.exists(second)
 
 
 def test_scikit_learn():

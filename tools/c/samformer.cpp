@@ -89,6 +89,8 @@ class Silent {
   Console console;
 };
 
+const Command& command_named(std::string_view name) { return *std::ranges::find(commands(), name, &Command::name); }
+
 std::string flag_of(const std::string& key, const Json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number() || value.is_boolean()) return value.dump();
@@ -253,7 +255,7 @@ Watch watch_of(const samformer_watch* follow) {
 Resolved run_on_table(std::string_view name, const samformer_table& table, const char* settings,
                       std::initializer_list<std::string_view> refused, const samformer_watch* follow,
                       std::ostream& document) {
-  const Command& command = *std::ranges::find(commands(), name, &Command::name);
+  const Command& command = command_named(name);
   Flags flags = flags_of(settings, command.takes, refused);
   const auto out = std::ranges::find(flags, "out", &Flags::value_type::first);
   if (out == flags.end() || out->second.empty()) {
@@ -295,7 +297,7 @@ Resolved run_on_table(std::string_view name, const samformer_table& table, const
 
 std::unique_ptr<samformer_forecaster> resume(const std::string& run, const char* settings,
                                              const samformer_watch* follow) {
-  const Command& command = *std::ranges::find(commands(), "train", &Command::name);
+  const Command& command = command_named("train");
   Flags flags = flags_of(settings, command.takes, {"data", "out", "resume", "config", "print-config", "dry-run"});
   flags.emplace_back("resume", run);
   Resolved resolved = resolve(flags, {}, command.takes);
@@ -342,7 +344,7 @@ struct OwnForecast : samformer_forecast {
 std::unique_ptr<OwnForecast> forecast(const samformer_forecaster& forecaster, const samformer_table* table,
                                       const samformer_table* future, const char* asked_text) {
   const Checkpoint& first = forecaster.models[0];
-  const Command& command = *std::ranges::find(commands(), "predict", &Command::name);
+  const Command& command = command_named("predict");
   const Resolved asked = resolve(
       flags_of(asked_text, command.takes, {"data", "out", "future-data", "weights", "member", "device", "threads"}), {},
       command.takes);

@@ -238,7 +238,7 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
   std::vector<Unfinished> unfinished;
   std::size_t done = 0;
   bool can_write = true;
-  const auto end = [&](const Task& task, const std::optional<Error>& failure) {
+  const auto take = [&](const Task& task, const std::optional<Error>& failure) {
     ++done;
     std::string outcome = "done";
     const End end = end_of(task, failure, queue.fields, ledger.needed());
@@ -259,7 +259,7 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
   };
   if (run_task_here) {
     for (const Task& task : tasks) {
-      if (can_write) end(task, run_here(task, queue.threads));
+      if (can_write) take(task, run_here(task, queue.threads));
     }
     return unfinished;
   }
@@ -296,7 +296,7 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
     if (interrupted()) continue;  // perhaps ended by the signal that also reached us: no result
     const std::optional<Error> failure =
         status == 0 ? std::nullopt : std::optional(error_of(status, beside(task, ".json")));
-    end(task, failure);
+    take(task, failure);
   }
   return unfinished;
 }

@@ -156,6 +156,9 @@ class SAMformer:
         return self
 
     def _keep(self, run, forecaster, temporary):
+        if "_clean" in self.__dict__:
+            self._clean()
+            del self._clean
         self._run, self._forecaster = run, forecaster
         if temporary:
             self._clean = weakref.finalize(self, shutil.rmtree, run, ignore_errors=True)
