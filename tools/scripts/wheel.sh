@@ -8,7 +8,7 @@
 set -eu
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
-library=${2:+-C cmake.define.SAMFORMER_PREBUILT=$(realpath "$2")}
+library=${2:+-C cmake.define.SAMFORMER_PREBUILT=$(realpath "$2") -C build-dir=$folder/raw/build}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 unavailable() {
   echo "wheel: skipped: $1" >&2
