@@ -24,6 +24,7 @@ sources=$(cd "$(dirname "$0")/.." && pwd)
 libraries=$(dirname "$(find "$folder/usr" -name libsamformer.so)")
 exported=$(nm -D --defined-only "$libraries/libsamformer.so" | grep -v ' samformer_' || true)
 [ -z "$exported" ] || fail "the library exports $exported"
+! readelf -d "$libraries/libsamformer.so" | grep -q libcurl || fail "the library needs libcurl, which it never calls"
 mkdir consumer
 sed -n '/^```c$/,/^```$/p' "$sources/tools/docs/embedding.md" | grep -v '^```' >consumer/example.c
 cat >consumer/CMakeLists.txt <<'EOF'
