@@ -80,7 +80,7 @@ def read(data, known=None, id=None, date_column=None, value_column=None):
     if kind not in ("pandas", "polars"):
         return _array(np.asarray(data), known, form)
     form.kind = kind
-    frame, dates = _pandas(data, form) if kind == "pandas" else (data, None)
+    frame, dates = _pandas(data, form) if kind == "pandas" else (_polars(data), None)
     names = list(frame.columns)
     kinds = {name: _kind(frame[name]) for name in names}
     lower = {name: name.lower() if isinstance(name, str) else "" for name in names}
@@ -170,6 +170,12 @@ def _pandas(data, form):
     return data, None
 
 
+def _polars(data):
+    if hasattr(data, "collect"):
+        data = data.collect()
+    return data.to_frame() if hasattr(data, "to_frame") else data
+
+
 def _dates_of(column, form, dtype=None):
     """As texts; what they are taken from is noted."""
     if _kind(column) != "date":
@@ -183,9 +189,12 @@ def _dates_of(column, form, dtype=None):
         else:
             column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
     dates = column.to_numpy()
-    days = dates.astype("M8[D]")
+    days, seconds = dates.astype("M8[D]"), dates.astype("M8[s]")
+    if (seconds != dates).any():  # NaT equals nothing
+        row = int(np.argmax(seconds != dates))
+        raise DataError(f"row {row + 1}: the date is {dates[row]}, one in whole seconds was expected")
     if (days == dates).all():
         return np.datetime_as_string(days).astype("S")
-    texts = np.datetime_as_string(dates.astype("M8[s]")).astype("S19")
+    texts = np.datetime_as_string(seconds).astype("S19")
     texts.view(np.uint8).reshape(len(texts), 19)[:, 10] = ord(" ")  # where the T is
     return texts
