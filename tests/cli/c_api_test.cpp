@@ -401,6 +401,10 @@ TEST_F(CApi, ManySeries) {
   const std::string expected = printed({"predict", path("panel"), "--threads=1", "--intervals=80"});
   EXPECT_NE(expected.find("\nshort,2020-07-19,"), std::string::npos) << expected;
   EXPECT_EQ(forecast(panel, &t, with), expected);
+  EXPECT_STREQ(
+      samformer_warnings(),
+      "warning: 1 series ('short') with fewer than the 14 rows that a forecast looks back on: their mean stands "
+      "before them\n");
   EXPECT_EQ(forecast(panel, nullptr, with), expected);
   // Series of the same dates are channels, which are forecast in the form they came in.
   Table both = t;
@@ -415,6 +419,8 @@ TEST_F(CApi, ManySeries) {
   asked["out"] = path("channels");
   ASSERT_EQ(train(both, asked, channels), 0) << samformer_error();
   EXPECT_EQ(info(channels)["channels"], Json({"a", "b"}));
+  info(channels);
+  EXPECT_STREQ(samformer_warnings(), "");
   EXPECT_EQ(forecast(channels, &both, with), printed({"predict", path("channels"), "--threads=1", "--intervals=80"}));
 }
 

@@ -195,7 +195,9 @@ def test_many_series(kind):
     model = SAMformer(**flags).fit(given)
     assert model.weights_sha256_ == document["weights_sha256"]
     expected = read(run("predict", "theirs", threads=1, intervals=80))
-    for forecast in (model.predict(intervals=[80]), model.predict(given, intervals=[80])):
+    with pytest.warns(UserWarning, match=r"^1 series \('short'\) with fewer than the 14 rows"):
+        forecasts = model.predict(intervals=[80]), model.predict(given, intervals=[80])
+    for forecast in forecasts:
         forecast = pd.DataFrame(forecast.to_dict(as_series=False)) if kind == "polars" else forecast
         assert list(forecast["ds"].dt.strftime("%Y-%m-%d")) == [date[:10] for date in expected["ds"]]
         names = ["unique_id", "y", "lo_80", "hi_80"]
@@ -354,7 +356,6 @@ def test_pickle(trained):
         assert pathlib.Path(other._run, "final.safetensors").read_bytes() == weights
         assert other.result_ == trained.result_
     pathlib.Path("model").write_bytes(stored)
-    run = trained._run
     del trained, other
     # Neither the folder nor the process it was trained in is needed.
     code = "import pickle; print(pickle.load(open('model', 'rb')).predict(intervals=[80], calibration=40).to_json())"

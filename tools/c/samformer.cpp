@@ -3,10 +3,12 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <span>
 #include <sstream>
 #include <string_view>
@@ -38,15 +40,16 @@ namespace samformer::tools {
 namespace {
 namespace fs = std::filesystem;
 
-thread_local std::string error_text, error_document, result_text;
+thread_local std::string error_text, error_document, result_text, warning_text;
+thread_local std::string warned;  // in the thread of guarded()
 
 // Runs in a thread of its own: what the engine keeps for a thread (number of threads, inputs) is not the caller's.
 template <class Body>
 int guarded(const Body& body) noexcept {
   int code = 0;
   try {
-    error_text.clear(), error_document.clear();
-    std::string text, document;
+    error_text.clear(), error_document.clear(), warning_text.clear();
+    std::string text, document, warnings;
     std::thread([&]() noexcept {
       try {
         try {
@@ -60,9 +63,11 @@ int guarded(const Body& body) noexcept {
       } catch (...) {  // no memory for the message
         code = static_cast<int>(Exit::device);
       }
+      warnings = std::move(warned);
     }).join();
     error_text = code != 0 && text.empty() ? "out of memory" : std::move(text);  // short: needs none
     error_document = std::move(document);
+    warning_text = std::move(warnings);
   } catch (...) {
     code = static_cast<int>(Exit::device);
   }
@@ -75,15 +80,27 @@ T& given(T* pointer, const char* name) {
   return *pointer;
 }
 
-// Messages go to a run's log.txt alone.
+// Messages go to a run's log.txt alone; warnings are kept too.
 class Silent {
  public:
-  Silent() : null_(std::fopen("/dev/null", "we"), &std::fclose), console(null_.get(), false, true, false) {
-    if (!null_) throw Error(Exit::io, "cannot open /dev/null");
+  Silent() : stream_(open_memstream(&text_, &size_)), console(stream_, false, true, false) {
+    if (!stream_) throw std::bad_alloc();
+  }
+  Silent(const Silent&) = delete;
+  Silent& operator=(const Silent&) = delete;
+  ~Silent() {
+    std::fclose(stream_);
+    try {
+      if (size_ > 0) warned.append(text_, size_);
+    } catch (const std::bad_alloc&) {  // then nothing was warned of
+    }
+    std::free(text_);
   }
 
  private:
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> null_;
+  char* text_ = nullptr;
+  std::size_t size_ = 0;
+  std::FILE* stream_;
 
  public:
   Console console;
@@ -457,3 +474,5 @@ int samformer_abi(void) { return SAMFORMER_ABI; }
 const char* samformer_error(void) { return tools::error_text.c_str(); }
 
 const char* samformer_error_json(void) { return tools::error_document.c_str(); }
+
+const char* samformer_warnings(void) { return tools::warning_text.c_str(); }

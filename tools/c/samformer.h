@@ -105,6 +105,9 @@ SAMFORMER_API int samformer_abi(void);
 SAMFORMER_API const char* samformer_error(void);
 SAMFORMER_API const char* samformer_error_json(void);
 
+/* What the last call in this thread has warned of as the program prints it, a line each. Valid until the next call. */
+SAMFORMER_API const char* samformer_warnings(void);
+
 #ifdef __cplusplus
 }
 #endif

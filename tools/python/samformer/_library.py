@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import threading
+import warnings
 import weakref
 
 import numpy as np
@@ -83,6 +84,7 @@ def _library():
     library.samformer_free_forecast.restype = None
     library.samformer_error.restype = text
     library.samformer_error_json.restype = text
+    library.samformer_warnings.restype = text
     return library
 
 
@@ -114,9 +116,11 @@ _classes = {2: UsageError, 3: DataError, 4: DeviceError, 5: DivergedError}
 
 
 def _check(code):
+    library = _library()
+    for line in library.samformer_warnings().decode().splitlines():
+        warnings.warn(line.replace("warning: ", "", 1), stacklevel=4)  # of whoever calls predict()
     if code == 0:
         return
-    library = _library()
     error = _classes.get(code, Error)(library.samformer_error().decode())
     error.code = code
     document = library.samformer_error_json()
