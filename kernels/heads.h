@@ -5,10 +5,12 @@
 //   dV = dropout(P)' dC,   dS = P * (dropout(dC V') - rowsum(dC * C)) + dS_out,   dQ = dS K / sqrt(E),
 //   dK = dS' Q / sqrt(E),   dS_prev = dS
 //
-// Keys that the mask forbids a query have S = -1e30, and so P = 0; every query has a key that it may see. S_prev: an earlier layer's scores, or none (RealFormer, He et al. 2021; PatchTST); S_out = S, where a later one wants
-// them. Tiles with a running row maximum and sum, as in kernels/attention.h: without S_prev and S_out no T_q x T_k
-// matrix exists. Shapes: Q, C [N T_q][h E], K, V [N T_k][h E], rows ld apart; S [N h][T_k][T_q], keys down; lse, the row
-// log-sum-exp, [N h][T_q], saved beside C. Sums are one thread's or one warp's, in the order of keys or queries.
+// Keys that the mask forbids a query have S = -1e30, and so P = 0; every query has a key that it may see; tiles of keys
+// behind all that a causal mask allows are left out. S_prev: an earlier layer's scores, or none (RealFormer, He et al.
+// 2021; PatchTST); S_out = S, where a later one wants them. Tiles with a running row maximum and sum, as in
+// kernels/attention.h: without S_prev and S_out no T_q x T_k matrix exists. Shapes: Q, C [N T_q][h E], K, V [N T_k][h E],
+// rows ld apart; S [N h][T_k][T_q], keys down; lse, the row log-sum-exp, [N h][T_q], saved beside C. Sums are one
+// thread's or one warp's, in the order of keys or queries.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +52,11 @@ struct HeadsMask {
     if (kind == Kind::pyramid) return neighbours(static_cast<int>(i), static_cast<int>(j));
     if (kind == Kind::none) return true;
     return j <= i && (kind == Kind::causal || logarithmic(static_cast<int>(i), static_cast<int>(j)));
+  }
+  // Of keys 0 .. keys - 1 how many there are up to the last that a cell up to i may see: tiles behind are left out.
+  constexpr std::int64_t reach(std::int64_t i, std::int64_t keys) const {
+    const bool looks_back = kind == Kind::causal || kind == Kind::log_sparse;
+    return looks_back && i + 1 < keys ? i + 1 : keys;
   }
   constexpr bool logarithmic(int i, int j) const {
     int g = 0;
@@ -118,6 +125,7 @@ void multi_head_attention_backward(const Cuda& on, const HeadsGradients<float>& 
 #include <cmath>
 
 #include "kernels/attention.h"
+#include "kernels/cpu/simd.h"
 
 namespace samformer::kernels {
 
@@ -130,14 +138,89 @@ constexpr std::int64_t heads_backward_scratch(Cpu, const HeadsShape& a) {
 
 namespace detail {
 
+// Heads of few columns would leave most of gemm_tile's registers empty: their products run over vectors of queries,
+// four columns, or a vector's number of keys, at a time. Tiles [keys][attention_queries] of queries, and columns
+// [E][stride] of queries, padded to whole vectors.
+constexpr std::int64_t widest_narrow_head = 16;
+constexpr bool is_narrow(std::int64_t E) { return E <= widest_narrow_head && E % 4 == 0; }
+
+// S[j][r] = sum over c of rows[j][c] columns[c][r].
+template <class Target, class T>
+inline void narrow_scores(T* S, const T* rows, std::int64_t ld, std::int64_t keys, const T* columns,
+                          std::int64_t stride, std::int64_t filled, std::int64_t E) {
+  using P = Pack<T, Target::bytes>;
+  for (std::int64_t r = 0; r < filled; r += lanes<T, Target::bytes>) {
+    for (std::int64_t c = 0; c < E; c += 4) {
+      P q[4];
+      for (int x = 0; x < 4; ++x) load(q[x], columns + (c + x) * stride + r);
+      for (std::int64_t j = 0; j < keys; ++j) {
+        const T* const a = rows + j * ld + c;
+        P s{};
+        if (c > 0) load(s, S + j * attention_queries + r);
+        for (int x = 0; x < 4; ++x) s += a[x] * q[x];
+        store(S + j * attention_queries + r, s);
+      }
+    }
+  }
+}
+// sums[c][r] += sum over j of S[j][r] rows[j][c].
+template <class Target, class T>
+inline void narrow_sums(T* sums, const T* S, const T* rows, std::int64_t ld, std::int64_t keys, std::int64_t filled,
+                        std::int64_t E) {
+  using P = Pack<T, Target::bytes>;
+  for (std::int64_t r = 0; r < filled; r += lanes<T, Target::bytes>) {
+    for (std::int64_t c = 0; c < E; c += 4) {
+      P sum[4];
+      for (int x = 0; x < 4; ++x) load(sum[x], sums + (c + x) * attention_queries + r);
+      for (std::int64_t j = 0; j < keys; ++j) {
+        const T* const a = rows + j * ld + c;
+        P s;
+        load(s, S + j * attention_queries + r);
+        for (int x = 0; x < 4; ++x) sum[x] += a[x] * s;
+      }
+      for (int x = 0; x < 4; ++x) store(sums + (c + x) * attention_queries + r, sum[x]);
+    }
+  }
+}
+// to[j][c] += sum over r of S[j][r] columns[c][r]. S is zero, or columns are, in what pads them.
+template <class Target, class T>
+inline void narrow_dots(T* to, std::int64_t ld, const T* S, std::int64_t keys, const T* columns, std::int64_t stride,
+                        std::int64_t filled, std::int64_t E) {
+  constexpr int side = lanes<T, Target::bytes>;
+  using P = Pack<T, Target::bytes>;
+  for (std::int64_t j = 0; j < keys; j += side) {
+    const int some = static_cast<int>(std::min<std::int64_t>(side, keys - j));
+    for (std::int64_t c = 0; c < E; ++c) {
+      P sum[side] = {};
+      for (std::int64_t r = 0; r < filled; r += side) {
+        P x, s;
+        load(x, columns + c * stride + r);
+        for (int key = 0; key < some; ++key) {
+          load(s, S + (j + key) * attention_queries + r);
+          sum[key] += s * x;
+        }
+      }
+      transpose_runs<1>(sum);  // a lane a key
+      for (int key = 1; key < side; ++key) sum[0] += sum[key];
+      T total[side];
+      store(total, sum[0]);
+      for (int key = 0; key < some; ++key) to[(j + key) * ld + c] += total[key];
+    }
+  }
+}
+
 // Scores [keys][attention_queries] of queries i and keys j of a sample's head: Q K' + S_prev.
 template <class T, class Target>
 inline void head_scores(Target target, T* S, const HeadsInput<T>& in, std::int64_t block, std::int64_t i,
                         std::int64_t rows, std::int64_t j, std::int64_t keys, const T* queries) {
   const HeadsShape& a = in.shape;
   const T* k = in.k.p + (block / a.heads * a.keys + j) * in.k.ld + block % a.heads * a.width;
-  gemm_tile(target, false, keys, padded(rows), a.width, k, in.k.ld, 1, queries + i, padded(a.queries), S,
-            attention_queries, false);
+  if (is_narrow(a.width)) {
+    narrow_scores<Target>(S, k, in.k.ld, keys, queries + i, padded(a.queries), padded(rows), a.width);
+  } else {
+    gemm_tile(target, false, keys, padded(rows), a.width, k, in.k.ld, 1, queries + i, padded(a.queries), S,
+              attention_queries, false);
+  }
   for (std::int64_t key = 0; in.previous && key < keys; ++key) {
     const T* from = in.previous + (block * a.keys + j + key) * a.queries + i;
     T* s = S + key * attention_queries;
@@ -152,6 +235,13 @@ inline void head_scores(Target target, T* S, const HeadsInput<T>& in, std::int64
       if (!in.mask.allows(query, j + key)) S[key * attention_queries + r] = static_cast<T>(-1e30);
     }
   }
+}
+
+// Keys that `rows` queries from i on may see, of those up to the last of them.
+template <class T>
+inline std::int64_t keys_in_reach(const HeadsInput<T>& in, std::int64_t block, std::int64_t i, std::int64_t rows) {
+  const std::int32_t* const picked = in.picked ? in.picked + block * in.shape.queries + i : nullptr;
+  return in.mask.reach(picked ? *std::max_element(picked, picked + rows) : i + rows - 1, in.shape.keys);
 }
 
 // Dropout's factors of `filled` queries from i on and key j; i is a multiple of 4.
@@ -185,6 +275,7 @@ void multi_head_attention(Cpu, T* C, T* lse, T* scores, const HeadsInput<T>& in,
     const HeadsShape& a = in.shape;
     const std::int64_t E = a.width, stride = detail::padded(a.queries), ldc = a.heads * E;
     const std::int64_t n = block / a.heads, column = block % a.heads * E;
+    const bool narrow = detail::is_narrow(E);
     T* queries = work + block * E * stride;  // [E][stride], scaled
     detail::transpose_padded<T, decltype(target)>(queries, in.q.p + n * a.queries * in.q.ld + column, in.q.ld,
                                                   a.queries, E, static_cast<T>(1 / std::sqrt(double(E))));
@@ -192,7 +283,9 @@ void multi_head_attention(Cpu, T* C, T* lse, T* scores, const HeadsInput<T>& in,
       const std::int64_t rows = std::min(TI, a.queries - i), filled = detail::padded(rows);
       T* c = C + (n * a.queries + i) * ldc + column;
       T S[TJ * TI], most[TI] = {}, total[TI] = {}, before[TI], factor[TI];
-      for (std::int64_t j = 0; j < a.keys; j += TJ) {
+      T sums[detail::widest_narrow_head * TI] = {};  // of a narrow head, its columns
+      const std::int64_t reach = detail::keys_in_reach(in, block, i, rows);
+      for (std::int64_t j = 0; j < reach; j += TJ) {
         const std::int64_t keys = std::min(TJ, a.keys - j);
         detail::head_scores(target, S, in, block, i, rows, j, keys, queries);
         for (std::int64_t k = 0; scores && k < keys; ++k) {
@@ -210,7 +303,11 @@ void multi_head_attention(Cpu, T* C, T* lse, T* scores, const HeadsInput<T>& in,
             before[r] = exponential(before[r] - most[r]);
             total[r] *= before[r];
           }
-          for (std::int64_t r = 0; r < rows; ++r) {
+          for (std::int64_t v = 0; narrow && v < E; ++v) {
+#pragma omp simd
+            for (std::int64_t r = 0; r < filled; ++r) sums[v * TI + r] *= before[r];
+          }
+          for (std::int64_t r = 0; !narrow && r < rows; ++r) {
             for (std::int64_t v = 0; v < E; ++v) c[r * ldc + v] *= before[r];
           }
         }
@@ -226,13 +323,16 @@ void multi_head_attention(Cpu, T* C, T* lse, T* scores, const HeadsInput<T>& in,
 #pragma omp simd
           for (std::int64_t r = 0; r < filled; ++r) s[r] *= factor[r];
         }
-        gemm_tile(target, false, rows, E, keys, S, 1, TI, in.v.p + (n * a.keys + j) * in.v.ld + column, in.v.ld, c, ldc,
-                  j > 0);
+        const T* const values = in.v.p + (n * a.keys + j) * in.v.ld + column;
+        if (narrow) {
+          detail::narrow_sums<decltype(target)>(sums, S, values, in.v.ld, keys, filled, E);
+        } else {
+          gemm_tile(target, false, rows, E, keys, S, 1, TI, values, in.v.ld, c, ldc, j > 0);
+        }
       }
       for (std::int64_t r = 0; r < rows; ++r) {
         const T share = static_cast<T>(1) / total[r];
-#pragma omp simd
-        for (std::int64_t v = 0; v < E; ++v) c[r * ldc + v] *= share;
+        for (std::int64_t v = 0; v < E; ++v) c[r * ldc + v] = (narrow ? sums[v * TI + r] : c[r * ldc + v]) * share;
         lse[block * a.queries + i + r] = most[r] + log(total[r]);
       }
     }
@@ -248,6 +348,7 @@ void multi_head_attention_backward(Cpu, const HeadsGradients<T>& to, const T* dC
     const std::int64_t E = a.width, stride = detail::padded(a.queries), ldc = a.heads * E;
     const std::int64_t n = block / a.heads, column = block % a.heads * E;
     const std::int64_t first_query = n * a.queries, first_key = n * a.keys;
+    const bool narrow = detail::is_narrow(E);
     const T scale = static_cast<T>(1 / std::sqrt(double(E)));
     T *const dQ = to.dq.data + first_query * to.dq.ld + column, *const dK = to.dk.data + first_key * to.dk.ld + column;
     T* const dV = to.dv.data + first_key * to.dv.ld + column;
@@ -269,13 +370,19 @@ void multi_head_attention_backward(Cpu, const HeadsGradients<T>& to, const T* dC
     for (std::int64_t i = 0; i < a.queries; i += TI) {
       const std::int64_t rows = std::min(TI, a.queries - i), filled = detail::padded(rows);
       T S[TJ * TI], dS[TJ * TI], row_lse[TI], factor[TI];
+      T sums[detail::widest_narrow_head * TI] = {};  // dQ of a narrow head, its columns
       std::copy_n(lse + block * a.queries + i, rows, row_lse);
       std::fill(row_lse + rows, row_lse + filled, T{});
       std::fill_n(factor, filled, static_cast<T>(1));
-      for (std::int64_t j = 0; j < a.keys; j += TJ) {
+      const std::int64_t reach = detail::keys_in_reach(in, block, i, rows);
+      for (std::int64_t j = 0; j < reach; j += TJ) {
         const std::int64_t keys = std::min(TJ, a.keys - j);
         detail::head_scores(target, S, in, block, i, rows, j, keys, queries);
-        gemm_tile(target, false, keys, filled, E, V + j * in.v.ld, in.v.ld, 1, gradients + i, stride, dS, TI, false);
+        if (narrow) {
+          detail::narrow_scores<decltype(target)>(dS, V + j * in.v.ld, in.v.ld, keys, gradients + i, stride, filled, E);
+        } else {
+          gemm_tile(target, false, keys, filled, E, V + j * in.v.ld, in.v.ld, 1, gradients + i, stride, dS, TI, false);
+        }
         // One key: its probability is 1, the scores have no gradient, not even rounding noise.
         const T moves = static_cast<T>(a.keys > 1 ? 1 : 0);
         for (std::int64_t key = 0; key < keys; ++key) {
@@ -293,12 +400,23 @@ void multi_head_attention_backward(Cpu, const HeadsGradients<T>& to, const T* dC
             T* const before = to.dprevious.data + at;
             for (std::int64_t r = 0; r < rows; ++r) before[r] = to.dprevious.add ? before[r] + ds[r] : ds[r];
           }
+          for (std::int64_t r = rows; r < filled; ++r) s[r] = ds[r] = T{};  // what pads them counts for nothing
+          if (narrow) continue;
 #pragma omp simd
           for (std::int64_t r = 0; r < filled; ++r) ds[r] *= scale;
+        }
+        if (narrow) {  // the queries are scaled
+          detail::narrow_dots<decltype(target)>(dV + j * to.dv.ld, to.dv.ld, S, keys, gradients + i, stride, filled, E);
+          detail::narrow_dots<decltype(target)>(dK + j * to.dk.ld, to.dk.ld, dS, keys, queries + i, stride, filled, E);
+          detail::narrow_sums<decltype(target)>(sums, dS, K + j * in.k.ld, in.k.ld, keys, filled, E);
+          continue;
         }
         gemm_tile(target, false, keys, E, rows, S, TI, 1, dc + i * lddc, lddc, dV + j * to.dv.ld, to.dv.ld, true);
         gemm_tile(target, false, keys, E, rows, dS, TI, 1, Q + i * in.q.ld, in.q.ld, dK + j * to.dk.ld, to.dk.ld, true);
         gemm_tile(target, false, rows, E, keys, dS, 1, TI, K + j * in.k.ld, in.k.ld, dQ + i * to.dq.ld, to.dq.ld, true);
+      }
+      for (std::int64_t r = 0; narrow && r < rows; ++r) {
+        for (std::int64_t c = 0; c < E; ++c) dQ[(i + r) * to.dq.ld + c] += scale * sums[c * TI + r];
       }
     }
   });

@@ -65,14 +65,14 @@ Output<T, On> ITransformer::forward(Tape<T, On>& tape, T* weights, T* gradients,
   const Var<T, On> windows = reshape(input.xhat, Shape{N * D, shape_.L});
   Var<T, On> z = layer(embedding_, input.marks ? join_rows(windows, input.marks, N) : windows, Activation::none);
   Output<T, On> out;
-  out.heads = shape_.heads;
+  out.map.heads = shape_.heads;
   for (const EncoderLayer& l : layers_) {
     const Projected<T, On> p =
         layers(z, {slab.layer(l.queries), slab.layer(l.keys, d, true), slab.layer(l.values, 2 * d)});
-    out.q = p.columns(0, d), out.k = p.columns(d, d);
+    out.map.q = p.columns(0, d), out.map.k = p.columns(d, d);
     const Attended<T, On> attended =
-        multi_head_attention(out.q, out.k, p.columns(2 * d, d), N, shape_.heads, dropout());
-    out.lse = attended.lse;
+        multi_head_attention(out.map.q, out.map.k, p.columns(2 * d, d), N, shape_.heads, dropout());
+    out.map.lse = attended.lse;
     z = normalised(l.attention_norm, layer(l.out, attended.context, Activation::none, z));
     z = normalised(l.norm, layer(l.second, layer(l.first, z, Activation::gelu), Activation::none, z));
   }

@@ -24,15 +24,20 @@ Output<T, On> LogTrans::forward(Tape<T, On>& tape, T* weights, T* gradients, con
   const SlabVars<T, On> slab(tape, table_, weights, gradients);
   DropoutSites dropout(shape_.dropout, pass);
   const StepLayers<T, On> with{tape, slab, dropout, N};
+  MapParts<T, On> map{.heads = shape_.heads};
   const auto attend = [&](Place place, const AttentionMaps& a, Var<T, On> x, Var<T, On> memory) {
     if (place == Place::cross) return with.attention(a, x, memory, shape_.heads);
     const std::int64_t steps = x.value().rows() / N;
     const Var<T, On> seen = unfold(x, N, {.rows = steps, .width = shape_.kernel, .first = 1 - shape_.kernel});
     const Var<T, On> q = with.plain(a.queries, seen), k = with.plain(a.keys, seen, true), v = with.plain(a.values, x);
-    return masked_attention<T, On>(q, k, v, N, shape_.heads, mask(steps), dropout());
+    if (place == Place::encoder) map.q = q, map.k = k, map.mask = mask(steps);
+    return masked_attention<T, On>(q, k, v, N, shape_.heads, mask(steps), dropout(), nullptr,
+                                   place == Place::encoder ? &map.lse : nullptr);
   };
   const auto finish = [&](std::size_t, const NormLayer& norm, Var<T, On> sum) { return with.normalised(norm, sum); };
-  return network_.forward(with, input, attend, finish);
+  Output<T, On> out = network_.forward(with, input, attend, finish);
+  out.map = map;
+  return out;
 }
 
 #define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(LogTrans, T, On)

@@ -27,6 +27,7 @@ class LogTrans : public StepNetwork<LogTransShape> {
 
   // Of a sequence of `cells`; a pattern longer than that is one of all cells.
   kernels::HeadsMask mask(std::int64_t cells) const;
+  std::vector<TokenSteps> map_steps() const { return single_steps(shape_.L); }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const {
     network_.initialise(weights, table_, seed, init, head);
   }

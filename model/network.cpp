@@ -52,6 +52,12 @@ void add_side_by_side(ParameterTable& table, std::initializer_list<std::pair<std
   for (const auto& [name, layer] : layers) layer->bias = table.add(name + ".bias", Shape{out}, layer != first);
 }
 
+std::vector<TokenSteps> single_steps(std::int64_t count, std::int64_t last) {
+  std::vector<TokenSteps> steps;
+  for (std::int64_t step = last - count + 1; step <= last; ++step) steps.push_back({step, step});
+  return steps;
+}
+
 void check_heads(const char* network, std::int64_t d, std::int64_t heads) {
   if (heads > 0 && d % heads == 0) return;
   std::int64_t fewer = std::clamp<std::int64_t>(heads, 1, d);

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "core/ops/ops.h"
+#include "kernels/heads.h"
 #include "model/parameters.h"
 
 namespace samformer::model {
@@ -45,17 +46,30 @@ class DropoutSites {
   int site_ = 0;
 };
 
+// What an attention map is made of: softmax_rows(Q K' / sqrt(d / heads) + previous), of the keys that the mask allows.
+template <class T, class On = Cpu>
+struct MapParts {
+  Projected<T, On> q = {}, k = {};  // [maps tokens, d]; of no tape: no map
+  Tensor<T> lse = {};               // the log-sum-exp, [maps heads, tokens]
+  std::int64_t heads = 1;
+  kernels::HeadsMask mask = {};
+  Var<T, On> previous = {};  // an earlier layer's scores, [maps heads][keys][queries]; of no tape: none
+};
+
 // What the forecast's loss and inverse need.
 template <class T, class On = Cpu>
 struct Output {
   Projected<T, On> z;  // [R, H], before RevIN's inverse
   AffineVars<T, On> affine;
-  // Queries and keys of the channels, [N tokens, d], with the log-sum-exp [N heads, tokens] the attention map; of no
-  // tape where there is no attention between channels.
-  Projected<T, On> q = {}, k = {};
-  Tensor<T> lse = {};
-  std::int64_t heads = 1;
+  MapParts<T, On> map = {};  // of the encoder's last attention
 };
+
+// The steps [first, last] of a window that a token stands for, the look-back's last being 0.
+struct TokenSteps {
+  std::int64_t first, last;
+};
+// A token a step, `count` of them, the last of which is `last`.
+std::vector<TokenSteps> single_steps(std::int64_t count, std::int64_t last = 0);
 
 // A linear layer's tensors `name`.weight [out, in] and `name`.bias [out].
 struct Dense {

@@ -63,6 +63,15 @@ void PatchTst::initialise(float* weights, std::uint64_t seed, Init init, HeadIni
   if (head == HeadInit::as_init) draw_dense(weights, table_, "model.head.linear", seed, init);
 }
 
+std::vector<TokenSteps> PatchTst::map_steps() const {
+  std::vector<TokenSteps> steps;
+  for (std::int64_t p = 0; p < cut_.count(); ++p) {
+    const std::int64_t first = p * cut_.stride - (cut_.L - 1);
+    steps.push_back({std::min<std::int64_t>(first, 0), std::min<std::int64_t>(first + cut_.length - 1, 0)});
+  }
+  return steps;
+}
+
 template <class T, class On>
 Output<T, On> PatchTst::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                                 const Pass& pass) const {
@@ -81,13 +90,15 @@ Output<T, On> PatchTst::forward(Tape<T, On>& tape, T* weights, T* gradients, con
   Var<T, On> z = bias_activation(reshape(embedded, Shape{samples, n * d}), slab(positions_, Shape{n * d}),
                                  Activation::none, {}, dropout());
   z = reshape(z, Shape{samples * n, d});
+  MapParts<T, On> map{.heads = shape_.heads};
   Var<T, On> scores;
   for (const EncoderLayer& l : layers_) {
     const Layer<T, On> values{slab.weight(l.values), bias(l.values), 2 * d};
     const Projected<T, On> p = layers(z, {slab.layer(l.queries), slab.layer(l.keys, d, true), values});
-    const auto attended = multi_head_attention(p.columns(0, d), p.columns(d, d), p.columns(2 * d, d), samples,
-                                               shape_.heads, {}, scores, &l != &layers_.back());
-    scores = attended.scores;
+    map.q = p.columns(0, d), map.k = p.columns(d, d), map.previous = scores;
+    const auto attended = multi_head_attention(map.q, map.k, p.columns(2 * d, d), samples, shape_.heads, {}, scores,
+                                               &l != &layers_.back());
+    map.lse = attended.lse, scores = attended.scores;
     const Var<T, On> product = linear(attended.context, slab.weight(l.out));
     const Dropout inside = dropout(), before_residual = dropout();
     const Var<T, On> out = inside.rate > 0
@@ -101,7 +112,7 @@ Output<T, On> PatchTst::forward(Tape<T, On>& tape, T* weights, T* gradients, con
         bias_activation(linear(hidden, slab.weight(l.second)), bias(l.second), Activation::none, z, dropout());
     z = batch_normalised(slab, l.norm, sum, pass);
   }
-  return {slab.head(head_, reshape(transpose(z, samples), Shape{samples, d * n})), {}};
+  return {slab.head(head_, reshape(transpose(z, samples), Shape{samples, d * n})), {}, map};
 }
 
 #define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(PatchTst, T, On)

@@ -42,6 +42,7 @@ class PatchTst {
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
   std::int64_t tokens() const { return shape_.D * cut_.count(); }
+  std::vector<TokenSteps> map_steps() const;
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,

@@ -112,6 +112,20 @@ void Pyraformer::initialise(float* weights, std::uint64_t seed, Init init, HeadI
   affine_.initialise(weights);
 }
 
+std::vector<TokenSteps> Pyraformer::map_steps() const {
+  std::vector<TokenSteps> steps = single_steps(shape_.L + 1, 1);
+  for (int level = 0; level + 1 < mask_.levels; ++level) {
+    const auto below = [&, first = mask_.first[level]](int cell) {
+      return steps[static_cast<std::size_t>(first + cell)];
+    };
+    const int window = mask_.window[level], count = mask_.first[level + 2] - mask_.first[level + 1];
+    for (int cell = 0; cell < count; ++cell) {
+      steps.push_back({below(cell * window).first, below((cell + 1) * window - 1).last});
+    }
+  }
+  return steps;
+}
+
 template <class T, class On>
 Output<T, On> Pyraformer::forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,
                                   const Pass& pass) const {
@@ -135,10 +149,12 @@ Output<T, On> Pyraformer::forward(Tape<T, On>& tape, T* weights, T* gradients, c
   }
   Var<T, On> x = join_rows(fine, linear(nodes, slab.weight(up_), slab.bias(up_)), N);
   x = with.normalised(pyramid_norm_, x);
+  MapParts<T, On> map{.heads = shape_.heads, .mask = mask_};
   for (const StepLayer& l : layers_) {
-    const Var<T, On> q = linear(x, slab.weight(l.queries)), k = linear(x, slab.weight(l.keys));
+    map.q = linear(x, slab.weight(l.queries)), map.k = linear(x, slab.weight(l.keys));
     const Var<T, On> v = linear(x, slab.weight(l.values));
-    const Var<T, On> context = masked_attention<T, On>(q, k, v, N, shape_.heads, mask_, dropout());
+    const Var<T, On> context =
+        masked_attention<T, On>(map.q, map.k, v, N, shape_.heads, mask_, dropout(), nullptr, &map.lse);
     x = with.normalised(l.attention_norm, with.dropped(l.out, context, Activation::none, x), layer_epsilon);
     x = with.normalised(l.norm, with.feed_forward(l.first, l.second, x), layer_epsilon);
   }
@@ -151,7 +167,7 @@ Output<T, On> Pyraformer::forward(Tape<T, On>& tape, T* weights, T* gradients, c
     if (level + 1 < mask_.levels) own = mask_.parent(own, level);
   }
   const Var<T, On> all = linear(reshape(path, Shape{N, mask_.levels * d}), slab.weight(head_));  // [N, H D]
-  return {transpose(reshape(all, Shape{N * shape_.H, shape_.D}), N), affine};
+  return {transpose(reshape(all, Shape{N * shape_.H, shape_.D}), N), affine, map};
 }
 
 #define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(Pyraformer, T, On)

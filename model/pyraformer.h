@@ -33,6 +33,7 @@ class Pyraformer : public StepNetwork<PyraformerShape> {
   static constexpr std::int64_t marks_ahead() { return 1; }
   std::int64_t tokens() const { return mask_.first[mask_.levels]; }
   const kernels::HeadsMask& mask() const { return mask_; }
+  std::vector<TokenSteps> map_steps() const;
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,

@@ -57,7 +57,16 @@ class Model {
   bool has_revin() const {
     return std::visit([](const auto& n) { return n.has_revin(); }, network_);
   }
-  // Between channels: the output's q, k and lse are there.
+  // What the tokens of the output's map stand for, where it is between steps of a window; else empty.
+  std::vector<TokenSteps> map_steps() const {
+    return std::visit(
+        [](const auto& n) -> std::vector<TokenSteps> {
+          if constexpr (requires { n.map_steps(); }) return n.map_steps();
+          return {};
+        },
+        network_);
+  }
+  // Between channels: the output has their map.
   bool has_attention() const {
     if (const auto* transformer = std::get_if<Transformer>(&network_)) {
       return transformer->shape().attention != Attention::identity;

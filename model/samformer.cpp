@@ -9,8 +9,6 @@
 namespace samformer::model {
 namespace {
 
-constexpr double authors_guard = 1e-10;  // eps^2, which the authors' PyTorch module adds to RevIN's scale
-
 // One channel: attention is the identity, so z is linear in gamma, beta and the biases of V, O and F together, and the
 // forecast (z - beta) / gamma does not change when all of them are scaled. Euler's identity gives gamma's gradient from
 // the others'; the direct sums of projection and inverse cancel to less than float can hold. Called before any of them
@@ -86,8 +84,7 @@ Output<T, On> Samformer::forward(Tape<T, On>& tape, T* weights, T* gradients, co
   const std::int64_t d_v = low_rank ? d_m : L;
   const Var<T, On> all_weights = slab(weights_, Shape{d_v + 2 * d_m + H, L});
   const Var<T, On> all_biases = slab(biases_, Shape{1, d_v + 2 * d_m + H});
-  const AffineVars<T, On> affine =
-      affine_vars(slab(gamma_, Shape{D}), slab(beta_, Shape{D}), low_rank ? 0 : authors_guard, N);
+  const AffineVars<T, On> affine = affine_vars(slab(gamma_, Shape{D}), slab(beta_, Shape{D}), guard(), N);
   const Var<T, On> head = rows(all_weights, d_v + 2 * d_m, H);
   const Var<T, On> value_bias = columns(all_biases, 0, d_v);
   Var<T, On> output_weight, output_bias;
@@ -109,8 +106,9 @@ Output<T, On> Samformer::forward(Tape<T, On>& tape, T* weights, T* gradients, co
   w.head = at + 2 * d_m, w.skip_begin = at + d_m, w.skip_end = at + 2 * d_m;
   const Projection<T, On> p = project(input, w, affine);
   const Projected<T, On>& z = p.rest;
-  Output<T, On> out{z.columns(at + 2 * d_m, H), affine, z.columns(at, d_m), z.columns(at + d_m, d_m), {}};
-  const Var<T, On> context = channel_attention(out.q, out.k, fold_values ? p.values : z.columns(0, d_v), D, &out.lse);
+  Output<T, On> out{z.columns(at + 2 * d_m, H), affine, {z.columns(at, d_m), z.columns(at + d_m, d_m)}};
+  const Var<T, On> context =
+      channel_attention(out.map.q, out.map.k, fold_values ? p.values : z.columns(0, d_v), D, &out.map.lse);
   if (fold_values) {
     out.z = add_term(out.z, context);
   } else if (low_rank) {

@@ -39,6 +39,8 @@ class Samformer {
   const SamformerShape& shape() const { return shape_; }
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
+  // What the inverse of RevIN adds to its scale: eps^2 in the authors' PyTorch module.
+  double guard() const { return shape_.value == Value::low_rank ? 0 : 1e-10; }
 
   // Fills a slab (gaps zero). keras: sqrt(6 / (L + L d_m)) for W_Q, W_K, W_V, what the authors' TensorFlow code gets.
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;

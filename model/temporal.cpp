@@ -37,10 +37,11 @@ Output<T, On> Temporal::forward(Tape<T, On>& tape, T* weights, T* gradients, con
   const Var<T, On> u = affine_.apply(input, affine), steps = transpose(u, N);  // [N D, L], [N L, D]
   const Projected<T, On> p = layers(
       steps, {slab.layer(layers_.queries, d_m), slab.layer(layers_.keys, 2 * d_m, true), slab.layer(layers_.values)});
-  const Var<T, On> context =
-      channel_attention(p.columns(d_m, d_m), p.columns(2 * d_m, d_m), p.columns(0, d_m), shape_.L);
+  Output<T, On> out{{}, affine, {p.columns(d_m, d_m), p.columns(2 * d_m, d_m)}};
+  const Var<T, On> context = channel_attention(out.map.q, out.map.k, p.columns(0, d_m), shape_.L, &out.map.lse);
   const Var<T, On> o = linear(context, slab.weight(output_), slab.bias(output_));
-  return {slab.head(head_, transpose(o, N, u)), affine};
+  out.z = slab.head(head_, transpose(o, N, u));
+  return out;
 }
 
 #define INSTANTIATE(T, On) SAMFORMER_INSTANTIATE_FORWARD(Temporal, T, On)

@@ -27,6 +27,7 @@ class Temporal {
   const TemporalShape& shape() const { return shape_; }
   const ParameterTable& parameters() const { return table_; }
   static constexpr bool has_revin() { return true; }
+  std::vector<TokenSteps> map_steps() const { return single_steps(shape_.L); }
   void initialise(float* weights, std::uint64_t seed, Init init, HeadInit head) const;
   template <class T, class On>
   Output<T, On> forward(Tape<T, On>& tape, T* weights, T* gradients, const Normalised<T, On>& input,

@@ -68,8 +68,8 @@ Output<T, On> Transformer::forward(Tape<T, On>& tape, T* weights, T* gradients, 
       values.weight = scaled[0], queries.weight = scaled[1], keys.weight = scaled[2], output.weight = scaled[3];
     }
     const Projected<T, On> p = layers(u, {values, queries, keys});
-    out.q = p.columns(d_m, d_m), out.k = p.columns(2 * d_m, d_m);
-    context = channel_attention(out.q, out.k, p.columns(0, d_m), D, &out.lse);
+    out.map.q = p.columns(d_m, d_m), out.map.k = p.columns(2 * d_m, d_m);
+    context = channel_attention(out.map.q, out.map.k, p.columns(0, d_m), D, &out.map.lse);
   }
   out.z = slab.head(head_, bias_activation(linear(context, output.weight), output.bias, Activation::none, u));
   return out;

@@ -152,29 +152,34 @@ std::vector<float> Evaluation<On>::forecast(const Resident& at, std::span<const 
 
 template <class On>
 void Evaluation<On>::attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body) {
-  const std::int64_t all = static_cast<std::int64_t>(starts.size());
-  const std::int64_t most = std::max<std::int64_t>(1, evaluation_rows(Cpu{}) / at.D);
+  const auto all = static_cast<std::int64_t>(starts.size()), steps = std::ssize(model_.map_steps());
+  const std::int64_t most = std::max<std::int64_t>(1, evaluation_rows(tape_.on()) / model_.rows_per_window(tape_.on()));
   for (std::int64_t first = 0; first < all; first += most) {
     const std::int64_t N = std::min(most, all - first);
     const Forward f =
         forward(at, first, starts.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(N)), false, false);
-    const Projected<float, On>&q = f.output.q, &k = f.output.k;
-    const std::int64_t R = q.z.value().rows(), tokens = R / N, heads = f.output.heads;
+    const model::MapParts<float, On>& map = f.output.map;
+    const std::int64_t R = map.q.z.value().rows(), tokens = steps > 0 ? steps : R / N, maps = R / tokens;
+    const std::int64_t sums = R * map.heads, scores = map.previous ? sums * tokens : 0;
+    const float* const previous = map.previous ? map.previous.value().data : nullptr;
+    const auto give = [&](Tensor<const float> q, Tensor<const float> k, const float* lse, const float* before) {
+      body(first, N, {q, k, lse, map.heads, tokens, maps, map.mask, before});
+    };
     if constexpr (std::is_same_v<On, Cpu>) {
       const auto seen = [](Tensor<float> t) { return Tensor<const float>(t.data, t.shape, t.stride); };
-      body(first, N, {seen(q.z.value()), seen(k.z.value()), f.output.lse.data, heads, tokens});
+      give(seen(map.q.z.value()), seen(map.k.z.value()), map.lse.data, previous);
     } else {
+      const auto copy = [&](const float* from, std::int64_t n, float otherwise = 0) {
+        if (!from) return std::vector<float>(static_cast<std::size_t>(n), otherwise);
+        const float* const v = fetch(from, n);
+        return std::vector<float>(v, v + n);
+      };
       // What the kernels fold while they read, here on the host: gamma_d p + (beta_d s + b).
       const auto complete = [&](const Projected<float, On>& x) {
         const Tensor<float> p = x.z.value();
-        const auto copy = [&](const float* from, std::int64_t n, float otherwise) {
-          if (!from) return std::vector<float>(static_cast<std::size_t>(n), otherwise);
-          const float* const v = fetch(from, n);
-          return std::vector<float>(v, v + n);
-        };
         const std::int64_t columns = p.cols();
-        const std::vector<float> gamma = copy(x.pending.gamma, tokens, 1), beta = copy(x.pending.beta, tokens, 0);
-        const std::vector<float> s = copy(x.pending.s, columns, 0), b = copy(x.pending.b, columns, 0);
+        const std::vector<float> gamma = copy(x.pending.gamma, tokens, 1), beta = copy(x.pending.beta, tokens);
+        const std::vector<float> s = copy(x.pending.s, columns), b = copy(x.pending.b, columns);
         std::vector<float> out(static_cast<std::size_t>(R * columns));
         const float* const rows = fetch(p.data, (R - 1) * p.stride + columns);
         for (std::int64_t r = 0; r < R; ++r) {
@@ -186,9 +191,10 @@ void Evaluation<On>::attention(const Resident& at, std::span<const std::int32_t>
         }
         return out;
       };
-      const std::vector<float> Q = complete(q), K = complete(k);
-      const Shape shape{R, q.z.value().cols()};
-      body(first, N, {{Q.data(), shape}, {K.data(), shape}, fetch(f.output.lse.data, heads * R), heads, tokens});
+      const std::vector<float> Q = complete(map.q), K = complete(map.k), lse = copy(map.lse.data, sums);
+      const std::vector<float> before = copy(previous, scores);
+      const Shape shape{R, map.q.z.value().cols()};
+      give({Q.data(), shape}, {K.data(), shape}, lse.data(), previous ? before.data() : nullptr);
     }
   }
 }

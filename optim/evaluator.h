@@ -77,11 +77,13 @@ struct Resident {
   }
 };
 
-// What attention maps are made of.
+// What `maps` attention maps are made of (model::MapParts).
 struct AttentionParts {
-  Tensor<const float> q, k;  // [N tokens][d]
-  const float* lse;          // [N heads][tokens]
-  std::int64_t heads, tokens;
+  Tensor<const float> q, k;  // [maps tokens][d]
+  const float* lse;          // [maps heads][tokens]
+  std::int64_t heads, tokens, maps;
+  kernels::HeadsMask mask;
+  const float* previous;  // [maps heads][keys][queries]; null: none
 };
 
 // A model's forecasts for many windows, in batches; without gradients it only reads its weights.
@@ -96,8 +98,8 @@ class Evaluation {
   double mixed_loss(const Resident& at, std::span<const std::int32_t> starts, kernels::StatsMix mix,
                     std::int64_t batch);
   std::vector<float> forecast(const Resident& at, std::span<const std::int32_t> starts);
-  // Calls body(first, N, maps) with what the attention maps of N windows from number `first` on are made of: complete, on
-  // the host. For models with attention between channels; `tokens` are those, and what else they look at.
+  // Calls body(first, N, parts) with what the attention maps of N windows from number `first` on are made of, one or
+  // several maps a window: complete, on the host. For models whose outputs have maps.
   using Maps = std::function<void(std::int64_t, std::int64_t, const AttentionParts&)>;
   void attention(const Resident& at, std::span<const std::int32_t> starts, const Maps& body);
 

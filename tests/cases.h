@@ -446,6 +446,14 @@ inline std::vector<Case> table() {
           }),
       row("masked attention, causal", {{Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}, {Shape{2 * 53, 6}}},
           [](const auto& b) { return masked(b, 2, 2, {.kind = kernels::HeadsMask::Kind::causal}); }),
+      row("masked attention of narrow heads, causal", {{Shape{2 * 70, 8}}, {Shape{2 * 70, 8}}, {Shape{2 * 70, 8}}},
+          [](const auto& b) { return masked(b, 2, 2, {.kind = kernels::HeadsMask::Kind::causal}); }),
+      row("attention of narrow heads whose scores go on", {{Shape{70, 16}}, {Shape{70, 16}}, {Shape{70, 16}}},
+          [](const auto& b) {
+            const auto q = b.projected(b.in[0]), k = b.projected(b.in[1]), v = b.projected(b.in[2]);
+            const auto first = multi_head_attention(q, k, v, 1, 2, {}, b.none(), true);
+            return multi_head_attention(v, q, b.projected(first.context), 1, 2, {}, first.scores).context;
+          }),
       row("masked attention, logarithmically sparse", {{Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}, {Shape{2 * 60, 6}}},
           [](const auto& b) {
             return masked(b, 2, 3, {.kind = kernels::HeadsMask::Kind::log_sparse, .cells = 60, .sub = 12});

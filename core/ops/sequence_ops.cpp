@@ -162,8 +162,10 @@ Attended<T, On> multi_head_attention(const Projected<T, On>& q, const Projected<
 template <class T, class On>
 Var<T, On> masked_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
                             std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask, const Dropout& dropout,
-                            const std::int32_t* picked) {
-  return attend(q, k, v, N, heads, dropout, {}, false, mask, picked).context;
+                            const std::int32_t* picked, Tensor<T>* lse) {
+  const Attended<T, On> attended = attend(q, k, v, N, heads, dropout, {}, false, mask, picked);
+  if (lse) *lse = attended.lse;
+  return attended.context;
 }
 
 #define INSTANTIATE(T, On)                                                                                           \
@@ -176,7 +178,7 @@ Var<T, On> masked_attention(const Projected<T, On>& q, const Projected<T, On>& k
                                                 Var<T, On>, bool);                                                   \
   template Var<T, On> masked_attention(const Projected<T, On>&, const Projected<T, On>&, const Projected<T, On>&,    \
                                        std::int64_t, std::int64_t, const kernels::HeadsMask&, const Dropout&,        \
-                                       const std::int32_t*);
+                                       const std::int32_t*, Tensor<T>*);
 SAMFORMER_FOR_EACH_TAPE(INSTANTIATE)
 #undef INSTANTIATE
 

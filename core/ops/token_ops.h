@@ -40,11 +40,12 @@ template <class T, class On>
 Var<T, On> sinusoids(Tape<T, On>& tape, std::int64_t steps, std::int64_t d);
 
 // Attention with heads, as in ops.h, of the keys that the mask allows (kernels/heads.h). `picked` [N h, T_q], where the
-// tape computes: the queries are these cells of their sequences.
+// tape computes: the queries are these cells of their sequences. `lse`: gets the saved log-sum-exp, [N h, T_q].
 template <class T, class On>
 Var<T, On> masked_attention(const Projected<T, On>& q, const Projected<T, On>& k, const Projected<T, On>& v,
                             std::int64_t N, std::int64_t heads, const kernels::HeadsMask& mask,
-                            const Dropout& dropout = {}, const std::int32_t* picked = nullptr);
+                            const Dropout& dropout = {}, const std::int32_t* picked = nullptr,
+                            Tensor<T>* lse = nullptr);
 
 // ProbSparse attention of q [N T, d] over k and v [N S, d], of u = min(T, factor ceil(ln T)) queries picked by
 // U = min(S, factor ceil(ln S)) sampled keys each (kernels/prob_sparse.h): [N T, d]. `masked`: a picked query sees the

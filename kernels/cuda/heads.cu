@@ -42,6 +42,14 @@ struct HeadsArguments {
     if (mask.kind == HeadsMask::Kind::none) return true;
     return mask.allows(picked ? picked[static_cast<std::int64_t>(block) * queries + i] : i, j);
   }
+  // Keys that a block's queries from `first` on may see, of those up to the last; the first tile's query that sees key j.
+  SIMT_DEVICE int reach(int first) const {
+    return picked ? keys : static_cast<int>(mask.reach(first + rows_of_block - 1, keys));
+  }
+  SIMT_DEVICE int first_tile(int j) const {
+    const bool looks_back = mask.kind == HeadsMask::Kind::causal || mask.kind == HeadsMask::Kind::log_sparse;
+    return looks_back && !picked ? j / tile * tile : 0;
+  }
   // Of query i and key j of a sample's head.
   SIMT_DEVICE std::int64_t score(int block, int i, int j) const {
     return (static_cast<std::int64_t>(block) * keys + j) * queries + i;
@@ -107,7 +115,8 @@ __global__ void __launch_bounds__(256)
   const std::int64_t n = block / a.heads;
   stage(queries, pitch, a.q, n * a.queries, first, rows_of_block, a.queries, column, a.width, a.scale);
   float sums[lane_columns] = {}, most = -1e30f, total = 0;
-  for (int j0 = 0; j0 < a.keys; j0 += tile) {
+  const int reach = a.reach(first);
+  for (int j0 = 0; j0 < reach; j0 += tile) {
     __syncthreads();
     stage(keys, pitch, a.k, n * a.keys, j0, tile, a.keys, column, a.width, 1.0f);
     stage(values, pitch, a.v, n * a.keys, j0, tile, a.keys, column, a.width, 1.0f);
@@ -181,7 +190,8 @@ __global__ void __launch_bounds__(256)
     lse = from.lse[row];
     if (lane == 0) deltas[row] = delta;
   }
-  for (int j0 = 0; j0 < a.keys; j0 += tile) {
+  const int reach = a.reach(first);
+  for (int j0 = 0; j0 < reach; j0 += tile) {
     __syncthreads();
     stage(keys, pitch, a.k, n * a.keys, j0, tile, a.keys, column, a.width, 1.0f);
     stage(values, pitch, a.v, n * a.keys, j0, tile, a.keys, column, a.width, 1.0f);
@@ -216,7 +226,7 @@ __global__ void __launch_bounds__(256)
   stage(keys, pitch, a.k, n * a.keys, first, rows_of_block, a.keys, column, a.width, 1.0f);
   stage(values, pitch, a.v, n * a.keys, first, rows_of_block, a.keys, column, a.width, 1.0f);
   float dk[lane_columns] = {}, dv[lane_columns] = {};
-  for (int i0 = 0; i0 < a.queries; i0 += tile) {
+  for (int i0 = a.first_tile(first); i0 < a.queries; i0 += tile) {
     __syncthreads();
     stage(queries, pitch, a.q, n * a.queries, i0, tile, a.queries, column, a.width, a.scale);
     stage(gradients, pitch, from.dc, n * a.queries, i0, tile, a.queries, column, a.width, 1.0f);

@@ -34,6 +34,8 @@ TEST_F(Inputs, PredictNeverReplacesDataOrRun) {
     refuses({"predict", "run", "--data", "grown.csv", "--out", out}, out);
   }
   refuses({"predict", "run", "--data", "-", "--out", "in"}, "in", {.input = read("grown.csv")});
+  refuses({"export", "run", "--out", "run/best.safetensors"}, "run/best.safetensors");
+  refuses({"export", "run", "--out", "small.csv"}, "small.csv");
   EXPECT_EQ(run({"predict", "run", "--data", "grown.csv", "--out", "other.csv"}).code, 0);
   EXPECT_EQ(run({"predict", "run", "--data", "grown.csv", "--out", "other.csv"}).code, 0);
 }

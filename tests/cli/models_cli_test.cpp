@@ -197,7 +197,7 @@ TEST_F(Models, RefusesWhatAModelLacks) {
   }
   document(small("patch", {"--model", "patchtst", "--patch", "24"}));
   document(small("identity", {"--model", "identity"}));
-  fails(2, {"attention", path("identity")}, {"no attention between channels"});
+  fails(2, {"attention", path("identity")}, {"no attention map"});
 }
 
 TEST_F(Models, ToyComparesTheModels) {
@@ -265,6 +265,83 @@ TEST_F(Models, AttentionOfITransformer) {
   EXPECT_LT(d["entropy"].get<double>(), std::log(7.0));
   EXPECT_NEAR(d["entropy_share"].get<double>(), d["entropy"].get<double>() / std::log(7.0), 1e-12);
   EXPECT_TRUE(read("run/attention/attention.csv").starts_with("channel,c0,c1,c2,hour,weekday,"));
+}
+
+// Between the steps of a window, of 24 here: a row is probabilities, which it is only where the queries, the keys, their
+// earlier scores and the log-sum-exp belong together; a cell that the mask forbids is 0.
+TEST_F(Models, AttentionOfSteps) {
+  series("small.csv", 400, 3);
+  struct Case {
+    Words flags;
+    std::vector<std::string> some;  // names of the first tokens
+    std::size_t tokens;
+    std::function<bool(std::size_t, std::size_t)> forbidden = [](std::size_t, std::size_t) { return false; };
+  };
+  const std::vector<Case> cases = {
+      {{"--model", "temporal"}, {"-23", "-22"}, 24},
+      {{"--model", "patchtst", "--d-model", "8", "--d-ff", "8", "--patch", "8", "--stride", "4"},
+       {"-23..-16", "-19..-12", "-15..-8", "-11..-4", "-7..0", "-3..0"},
+       6},
+      {{"--model", "logtrans", "--d-model", "8", "--d-ff", "8", "--heads", "2", "--label", "12"},
+       {"-23"},
+       24,
+       [](std::size_t i, std::size_t j) { return j > i; }},
+      {{"--model", "pyraformer", "--d-model", "8", "--d-ff", "8", "--heads", "2", "--key-width", "4", "--bottleneck",
+        "4", "--pyramid", "5,4"},
+       {"-23"},
+       31,
+       [](std::size_t i, std::size_t j) { return i < 25 && j < 25 && (i > j ? i - j : j - i) > 1; }}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.flags[1]);
+    document(small(c.flags[1], c.flags));
+    const Json d = document({"attention", path(c.flags[1])});
+    ASSERT_EQ(d["map"].size(), c.tokens);
+    ASSERT_EQ(d["steps"].size(), c.tokens);
+    for (std::size_t i = 0; i < c.some.size(); ++i) EXPECT_EQ(d["steps"][i], c.some[i]);
+    for (std::size_t i = 0; i < c.tokens; ++i) {
+      double total = 0;
+      for (std::size_t j = 0; j < c.tokens; ++j) {
+        const double cell = d["map"][i][j];
+        if (c.forbidden(i, j)) {
+          EXPECT_EQ(cell, 0) << i << ' ' << j;
+        }
+        total += cell;
+      }
+      EXPECT_NEAR(total, 1, 1e-5) << "row " << i;
+    }
+    EXPECT_GT(d["entropy"].get<double>(), 0);
+    EXPECT_TRUE(read(c.flags[1] + "/attention/attention.csv").starts_with("step," + c.some[0]));
+  }
+  const Json pyramid = document({"attention", path("pyraformer")})["steps"];
+  EXPECT_EQ(pyramid[24], "1");  // the first step of the horizon
+  EXPECT_EQ(pyramid[25], "-23..-19");
+  EXPECT_EQ(pyramid[29], "-3..1");
+  EXPECT_EQ(pyramid[30], "-23..-4");
+}
+
+// tests/onnx_test.py compares its forecasts.
+TEST_F(Models, ExportAsOnnx) {
+  series("small.csv", 400, 3);
+  document(small("run", {"--features", "MS", "--target", "c2,c0"}));
+  const Json d = document({"export", path("run")});
+  EXPECT_EQ(d["onnx"], path("run/model.onnx"));
+  EXPECT_EQ(d["bytes"], std::filesystem::file_size(path("run/model.onnx")));
+  EXPECT_EQ(d["input"], (Json{{"name", "values"}, {"shape", {nullptr, 24, 3}}, {"channels", {"c0", "c1", "c2"}}}));
+  EXPECT_EQ(d["output"]["shape"], (Json{nullptr, 6, 2}));
+  EXPECT_EQ(d["output"]["channels"].size(), 2u);
+  EXPECT_EQ(d["weights_sha256"], hash_of("run/best.safetensors"));
+  ASSERT_EQ(run({"export", path("run"), "--out", path("again.onnx")}).code, 0);
+  EXPECT_EQ(read("again.onnx"), read("run/model.onnx"));
+
+  document(small("mixer", {"--model", "tsmixer"}));
+  fails(2, {"export", path("mixer")}, {"no ONNX form", "samformer, transformer and linear"});
+  EXPECT_FALSE(exists("mixer/model.onnx"));
+  document(small("hours", {"--calendar", "hour"}));
+  fails(2, {"export", path("hours")}, {"known ahead"});
+  document(small("seeds", {"--seeds", "1,2"}));
+  fails(2, {"export", path("seeds")}, {"has 2 models", "seed"});
+  fails(3, {"export", path("nothing")}, {"no run"});
+  fails(7, {"export", path("run"), "--out", path("no/folder/model.onnx")}, {"no/folder"});
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // `samformer sweep`: grids, the ledger and what it survives, the ranking, the one test.
 #include <gtest/gtest.h>
+#include <algorithm>
 
 #include <set>
+#include <thread>
 
 #include "tests/cli_fixture.h"
 
@@ -56,6 +58,8 @@ TEST_F(SweepTest, OfAutomaticChoices) {
 TEST_F(SweepTest, RanksByValidationAndTestsTheWinnerOnce) {
   const Json d = document(sweep("s", {"--grid", "rho=0,0.5", "--grid", "lr=log:1e-4..1e-2:3", "--seeds", "1,2"}));
   ASSERT_EQ(d["trials"].size(), 6u);
+  EXPECT_EQ(d["jobs"], std::clamp(std::thread::hardware_concurrency(), 1u, 12u));  // of one thread: a core each
+  EXPECT_EQ(d["threads"], 1);
   std::set<std::string> names;
   double before = 0;
   for (const Json& t : d["trials"]) {

@@ -64,11 +64,18 @@ TEST_F(EmulatedCli, AttentionAndLandscape) {
     SCOPED_TRACE(what);
     expect_near(map[what], map_on_cpu[what], 1e-5, true);
   }
-  document(tiny("tokens", {"--device", "cpu", "--model", "itransformer", "--heads", "2"}));
-  const auto [tokens, tokens_on_cpu] = both({"attention", path("tokens")});
-  for (const char* what : {"map", "entropy", "nuclear_norm", "identity_distance"}) {
-    SCOPED_TRACE(what);
-    expect_near(tokens[what], tokens_on_cpu[what], 1e-5, true);
+  const Words by_heads{"--heads", "2", "--d-model", "8", "--d-ff", "8"};
+  for (const Words& flags :
+       {Words{"itransformer"} + by_heads, Words{"temporal"},
+        Words{"patchtst", "--patch", "4", "--stride", "2"} + by_heads, Words{"logtrans", "--label", "4"} + by_heads,
+        Words{"pyraformer", "--pyramid", "3", "--key-width", "4", "--bottleneck", "4"} + by_heads}) {
+    const std::string& model = flags[0];
+    document(tiny(model, Words{"--device", "cpu", "--model"} + flags));
+    const auto [tokens, tokens_on_cpu] = both({"attention", path(model)});
+    for (const char* what : {"map", "entropy", "nuclear_norm", "identity_distance"}) {
+      SCOPED_TRACE(model + " " + what);
+      expect_near(tokens[what], tokens_on_cpu[what], 1e-5, true);
+    }
   }
   const auto [slices, slices_on_cpu] = both({"landscape", path("run"), "--windows", "2"});
   expect_near(slices["slices"][0]["line"], slices_on_cpu["slices"][0]["line"], 1e-4);

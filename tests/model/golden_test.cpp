@@ -160,8 +160,8 @@ Evaluation<T> evaluate(const Golden<File>& g, std::vector<T> weights, Associatio
   const Tensor<T> prediction = revin_inverse(forecast.z, forecast.affine, input);
   out.prediction.assign(prediction.data, prediction.data + R * H);
   if constexpr (std::is_floating_point_v<T>) {
-    out.attention = numeric::attention_probabilities(f.q.z.value().data, f.k.z.value().data, f.q.z.value().stride,
-                                                     f.lse.data, g.N, D, d_m);
+    out.attention = numeric::attention_probabilities(f.map.q.z.value().data, f.map.k.z.value().data,
+                                                     f.map.q.z.value().stride, f.map.lse.data, g.N, D, d_m);
   }
   return out;
 }

@@ -287,6 +287,7 @@ Resolved run_on_table(std::string_view name, const samformer_table& table, const
   if (table.ids && table.columns > 1) flags.emplace_back("value-column", table.names[0]);
   Resolved resolved = resolve(flags, {}, command.takes);
   resolved.settings.json = true;
+  resolved.settings.jobs = 1;  // of a backtest, in this thread
   const fs::path before = values_of_run(folder);
   bool is_new = false;
   if (!holds_run(folder) || resolved.settings.overwrite) {  // else `train` says so

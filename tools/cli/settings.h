@@ -126,7 +126,7 @@ struct FolderSettings {
   std::int64_t calibration = 1440;
   std::string windows;              // sharpness, landscape: a number, all, empty: the command's own choice
   std::vector<std::string> models;  // reproduce: columns; toy: values of --model
-  std::int64_t jobs = 1;
+  std::int64_t jobs = 0;            // auto
 };
 
 struct ProgramSettings {

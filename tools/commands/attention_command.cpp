@@ -1,5 +1,5 @@
-// `samformer attention RUN`: which channel looks at which (optim/analysis/attention_map.h); "channels" of the document
-// are the map's rows, with iTransformer the dates' marks too.
+// `samformer attention RUN`: which channel, or step, looks at which (optim/analysis/attention_map.h); "channels" of the
+// document are the map's rows, with iTransformer the dates' marks too; "steps" where it is between those.
 #include <algorithm>
 #include <cmath>
 
@@ -12,7 +12,7 @@
 namespace samformer::tools {
 namespace {
 
-constexpr std::int64_t most_norms = 64;  // singular values of wide maps cost too much for every window
+constexpr std::int64_t most_norms = 64;  // singular values of wide maps cost too much for every one
 constexpr std::int64_t wide = 64;
 constexpr std::size_t listed_pairs = 12;
 
@@ -35,7 +35,7 @@ std::vector<std::int32_t> chosen_windows(const Analysed& a, const std::string& o
   return {static_cast<std::int32_t>(start)};
 }
 
-// The strongest looks at another channel, [{from, to, weight}].
+// The strongest looks at another token, [{from, to, weight}].
 Json top_pairs(const std::vector<double>& map, const std::vector<std::string>& names) {
   const std::size_t D = names.size();
   std::vector<std::size_t> cells;
@@ -57,20 +57,22 @@ void look(Analysed& a, const Settings& asked) {
   const optim::Problem problem = a.experiment.problem();
   const kernels::Center center = center_of(a.run.settings);
   const auto loaded = a.device.load(a.run.model, problem, center);
-  const auto s = optim::attention_summary(a.run.model, center, a.run.slab, problem, starts,
-                                          a.experiment.D() > wide ? most_norms : std::ssize(starts),
-                                          stop_when_interrupted, loaded.get());
+  const auto s = optim::attention_summary(
+      a.run.model, center, a.run.slab, problem, starts,
+      a.run.model.has_attention() && a.experiment.D() <= wide ? std::ssize(starts) : most_norms, stop_when_interrupted,
+      loaded.get());
   const std::int64_t D = s.tokens;
-  const std::vector<std::string> names = a.experiment.token_names(D);
+  const std::vector<std::string> names = a.experiment.token_names(a.run.model, D);
+  const std::string kind = a.run.model.has_attention() ? "channel" : "step";
   const double uniform = std::log(static_cast<double>(D));
   Json& d = a.document;
   d["of"] = asked.origin.empty() ? "the mean over the test split" : "the window that ends at " + asked.origin;
   d["windows"] = starts.size();
-  d["channels"] = names;
+  d[kind + "s"] = names;
   d["entropy"] = s.entropy;
-  d["entropy_share"] = number_or_null(s.entropy / uniform);  // of ln D; null for one channel
+  d["entropy_share"] = number_or_null(s.entropy / uniform);  // of ln D; null for one token
   d["nuclear_norm"] = s.nuclear_norm;
-  d["nuclear_norm_windows"] = s.norm_windows;
+  d["nuclear_norm_windows"] = s.norm_maps;
   d["identity_distance"] = s.identity_distance;
   d["top_pairs"] = top_pairs(s.map, names);
   if (D <= wide) {
@@ -79,7 +81,7 @@ void look(Analysed& a, const Settings& asked) {
       d["map"].push_back(std::vector(s.map.begin() + i * D, s.map.begin() + (i + 1) * D));
   }
 
-  std::string csv = "channel";
+  std::string csv = kind;
   for (const std::string& name : names) csv += "," + csv_field(name);
   for (std::int64_t i = 0; i < D; ++i) {
     csv += '\n' + csv_field(names[static_cast<std::size_t>(i)]);
@@ -91,7 +93,7 @@ void look(Analysed& a, const Settings& asked) {
                                        a.experiment.series.name, a.run.settings.horizon, a.run.settings.seed,
                                        d["of"].get<std::string>(), starts.size()));
   page.figures({{fmt::format("mean row entropy, at most {:.3f}", uniform), fmt::format("{:.3f}", s.entropy)},
-                {fmt::format("nuclear norm, mean of {} windows", s.norm_windows), short_number(s.nuclear_norm)},
+                {fmt::format("nuclear norm, mean of {} maps", s.norm_maps), short_number(s.nuclear_norm)},
                 {"‖A − I‖ / √D", short_number(s.identity_distance)}});
   page.charts({draw(
       HeatMap{"Attention", "looked at", "looks", D, D, s.map, 0, *std::ranges::max_element(s.map), names, names})});
@@ -100,7 +102,7 @@ void look(Analysed& a, const Settings& asked) {
     rows.push_back(
         {pair["from"].get<std::string>() + " → " + pair["to"].get<std::string>(), short_number(pair["weight"])});
   }
-  page.heading("Strongest looks at another channel");
+  page.heading("Strongest looks at another " + kind);
   page.table({"pair", "weight"}, rows);
   add_settings(page, a.run.settings);
   page.write(a.folder);
@@ -113,7 +115,7 @@ std::string text(const Json& d) {
   Table table("lr", {"attention", "value"});
   table.row({"mean row entropy", number("entropy")});
   table.row({"  share of ln D", number("entropy_share")});
-  table.row({fmt::format("nuclear norm ({} windows)", d["nuclear_norm_windows"].dump()), number("nuclear_norm")});
+  table.row({fmt::format("nuclear norm ({} maps)", d["nuclear_norm_windows"].dump()), number("nuclear_norm")});
   table.row({"|A - I| / sqrt(D)", number("identity_distance")});
   for (const Json& pair : d["top_pairs"]) {
     table.row({fmt::format("{} looks at {}", pair["from"].get<std::string>(), pair["to"].get<std::string>()),
@@ -135,7 +137,7 @@ Command attention_command() {
           .handler = attention,
           .takes = {"data", "device", "threads", "out", "origin"},
           .arguments = {"RUN"},
-          .summary = "which channel looks at which: the mean map of the test split, or of one window",
+          .summary = "which channel or step looks at which: the mean map of the test split, or of one window",
           .example = "samformer attention runs/etth1 --origin \"2018-02-20 23:00:00\"",
           .texts = {{"origin", "the map of the one window that ends here", "the mean of the test split"},
                     {"out", "folder of the results", "RUN/attention"}}};

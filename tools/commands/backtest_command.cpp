@@ -341,7 +341,6 @@ int backtest(const Invocation& invocation) {
     throw Error(Exit::usage, "--warm-start begins each model where the one before ended")
         .hint(settings.automatic ? "leave --auto out" : "leave --jobs out");
   }
-  const std::int64_t jobs = settings.jobs, threads = threads_of_each(jobs, settings.threads, 0);
   const ChosenDevice device = select_device(settings);
   Experiment e = load_experiment(settings, invocation.console);
   const std::int64_t L = settings.lookback, H = settings.horizon;
@@ -364,6 +363,7 @@ int backtest(const Invocation& invocation) {
   const std::vector<std::int32_t> all = all_starts(e, model::with_lookback(e.splits.test, L), settings);
   const std::vector<std::int32_t> starts = choose_origins(own.origins, e, L, all);
   const std::vector<Fit> fits = plan(e, own, L, starts);
+  const auto [jobs, threads] = share_of_cores(settings, own.warm_start ? 1 : fits.size());
   for (const Fit& fit : fits) {
     if (fit.train.size() > 0 && model::window_count(e.series, fit.train, L, H) > 0) continue;
     throw Error(Exit::data, fmt::format("the {} training rows before the origin {} have no window of {} + {} steps",
@@ -546,34 +546,33 @@ int backtest(const Invocation& invocation) {
 }
 
 Command backtest_command() {
-  return {
-      .name = "backtest",
-      .handler = backtest,
-      .takes = takes_of_training({"jobs", "intervals", "calibration"}),
-      .options = {{.name = "origins",
-                   .member = at(&BacktestSettings::origins),
-                   .value_name = "N|every:K|dates:FILE",
-                   .help = "of the test part: so many, every K-th, or those of a file's lines"},
-                  {.name = "refits",
-                   .member = at(&BacktestSettings::refits),
-                   .value_name = "each|every:K|never",
-                   .help = "origins with a model of their own"},
-                  {.name = "gap",
-                   .member = at(&BacktestSettings::gap),
-                   .value_name = "ROWS",
-                   .help = "before each origin, that no model is fitted to",
-                   .range = {.low = 0}},
-                  {.name = "train-window",
-                   .member = at(&BacktestSettings::train_window),
-                   .value_name = "expanding|rows:N",
-                   .help = "training rows before the validation part"},
-                  {.name = "warm-start",
-                   .member = at(&BacktestSettings::warm_start),
-                   .help = "each model begins with the weights of the one before"}},
-      .summary = "forecasts from many origins, each by a model of the rows before it, beside the baselines",
-      .example = "samformer backtest --data sales.csv --horizon 28 --origins 12 --auto --jobs 2 --out backtests/sales",
-      .texts = {{"threads", "CPU threads of each training", "the cores over --jobs"},
-                {"out", "folder of the ledger and the runs, needed; the same one goes on later", "none"}}};
+  return {.name = "backtest",
+          .handler = backtest,
+          .takes = takes_of_training({"jobs", "intervals", "calibration"}),
+          .options = {{.name = "origins",
+                       .member = at(&BacktestSettings::origins),
+                       .value_name = "N|every:K|dates:FILE",
+                       .help = "of the test part: so many, every K-th, or those of a file's lines"},
+                      {.name = "refits",
+                       .member = at(&BacktestSettings::refits),
+                       .value_name = "each|every:K|never",
+                       .help = "origins with a model of their own"},
+                      {.name = "gap",
+                       .member = at(&BacktestSettings::gap),
+                       .value_name = "ROWS",
+                       .help = "before each origin, that no model is fitted to",
+                       .range = {.low = 0}},
+                      {.name = "train-window",
+                       .member = at(&BacktestSettings::train_window),
+                       .value_name = "expanding|rows:N",
+                       .help = "training rows before the validation part"},
+                      {.name = "warm-start",
+                       .member = at(&BacktestSettings::warm_start),
+                       .help = "each model begins with the weights of the one before"}},
+          .summary = "forecasts from many origins, each by a model of the rows before it, beside the baselines",
+          .example = "samformer backtest --data sales.csv --horizon 28 --origins 12 --auto --out backtests/sales",
+          .texts = {{"threads", "CPU threads of each training", "the cores over --jobs"},
+                    {"out", "folder of the ledger and the runs, needed; the same one goes on later", "none"}}};
 }
 
 }  // namespace samformer::tools

@@ -1,12 +1,12 @@
 #include "tools/commands/commands.h"
 
 // One line a command: the function in its file that returns its row.
-#define SAMFORMER_COMMANDS(row)                                                                                       \
-  row(forecast_command) row(train_command) row(eval_command) row(predict_command) row(sharpness_command)              \
-      row(attention_command) row(landscape_command) row(sweep_command) row(reproduce_command) row(backtest_command)   \
-          row(data_check_command) row(data_repair_command) row(data_synth_command) row(data_list_command)             \
-              row(data_fetch_command) row(toy_command) row(doctor_command) row(completion_command) row(bench_command) \
-                  row(profile_command)
+#define SAMFORMER_COMMANDS(row)                                                                                      \
+  row(forecast_command) row(train_command) row(eval_command) row(predict_command) row(export_command)                \
+      row(sharpness_command) row(attention_command) row(landscape_command) row(sweep_command) row(reproduce_command) \
+          row(backtest_command) row(data_check_command) row(data_repair_command) row(data_synth_command)             \
+              row(data_list_command) row(data_fetch_command) row(toy_command) row(doctor_command)                    \
+                  row(completion_command) row(bench_command) row(profile_command)
 
 namespace samformer::tools {
 

@@ -870,7 +870,9 @@ int reproduce(const Invocation& invocation) {
   }
   if (asked.dry_run) return dry_run(w, asked, invocation.out);
 
-  Queue queue{{}, asked.jobs, threads_of_each(asked.jobs, asked.threads, 1), {}, "test_mse"};
+  const std::vector<Task> tasks = trains ? tasks_of(w) : std::vector<Task>{};
+  const Share share = share_of_cores(asked, tasks.size());
+  Queue queue{{}, share.jobs, share.threads, {}, "test_mse"};
   queue.fields = w.table == "toy"
                      ? std::vector<const char*>{"models"}
                      : std::vector<const char*>{"test_mse",   "test_mae",    "val_mse",          "baselines",
@@ -886,7 +888,6 @@ int reproduce(const Invocation& invocation) {
     Ledger ledger(w.folder / "reproduce.jsonl", {{"reproduce", {{"table", w.table}, {"flags", w.common}}}},
                   w.table == "toy" ? std::vector{"models"} : std::vector{"test_mse", "test_mae", "baselines"});
     check_data(w, ledger);
-    const std::vector<Task> tasks = tasks_of(w);
     std::ranges::copy_if(tasks, std::back_inserter(queue.tasks),
                          [&](const Task& task) { return !ledger.trial(task.name, task.seed); });
     for (const Json& a : w.absent) {
@@ -924,11 +925,11 @@ Command reproduce_command() {
                        .default_text = "96,192,336,720"}},
           .arguments = {"TABLE"},
           .summary = "the paper's tables beside our runs: main, temporal, rho, mix, toy, parameters; resumes",
-          .example = "samformer reproduce main --data data --models samformer --jobs 2 --out reproduction",
+          .example = "samformer reproduce main --data data --models samformer --out reproduction",
           .texts = {
               {"data", "CSV files or names of series, with commas, or a folder", "the paper's that are found"},
               {"seeds", "1..5 or 1,3,9: trains each, reports mean and deviation", "1..5"},
-              {"threads", "CPU threads of each run", "1"},
+              {"threads", "CPU threads of each run", "the cores over --jobs"},
               {"models",
                "the table's columns: samformer, samformer/paper, tsmixer-sam, dlinear, ...; published: every system as "
                "its authors trained it; fair: all as SAMformer is, with and without SAM",

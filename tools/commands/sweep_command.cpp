@@ -311,10 +311,10 @@ int sweep(const Invocation& invocation) {
     common.push_back(std::move(word));
   }
   if (asked.automatic) check_automatic(asked);
-  const std::int64_t jobs = asked.jobs, threads = threads_of_each(jobs, asked.threads, 0);
   const auto seed = static_cast<std::uint64_t>(asked.seed);
   const std::vector<std::uint64_t> seeds = asked.seeds.empty() ? std::vector{seed} : asked.seeds;
   const std::vector<Trial> trials = combinations(axes, own.random, seed);
+  const auto [jobs, threads] = share_of_cores(asked, trials.size() * seeds.size());
   for (const Trial& trial : trials) {
     if (const std::string name = folder_name(trial); name.size() > NAME_MAX) {
       throw Error(Exit::usage, fmt::format("--grid: the trial '{}' would have a folder's name of {} bytes, expected at "
@@ -405,7 +405,7 @@ Command sweep_command() {
                        .help = "what trials are ranked by",
                        .choices = {"val_mse", "train_loss"}}},
           .summary = "trains every combination of settings, ranks them by validation error, tests the winner once",
-          .example = "samformer sweep --data ETTh1.csv --grid rho=0..1..0.25 --seeds 1..3 --jobs 2 --out sweeps/rho",
+          .example = "samformer sweep --data ETTh1.csv --grid rho=0..1..0.25 --seeds 1..3 --out sweeps/rho",
           .texts = {{"threads", "CPU threads of each run", "the cores over --jobs"},
                     {"out", "folder of the ledger and the runs, needed; the same one goes on later", "none"}}};
 }

@@ -372,7 +372,7 @@ void add_attention(Report& page, const Settings& settings, const Experiment& e, 
       fmt::format("Mean map of {} windows; a row is a channel, its cells say how much it looks at each other "
                   "one. Mean row entropy {:.3f} of at most {:.3f}.",
                   count, attention.entropy, std::log(static_cast<double>(attention.tokens))));
-  const std::vector<std::string> names = e.token_names(attention.tokens);
+  const std::vector<std::string> names = e.token_names(model, attention.tokens);
   page.charts({draw(HeatMap{"Attention", "looked at", "looks", attention.tokens, attention.tokens, attention.map, 0,
                             *std::ranges::max_element(attention.map), names, names})});
 }

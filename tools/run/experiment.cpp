@@ -82,8 +82,13 @@ std::future<void> prepare_products() {
   return std::async(limited ? std::launch::deferred : std::launch::async, kernels::prepare_products);
 }
 
-std::vector<std::string> Experiment::token_names(std::int64_t count) const {
-  std::vector<std::string> names = series.channels;
+std::vector<std::string> Experiment::token_names(const model::Model& model, std::int64_t count) const {
+  std::vector<std::string> names;
+  for (const auto [first, last] : model.map_steps()) {
+    names.push_back(first == last ? fmt::format("{}", last) : fmt::format("{}..{}", first, last));
+  }
+  if (!names.empty()) return names;
+  names = series.channels;
   if (count > D()) std::ranges::copy(model::mark_names(series.step), std::back_inserter(names));
   return names;
 }

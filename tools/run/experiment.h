@@ -41,8 +41,9 @@ struct Experiment {
   optim::Problem problem() const { return values.problem(targets, left_out); }
   optim::Problem tested_problem() const { return values.problem(targets, left_out_of_test); }
   std::vector<std::string> target_names() const;
-  // What an attention map of so many rows is between: the channels, behind them the dates' marks.
-  std::vector<std::string> token_names(std::int64_t count) const;
+  // What a model's attention map of so many rows is between: the channels, behind them the dates' marks; or steps, "0"
+  // the look-back's last, "-15..0" a token that stands for several.
+  std::vector<std::string> token_names(const model::Model& model, std::int64_t count) const;
 };
 
 model::SeriesOptions series_options(const DataSettings& settings);

@@ -17,6 +17,7 @@
 #include <variant>
 
 #include "core/error.h"
+#include "optim/device_model.h"
 #include "tools/cli/failure.h"
 #include "tools/cli/signals.h"
 #include "tools/run/experiment.h"
@@ -323,14 +324,23 @@ std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledge
   return failed;
 }
 
-std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64_t otherwise) {
-  const std::int64_t cores = thread_count({});
-  if (threads == 0) threads = otherwise > 0 ? otherwise : std::max<std::int64_t>(1, cores / jobs);
-  if (jobs * threads > cores) {
-    throw Error(Exit::usage, fmt::format("{} jobs of {} threads on {} cores", jobs, threads, cores))
+Share share_of_cores(const Settings& settings, std::size_t runs) {
+  const std::int64_t cores = thread_count({}), threads = settings.threads,
+                     at_most = std::max(std::int64_t{1}, static_cast<std::int64_t>(runs));
+  std::int64_t jobs = settings.jobs;
+  if (jobs == 0) {
+    std::string none;
+    const bool on_gpu = settings.device.starts_with("cuda") ||
+                        (settings.device == "auto" &&
+                         std::ranges::any_of(optim::list_gpus(none), &std::string::empty, &optim::Gpu::why_not));
+    jobs = on_gpu ? 1 : std::clamp<std::int64_t>(cores / std::max<std::int64_t>(1, threads), 1, at_most);
+  }
+  const Share share{jobs, threads > 0 ? threads : std::max<std::int64_t>(1, cores / jobs)};
+  if (share.jobs * share.threads > cores) {
+    throw Error(Exit::usage, fmt::format("{} jobs of {} threads on {} cores", share.jobs, share.threads, cores))
         .hint("lower --jobs or --threads: together at most the cores");
   }
-  return threads;
+  return share;
 }
 
 StoredJson run_program(const std::vector<std::string>& words, const fs::path& out, const fs::path& log) {

@@ -22,6 +22,7 @@
 #include "core/io/file.h"
 #include "tools/cli/console.h"
 #include "tools/cli/document.h"
+#include "tools/cli/settings.h"
 #include "tools/run/stored_json.h"
 
 namespace samformer::tools {
@@ -82,8 +83,12 @@ void require_finished(const std::vector<Unfinished>& unfinished);
 // How many of the tasks' runs have failed: they are left out of what the command shows, which a warning says.
 std::size_t warn_of_failures(const std::vector<Task>& tasks, const Ledger& ledger, Console& console);
 
-// --jobs times --threads (0: `otherwise`, or an equal share of the cores) may be at most the cores: Exit::usage.
-std::int64_t threads_of_each(std::int64_t jobs, std::int64_t threads, std::int64_t otherwise);
+// How many of `runs` runs at a time, and the CPU threads of each: --jobs, auto: one on a GPU, on the CPU as many as the
+// cores have room for; --threads, else an equal share of the cores. Together at most the cores: Exit::usage.
+struct Share {
+  std::int64_t jobs, threads;
+};
+Share share_of_cores(const Settings& settings, std::size_t runs);
 
 // This program with other words (--json among them), to its end: its document. Throws the Error that it ended with; a
 // signal is Exit::device where the system has killed it, else Exit::internal.

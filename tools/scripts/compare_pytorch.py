@@ -36,7 +36,7 @@ import time
 
 L, WIDTH, BATCH, RHO, EPOCHS = 512, 16, 32, 0.7, 3
 PAPER = ["--preset", "paper", "--value"]
-PLAIN = ["--stats-mix", "0", "--ema", "0", "--model"]
+PLAIN = ["--stats-mix", "0", "--ema", "0", "--epoch-steps", "1", "--model"]
 OURS = {
     "samformer": {"samformer": [*PAPER, "low-rank"], "samformer full": [*PAPER, "full"]},
     "itransformer": {"samformer": [*PLAIN, "itransformer"]},
