@@ -24,6 +24,7 @@ sources=$(cd "$(dirname "$0")/.." && pwd)
 libraries=$(dirname "$(find "$folder/usr" -name libsamformer.so)")
 exported=$(nm -D --defined-only "$libraries/libsamformer.so" | grep -v ' samformer_' || true)
 [ -z "$exported" ] || fail "the library exports $exported"
+! readelf -d "$libraries/libsamformer.so" | grep -q libcurl || fail "the library needs libcurl, which it never calls"
 mkdir consumer
 sed -n '/^```c$/,/^```$/p' "$sources/tools/docs/embedding.md" | grep -v '^```' >consumer/example.c
 cat >consumer/CMakeLists.txt <<'EOF'
@@ -46,7 +47,7 @@ EOF
 forecasts() {
   rm -rf run
   env -i OMP_WAIT_POLICY=passive CUDA_VISIBLE_DEVICES=-1 "$@" >forecast || fail "the example ends with exit code $?"
-  [ "$(grep -c '^10[0-9][0-9] [0-9]' forecast)" = 24 ] || fail "the example forecasts: $(cat forecast)"
+  [ "$(grep -c '^10[0-9][0-9] [0-9.]*, 80 % from [0-9.]* to [0-9.]*$' forecast)" = 24 ] || fail "the example forecasts: $(cat forecast)"
 }
 forecasts consumer/build/example
 head -1 forecast | grep -q "$(sed -n 's/.*"weights_sha256": "\([0-9a-f]*\)".*/\1/p' run/result.json)" ||

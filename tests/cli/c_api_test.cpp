@@ -25,10 +25,11 @@ class CApi : public ProgramTest {
   // Values as float32, their dates, and the file of the same numbers.
   struct Table {
     std::vector<float> values;
-    std::vector<std::string> names, dates;
+    std::vector<std::string> names, dates, ids = {};
     std::int64_t rows() const { return static_cast<std::int64_t>(values.size() / names.size()); }
     std::vector<const char*> name_pointers() const { return pointers(names); }
     std::vector<const char*> date_pointers() const { return pointers(dates); }
+    std::vector<const char*> id_pointers() const { return pointers(ids); }
 
    private:
     static std::vector<const char*> pointers(const std::vector<std::string>& texts) {
@@ -76,26 +77,79 @@ class CApi : public ProgramTest {
     return {"train",           "--lookback=24", "--horizon=6",     "--epochs=3", "--patience=0", "--data",
             path("exact.csv"), "--threads=1",   "--epoch-steps=1", "--out",      path(out)};
   }
+  // What the interface takes; it points into a Table and to the lists here.
+  struct Pointers {
+    std::vector<const char*> names, dates, ids;
+    samformer_table get;
+    const samformer_table* at() const { return &get; }
+    explicit Pointers(const Table& t, bool dated = true)
+        : names(t.name_pointers()),
+          dates(t.date_pointers()),
+          ids(t.id_pointers()),
+          get{t.values.data(),
+              t.rows(),
+              std::ssize(names),
+              names.data(),
+              dated ? dates.data() : nullptr,
+              ids.empty() ? nullptr : ids.data()} {}
+  };
   static int train(const Table& t, const Json& settings, Handle& handle, bool dates = true,
-                   samformer_progress progress = nullptr, void* user = nullptr) {
-    const auto names = t.name_pointers(), at = t.date_pointers();
-    return samformer_train(t.values.data(), t.rows(), static_cast<std::int64_t>(names.size()), names.data(),
-                           dates ? at.data() : nullptr, settings.dump().c_str(), progress, user, &handle.get);
+                   const samformer_watch* watch = nullptr) {
+    return samformer_train(Pointers(t, dates).at(), settings.dump().c_str(), watch, &handle.get);
   }
   static Json info(const Handle& handle) {
     const char* text = nullptr;
     EXPECT_EQ(samformer_info(handle.get, &text), 0) << samformer_error();
     return Json::parse(text);
   }
-  static std::vector<float> predict(const Handle& handle, const Table& t, bool dates = true) {
-    const Json about = info(handle);
-    std::vector<float> result(about["horizon"].get<std::size_t>() * about["targets"].size());
-    const auto at = t.date_pointers();
-    EXPECT_EQ(samformer_predict(handle.get, t.values.data(), t.rows(), dates ? at.data() : nullptr, result.data(),
-                                static_cast<std::int64_t>(result.size())),
+  // As CSV, as `predict` writes it.
+  static std::string forecast(const Handle& handle, const Table* t, const Json& settings = Json::object(),
+                              const Table* future = nullptr) {
+    std::optional<Pointers> table, ahead;
+    if (t) table.emplace(*t);
+    if (future) ahead.emplace(*future);
+    samformer_forecast* result = nullptr;
+    EXPECT_EQ(samformer_predict(handle.get, table ? &table->get : nullptr, ahead ? &ahead->get : nullptr,
+                                settings.dump().c_str(), &result),
               0)
         << samformer_error();
-    return result;
+    if (!result) return "";
+    std::string text = result->ids ? "unique_id,date" : "date";
+    for (std::int64_t d = 0; d < result->columns; ++d) text += fmt::format(",{}", result->names[d]);
+    for (std::int64_t t = 0; t < result->rows; ++t) {
+      text += fmt::format("\n{}{}", result->ids ? fmt::format("{},", result->ids[t]) : "", result->dates[t]);
+      for (std::int64_t d = 0; d < result->columns; ++d) {
+        text += fmt::format(",{}", result->values[t * result->columns + d]);
+      }
+    }
+    samformer_free_forecast(result);
+    return text + '\n';
+  }
+  static std::vector<float> predict(const Handle& handle, const Table& t, bool dates = true) {
+    samformer_forecast* result = nullptr;
+    EXPECT_EQ(samformer_predict(handle.get, Pointers(t, dates).at(), nullptr, nullptr, &result), 0)
+        << samformer_error();
+    std::vector<float> values;
+    if (result) values.assign(result->values, result->values + result->rows * result->columns);
+    samformer_free_forecast(result);
+    return values;
+  }
+  // What a command prints, with numbers as forecast() writes them.
+  std::string printed(const Words& words) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    std::string text, cell;
+    for (const char c : outcome.out) {
+      if (c != ',' && c != '\n') {
+        cell += c;
+        continue;
+      }
+      char* end = nullptr;
+      const double number = std::strtod(cell.c_str(), &end);
+      text += (*end == 0 && !cell.empty() ? fmt::format("{}", number) : cell) + c;
+      cell.clear();
+    }
+    return text;
   }
   std::vector<float> program_forecast(const std::string& run) {
     std::vector<float> result;
@@ -215,21 +269,27 @@ TEST_F(CApi, Errors) {
   expect_error(train(t, with("out", ""), h), 2, {"no 'out'"});
   expect_error(train(t, Json::array(), h), 2, {"a JSON object"});
   expect_error(train(t, with("horizon", 500), h), 3, {"500"});
-  const auto names = t.name_pointers();
   const std::string good = settings("never").dump();
-  expect_error(samformer_train(t.values.data(), 400, 3, names.data(), nullptr, "{", nullptr, nullptr, &h.get), 3,
-               {"settings"});
-  expect_error(samformer_train(nullptr, 400, 3, names.data(), nullptr, good.c_str(), nullptr, nullptr, &h.get), 2,
-               {"values is NULL"});
-  expect_error(samformer_train(t.values.data(), 0, 3, names.data(), nullptr, good.c_str(), nullptr, nullptr, &h.get), 2,
-               {"0 rows"});
-  expect_error(samformer_train(t.values.data(), 400, 3, nullptr, nullptr, good.c_str(), nullptr, nullptr, &h.get), 2,
-               {"names is NULL"});
-  expect_error(samformer_train(t.values.data(), 400, 3, names.data(), nullptr, good.c_str(), nullptr, nullptr, nullptr),
-               2, {"out is NULL"});
-  Table holed = t;
+  const auto trains = [&](const samformer_table* table, const char* asked) {
+    return samformer_train(table, asked, nullptr, &h.get);
+  };
+  Pointers p(t);
+  expect_error(trains(&p.get, "{"), 3, {"settings"});
+  expect_error(trains(nullptr, good.c_str()), 2, {"table is NULL"});
+  expect_error(samformer_train(&p.get, good.c_str(), nullptr, nullptr), 2, {"out is NULL"});
+  const auto changed = [&](auto samformer_table::*member, auto value) {
+    samformer_table table = p.get;
+    table.*member = value;
+    return trains(&table, good.c_str());
+  };
+  expect_error(changed(&samformer_table::values, nullptr), 2, {"values is NULL"});
+  expect_error(changed(&samformer_table::rows, 0), 2, {"0 rows"});
+  expect_error(changed(&samformer_table::names, nullptr), 2, {"names is NULL"});
+  Table holed = t, endless = t;
   holed.values[7 * 3 + 1] = std::numeric_limits<float>::quiet_NaN();
-  expect_error(train(holed, settings("never"), h), 3, {"row 8, column 2 ('c1')", "nan"});
+  expect_error(train(holed, settings("never"), h), 3, {"series-", "csv:9:3", "missing"});
+  endless.values[7 * 3 + 1] = -std::numeric_limits<float>::infinity();
+  expect_error(train(endless, settings("never"), h), 3, {"row 8, column 2 ('c1')", "-inf"});
   Table brief = t;
   brief.values.resize(30 * 3), brief.dates.resize(30);
   expect_error(train(brief, settings("brief"), h), 3, {"series-"});
@@ -241,50 +301,186 @@ TEST_F(CApi, Errors) {
   expect_error(samformer_load(nullptr, nullptr, &h.get), 2, {"run is NULL"});
   expect_error(samformer_info(nullptr, nullptr), 2, {"NULL"});
   ASSERT_EQ(train(t, settings("run"), h), 0) << samformer_error();
-  const auto dates = t.date_pointers();
-  float forecast[18];
-  const auto predicts = [&](std::int64_t rows, float* to, std::int64_t size) {
-    return samformer_predict(h.get, t.values.data(), rows, dates.data(), to, size);
+  samformer_forecast* none = nullptr;
+  const auto predicts = [&](const samformer_table* table, const char* asked) {
+    return samformer_predict(h.get, table, nullptr, asked, &none);
   };
-  expect_error(predicts(400, forecast, 17), 2, {"room for 17"});
-  expect_error(predicts(400, nullptr, 18), 2, {"forecast is NULL"});
-  expect_error(predicts(23, forecast, 18), 3, {"24"});
-  expect_error(samformer_predict(nullptr, t.values.data(), 400, nullptr, forecast, 18), 2, {"forecaster is NULL"});
-  expect_error(samformer_predict(h.get, holed.values.data(), 400, nullptr, forecast, 18), 3, {"row 8, column 2"});
-  EXPECT_EQ(predicts(400, forecast, 18), 0);
+  samformer_table few = p.get;
+  few.rows = 23;
+  expect_error(predicts(&few, nullptr), 3, {"24"});
+  const Json error = Json::parse(samformer_error_json());
+  EXPECT_EQ(error["exit_code"], 3);
+  EXPECT_EQ(error["kind"], "data");
+  EXPECT_NE(error["message"].get<std::string>().find("24"), std::string::npos);
+  expect_error(predicts(&p.get, R"({"horizon": 7})"), 2, {"--horizon 7"});
+  expect_error(predicts(&p.get, R"({"out": "a.csv"})"), 2, {"unknown key 'out'"});
+  expect_error(samformer_predict(nullptr, &p.get, nullptr, nullptr, &none), 2, {"forecaster is NULL"});
+  expect_error(samformer_predict(h.get, &p.get, nullptr, nullptr, nullptr), 2, {"out is NULL"});
+  expect_error(samformer_predict(h.get, &p.get, &p.get, nullptr, &none), 3, {"c0", "knows ahead"});
+  expect_error(samformer_predict(h.get, Pointers(endless).at(), nullptr, nullptr, &none), 3, {"row 8, column 2"});
+  EXPECT_EQ(none, nullptr);
+  EXPECT_EQ(predict(h, t).size(), 18u);
   EXPECT_STREQ(samformer_error(), "");
+  EXPECT_STREQ(samformer_error_json(), "");
+  samformer_free_forecast(nullptr);
   samformer_free(nullptr);
   EXPECT_EQ(samformer_abi(), SAMFORMER_ABI);
 }
 
 struct Seen {
-  int steps = 0;
   std::vector<Json> epochs = {};
-  int stop_after;
+  int stop_after = -1;
+  int stop = 0;
 };
-int watch(const char* epoch, void* user) {
+int see(const char* epoch, void* user) {
   Seen& seen = *static_cast<Seen*>(user);
-  if (epoch) {
-    seen.epochs.push_back(Json::parse(epoch));
-  } else {
-    ++seen.steps;
-  }
+  seen.epochs.push_back(Json::parse(epoch));
   return std::ssize(seen.epochs) == seen.stop_after;
 }
 
 TEST_F(CApi, ProgressMayStopATraining) {
   const Table t = exact();
   Handle whole, stopped;
-  Seen all{.stop_after = -1}, some{.stop_after = 1};
-  ASSERT_EQ(train(t, settings("whole"), whole, true, watch, &all), 0) << samformer_error();
+  Seen all, some{.stop_after = 1};
+  const samformer_watch of_all{see, &all, nullptr}, of_some{see, &some, nullptr};
+  ASSERT_EQ(train(t, settings("whole"), whole, true, &of_all), 0) << samformer_error();
   ASSERT_EQ(all.epochs.size(), 3u);
-  EXPECT_GE(all.steps, 3);
   EXPECT_EQ(all.epochs, lines(read("whole/metrics.jsonl")));
-  expect_error(train(t, settings("run"), stopped, true, watch, &some), 130, {"interrupted in epoch 2"});
+  expect_error(train(t, settings("run"), stopped, true, &of_some), 130, {"interrupted in epoch 2"});
   EXPECT_EQ(stopped.get, nullptr);
   EXPECT_EQ(some.epochs.size(), 1u);
-  const Json resumed = document({"train", "--resume", path("run"), "--threads=1"});
-  EXPECT_EQ(resumed["weights_sha256"], info(whole)["weights_sha256"]);
+  fs::copy(path("run"), path("copy"), fs::copy_options::recursive);
+  Handle resumed;
+  Seen rest;
+  const samformer_watch of_rest{see, &rest, nullptr};
+  expect_error(samformer_resume(path("run").c_str(), R"({"lr": 1})", nullptr, &resumed.get), 2, {"--lr"});
+  ASSERT_EQ(samformer_resume(path("run").c_str(), R"({"threads": 1})", &of_rest, &resumed.get), 0) << samformer_error();
+  EXPECT_EQ(rest.epochs.size(), 2u);
+  EXPECT_EQ(info(resumed)["weights_sha256"], info(whole)["weights_sha256"]);
+  EXPECT_EQ(document({"train", "--resume", path("copy"), "--threads=1"})["weights_sha256"],
+            info(whole)["weights_sha256"]);
+  const int stop = 1;
+  const samformer_watch at_once{nullptr, nullptr, &stop};
+  expect_error(train(t, settings("at_once"), stopped, true, &at_once), 130, {"interrupted in epoch 1"});
+}
+
+// Each form of predict's own text, from the same values.
+TEST_F(CApi, ForecastsAsPredictPrints) {
+  const Table t = exact();
+  Handle trained, moved;
+  Json asked = settings("run");
+  asked["refit"] = true;
+  ASSERT_EQ(train(t, asked, trained), 0) << samformer_error();
+  const Json with = {{"intervals", {"80", "50"}}, {"calibration", 40}, {"min", 12}, {"decimals", 2}, {"horizon", 4}};
+  const std::string expected = printed({"predict", path("run"), "--threads=1", "--intervals=80,50", "--calibration=40",
+                                        "--min=12", "--decimals=2", "--horizon=4"});
+  EXPECT_NE(expected.find("c0_lo_50"), std::string::npos);
+  EXPECT_EQ(forecast(trained, &t, with), expected);
+  EXPECT_EQ(forecast(trained, nullptr, with), expected);
+  fs::rename(path("run"), path("moved"));  // its values move with it
+  ASSERT_EQ(samformer_load(path("moved").c_str(), R"({"threads": 1})", &moved.get), 0) << samformer_error();
+  EXPECT_EQ(forecast(moved, nullptr, with), expected);
+}
+
+TEST_F(CApi, ManySeries) {
+  Table t;
+  t.names = {"y"};
+  for (const auto& [id, first, last] :
+       {std::tuple("b", 10, 190), std::tuple("a", 0, 200), std::tuple("short", 195, 200)}) {
+    for (int row = first; row < last; ++row) {
+      t.ids.emplace_back(id);
+      t.dates.push_back(hourly(24 * row).substr(0, 10));
+      t.values.push_back(static_cast<float>(20 + 3 * (row % 7) + (row * 7919 % 13) / 13.0));
+    }
+  }
+  Handle panel, channels;
+  Json asked = settings("panel");
+  asked["lookback"] = 14;
+  ASSERT_EQ(train(t, asked, panel), 0) << samformer_error();
+  const Json with = {{"intervals", {"80"}}};
+  const std::string expected = printed({"predict", path("panel"), "--threads=1", "--intervals=80"});
+  EXPECT_NE(expected.find("\nshort,2020-07-19,"), std::string::npos) << expected;
+  EXPECT_EQ(forecast(panel, &t, with), expected);
+  EXPECT_STREQ(
+      samformer_warnings(),
+      "warning: 1 series ('short') with fewer than the 14 rows that a forecast looks back on: their mean stands "
+      "before them\n");
+  EXPECT_EQ(forecast(panel, nullptr, with), expected);
+  // Series of the same dates are channels, which are forecast in the form they came in.
+  Table both = t;
+  both.ids.clear(), both.dates.clear(), both.values.clear();
+  for (const std::string id : {"a", "b"}) {
+    for (int row = 0; row < 160; ++row) {
+      both.ids.push_back(id);
+      both.dates.push_back(t.dates[180 + row]);
+      both.values.push_back(t.values[static_cast<std::size_t>(180 + row)] + (id == "b" ? 5.0F : 0.0F));
+    }
+  }
+  asked["out"] = path("channels");
+  ASSERT_EQ(train(both, asked, channels), 0) << samformer_error();
+  EXPECT_EQ(info(channels)["channels"], Json({"a", "b"}));
+  info(channels);
+  EXPECT_STREQ(samformer_warnings(), "");
+  EXPECT_EQ(forecast(channels, &both, with), printed({"predict", path("channels"), "--threads=1", "--intervals=80"}));
+}
+
+TEST_F(CApi, ColumnsKnownAhead) {
+  Table t = exact(), ahead;
+  const std::size_t D = t.names.size(), rows = t.dates.size(), H = 6;
+  Json asked = settings("run");
+  asked["future"] = "c2";
+  Handle trained;
+  ASSERT_EQ(train(t, asked, trained), 0) << samformer_error();
+  EXPECT_EQ(info(trained)["known_ahead"], Json({"c2"}));
+  ahead.names = {"c2"};
+  std::string file = "date,c2\n";
+  for (std::size_t h = 0; h < H; ++h) {
+    ahead.dates.push_back(hourly(static_cast<int>(rows + h)));
+    ahead.values.push_back(static_cast<float>(30 + h));
+    file += fmt::format("{},{}\n", ahead.dates.back(), 30 + h);
+  }
+  write("ahead.csv", file);
+  const std::string expected = printed({"predict", path("run"), "--threads=1", "--future-data", path("ahead.csv")});
+  EXPECT_EQ(forecast(trained, &t, Json::object(), &ahead), expected);
+  EXPECT_EQ(forecast(trained, nullptr, Json::object(), &ahead), expected);
+  samformer_forecast* none = nullptr;
+  expect_error(samformer_predict(trained.get, nullptr, nullptr, nullptr, &none), 3, {"'c2'", "step 1 of 6"});
+  for (std::size_t h = 0; h < H; ++h) {  // the same as rows of the table
+    t.dates.push_back(ahead.dates[h]);
+    for (std::size_t d = 0; d < D; ++d) {
+      t.values.push_back(d == 2 ? ahead.values[h] : -std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+  EXPECT_EQ(forecast(trained, &t), expected);
+}
+
+TEST_F(CApi, Backtest) {
+  const Table t = exact();
+  Json asked = settings("ours");
+  asked["origins"] = 4;
+  asked["refits"] = "every:2";
+  asked["intervals"] = "50";
+  const auto backtest = [&](Seen* seen) {
+    const samformer_watch watch{see, seen, nullptr};
+    const char* json = nullptr;
+    const int code = samformer_backtest(Pointers(t).at(), asked.dump().c_str(), &watch, &json);
+    return std::pair(code, code == 0 ? Json::parse(json) : Json());
+  };
+  Seen stopped{.stop_after = 1}, all;
+  expect_error(backtest(&stopped).first, 130, {"interrupted in epoch 2"});
+  EXPECT_EQ(files("ours/origins").size(), 1u) << "the second training does not begin";
+  const auto [code, ours] = backtest(&all);
+  ASSERT_EQ(code, 0) << samformer_error();
+  EXPECT_EQ(all.epochs.size(), 5u) << "it goes on where it was stopped";
+  Words program = words("theirs");
+  program[0] = "backtest";
+  const Json theirs = document(program + Words{"--origins=4", "--refits=every:2", "--intervals=50"});
+  EXPECT_EQ(read("ours/forecasts.csv"), read("theirs/forecasts.csv"));
+  for (const char* field : {"test_mse", "test_mae", "origins", "intervals", "diebold_mariano", "baselines"}) {
+    EXPECT_EQ(ours[field], theirs[field]) << field;
+  }
+  asked["jobs"] = 2;
+  expect_error(backtest(&all).first, 2, {"unknown key 'jobs'"});
 }
 
 TEST_F(CApi, TwoThreadsDoNotMeet) {

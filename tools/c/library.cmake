@@ -8,7 +8,7 @@ string(REGEX MATCH "[0-9]+" samformer_abi "${samformer_abi}")
 add_library(samformer_shared SHARED tools/c/samformer.cpp)
 target_link_libraries(samformer_shared PRIVATE samformer_tools samformer_gpu)
 target_link_options(samformer_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/tools/c/exports.map
-                    -Wl,--no-undefined)
+                    -Wl,--no-undefined -Wl,--as-needed)
 target_include_directories(samformer_shared INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 set_target_properties(samformer_shared PROPERTIES OUTPUT_NAME samformer EXPORT_NAME samformer
                       SOVERSION ${samformer_abi} VERSION ${samformer_abi}.${PROJECT_VERSION}

@@ -1,30 +1,38 @@
-// The C interface over the program's own `train` and over tools/run/forecasting.h.
+// The C interface over the program's own `train` and `backtest`, and over tools/run/prediction.h.
 #include "tools/c/samformer.h"
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iterator>
 #include <memory>
+#include <new>
 #include <span>
 #include <sstream>
+#include <string_view>
 #include <thread>
 
 #include "core/io/file.h"
 #include "core/io/sha256.h"
 #include "core/text.h"
-#include "tools/cli/command.h"
+#include "tools/cli/command_line.h"
 #include "tools/cli/failure.h"
 #include "tools/cli/text_format.h"
 #include "tools/commands/commands.h"
 #include "tools/run/automatic.h"
+#include "tools/run/datasets.h"
 #include "tools/run/forecasting.h"
+#include "tools/run/prediction.h"
+#include "tools/run/runner.h"
 #include "tools/run/stored_json.h"
 #include "tools/run/watch.h"
 
 struct samformer_forecaster {
   std::vector<samformer::tools::Checkpoint> models;
   samformer::tools::MachineSettings machine;
+  std::filesystem::path run;
   std::string info;
 };
 
@@ -32,15 +40,16 @@ namespace samformer::tools {
 namespace {
 namespace fs = std::filesystem;
 
-thread_local std::string error_text;
+thread_local std::string error_text, error_document, result_text, warning_text;
+thread_local std::string warned;  // in the thread of guarded()
 
 // Runs in a thread of its own: what the engine keeps for a thread (number of threads, inputs) is not the caller's.
 template <class Body>
 int guarded(const Body& body) noexcept {
   int code = 0;
   try {
-    error_text.clear();
-    std::string text;
+    error_text.clear(), error_document.clear(), warning_text.clear();
+    std::string text, document, warnings;
     std::thread([&]() noexcept {
       try {
         try {
@@ -49,12 +58,16 @@ int guarded(const Body& body) noexcept {
           const Error error = current_failure();
           code = static_cast<int>(error.code);
           text = error_block(error);
+          document = error_json(error).dump(-1, ' ', false, Json::error_handler_t::replace);
         }
       } catch (...) {  // no memory for the message
         code = static_cast<int>(Exit::device);
       }
+      warnings = std::move(warned);
     }).join();
     error_text = code != 0 && text.empty() ? "out of memory" : std::move(text);  // short: needs none
+    error_document = std::move(document);
+    warning_text = std::move(warnings);
   } catch (...) {
     code = static_cast<int>(Exit::device);
   }
@@ -67,19 +80,33 @@ T& given(T* pointer, const char* name) {
   return *pointer;
 }
 
-// Messages go to a run's log.txt alone.
+// Messages go to a run's log.txt alone; warnings are kept too.
 class Silent {
  public:
-  Silent() : null_(std::fopen("/dev/null", "we"), &std::fclose), console(null_.get(), false, true, false) {
-    if (!null_) throw Error(Exit::io, "cannot open /dev/null");
+  Silent() : stream_(open_memstream(&text_, &size_)), console(stream_, false, true, false) {
+    if (!stream_) throw std::bad_alloc();
+  }
+  Silent(const Silent&) = delete;
+  Silent& operator=(const Silent&) = delete;
+  ~Silent() {
+    std::fclose(stream_);
+    try {
+      if (size_ > 0) warned.append(text_, size_);
+    } catch (const std::bad_alloc&) {  // then nothing was warned of
+    }
+    std::free(text_);
   }
 
  private:
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> null_;
+  char* text_ = nullptr;
+  std::size_t size_ = 0;
+  std::FILE* stream_;
 
  public:
   Console console;
 };
+
+const Command& command_named(std::string_view name) { return *std::ranges::find(commands(), name, &Command::name); }
 
 std::string flag_of(const std::string& key, const Json& value) {
   if (value.is_string()) return value.get<std::string>();
@@ -118,29 +145,76 @@ Flags flags_of(const char* settings, const Takes& taken, std::initializer_list<s
   return flags;
 }
 
-// A table of the values, as a file that the program reads.
-std::string csv_of(const float* values, std::int64_t rows, std::span<const std::string> names,
-                   const char* const* dates) {
-  given(values, "values");
-  const auto D = static_cast<std::int64_t>(names.size());
-  if (rows < 1 || D < 1) throw Error(Exit::usage, fmt::format("{} rows of {} columns: there are no values", rows, D));
-  std::string text = dates ? "date" : "";
-  for (const std::string& name : names) text += (text.empty() ? "" : ",") + csv_field(name);
-  text += '\n';
-  for (std::int64_t t = 0; t < rows; ++t) {
-    if (dates) text += csv_field(&given(dates[t], "a date")) + ',';
-    for (std::int64_t d = 0; d < D; ++d) {
-      const float value = values[t * D + d];
-      if (!std::isfinite(value)) {
+std::vector<std::string> names_of(const samformer_table& table) {
+  given(table.values, "values");
+  given(table.names, "names");
+  if (table.rows < 1 || table.columns < 1) {
+    throw Error(Exit::usage, fmt::format("{} rows of {} columns: there are no values", table.rows, table.columns));
+  }
+  std::vector<std::string> names;
+  for (std::int64_t d = 0; d < table.columns; ++d) names.emplace_back(&given(table.names[d], "a name"));
+  return names;
+}
+
+// The table as a file that the program reads, in pieces for `write`.
+template <class Write>
+void write_csv(const samformer_table& table, const Write& write) {
+  constexpr std::size_t piece = 1 << 16;
+  const std::vector<std::string> names = names_of(table);
+  std::string text;
+  const auto add = [&](const char* cell) { text += csv_field(cell) + ','; };
+  if (table.ids) add("unique_id");
+  if (table.dates) add("date");
+  for (const std::string& name : names) add(name.c_str());
+  text.back() = '\n';
+  for (std::int64_t t = 0; t < table.rows; ++t) {
+    if (table.ids) add(&given(table.ids[t], "an id"));
+    if (table.dates) add(&given(table.dates[t], "a date"));
+    for (std::int64_t d = 0; d < table.columns; ++d) {
+      const float value = table.values[t * table.columns + d];
+      if (std::isinf(value)) {
         throw Error(Exit::data, fmt::format("values: row {}, column {} ('{}') is {}, a finite number was expected",
                                             t + 1, d + 1, names[static_cast<std::size_t>(d)], value))
-            .hint("fill missing values in");
+            .hint("give the number, or NaN where it is missing");
       }
-      // Of the double: the same number as the program reads it.
-      fmt::format_to(std::back_inserter(text), "{}{}", static_cast<double>(value), d + 1 < D ? ',' : '\n');
+      // Of the double: the same number as the program reads it; nan is a missing value to it too.
+      fmt::format_to(std::back_inserter(text), "{},", static_cast<double>(value));
+    }
+    text.back() = '\n';
+    if (text.size() >= piece || t + 1 == table.rows) {
+      write(std::string_view(text));
+      text.clear();
     }
   }
-  return text;
+}
+
+// Of all that write_csv() writes, without writing it.
+std::string hash_of(const samformer_table& table) {
+  Sha256 hash;
+  const auto add = [&](const char* text) { hash.update(std::as_bytes(std::span(text, std::strlen(text) + 1))); };
+  for (const std::string& name : names_of(table)) add(name.c_str());
+  for (const char* const* texts : {table.ids, table.dates}) {
+    add(texts ? "given" : "none");
+    for (std::int64_t t = 0; texts && t < table.rows; ++t) add(&given(texts[t], "a text"));
+  }
+  const auto size = static_cast<std::size_t>(table.rows) * static_cast<std::size_t>(table.columns);
+  return hash.update(std::as_bytes(std::span(table.values, size))).hex();
+}
+
+// How such a file is read.
+void describe(const samformer_table& table, DataSettings& settings) {
+  settings.no_date = !table.dates;
+  settings.delimiter = "comma", settings.decimal = "point";
+  settings.date_column = table.dates ? "date" : "";
+  settings.id = table.ids ? "unique_id" : "";
+  settings.value_column = table.ids ? table.names[0] : "";
+}
+
+model::Series series_of_table(const samformer_table& table, const Settings& settings,
+                              const model::SeriesOptions& options) {
+  std::string text;
+  write_csv(table, [&](std::string_view piece) { text += piece; });
+  return series_from(text, "values", settings, options);
 }
 
 std::unique_ptr<samformer_forecaster> load(const fs::path& run, const Settings& asked) {
@@ -148,6 +222,7 @@ std::unique_ptr<samformer_forecaster> load(const fs::path& run, const Settings& 
   forecaster->models = read_run(run.string(), asked.weights);
   choose_member(forecaster->models, asked.member);
   forecaster->machine = asked;
+  forecaster->run = fs::absolute(run);
   const Checkpoint& first = forecaster->models[0];
   Json hashes = Json::array(), targets = Json::array();
   for (const Checkpoint& model : forecaster->models) hashes.push_back(model.sha256);
@@ -156,6 +231,7 @@ std::unique_ptr<samformer_forecaster> load(const fs::path& run, const Settings& 
                {"run_dir", run.string()},
                {"channels", first.columns},
                {"targets", std::move(targets)},
+               {"known_ahead", first.basis.names()},
                {"lookback", first.settings.lookback},
                {"horizon", first.settings.horizon},
                {"test_mse", nullptr},
@@ -171,47 +247,61 @@ std::unique_ptr<samformer_forecaster> load(const fs::path& run, const Settings& 
   return forecaster;
 }
 
+bool is_ours(const fs::path& file) { return file.filename().string().starts_with("series-"); }
+
 // The values that samformer_train() has left in a run's folder; empty where there is no such run.
 fs::path values_of_run(const fs::path& folder) {
   if (!holds_run(folder)) return {};
   try {
     const fs::path data = read_run_settings(folder).data;
-    const bool ours = data.parent_path() == fs::absolute(folder).lexically_normal() &&
-                      data.filename().string().starts_with("series-");
-    return ours ? data : fs::path();
+    return data.parent_path() == fs::absolute(folder).lexically_normal() && is_ours(data) ? data : fs::path();
   } catch (const Error&) {
     return {};
   }
 }
 
-void train_values(const float* values, std::int64_t rows, std::span<const std::string> names, const char* const* dates,
-                  const char* settings, samformer_progress progress, void* user,
-                  std::unique_ptr<samformer_forecaster>& trained) {
-  const Command& command = *std::ranges::find(commands(), "train", &Command::name);
-  Flags flags = flags_of(settings, command.takes, {"data", "resume", "config", "print-config", "dry-run"});
+Watch watch_of(const samformer_watch* follow) {
+  if (!follow) return {};
+  return [=](const char* epoch) {
+    if (follow->stop && __atomic_load_n(follow->stop, __ATOMIC_RELAXED) != 0) return false;
+    return !epoch || !follow->progress || follow->progress(epoch, follow->user) == 0;
+  };
+}
+
+// A command that has the table for its --data.
+Resolved run_on_table(std::string_view name, const samformer_table& table, const char* settings,
+                      std::initializer_list<std::string_view> refused, const samformer_watch* follow,
+                      std::ostream& document) {
+  const Command& command = command_named(name);
+  Flags flags = flags_of(settings, command.takes, refused);
   const auto out = std::ranges::find(flags, "out", &Flags::value_type::first);
   if (out == flags.end() || out->second.empty()) {
     throw Error(Exit::usage, "settings: no 'out'").hint("name the folder of the run");
   }
   const fs::path folder = out->second;
-  const std::string text = csv_of(values, rows, names, dates);
   // By its content: the values of a run that is there stay until another one stands in its place.
-  const fs::path file = (fs::absolute(folder) / fmt::format("series-{}.csv", sha256(bytes_of(text)).substr(0, 12)));
+  const fs::path file = fs::absolute(folder) / fmt::format("series-{}.csv", hash_of(table).substr(0, 12));
   flags.emplace_back("data", file.string());
-  if (!dates) flags.emplace_back("no-date", "true");
+  if (!table.dates) flags.emplace_back("no-date", "true");
+  // Of several columns nobody would guess which.
+  if (table.ids && table.columns > 1) flags.emplace_back("value-column", table.names[0]);
   Resolved resolved = resolve(flags, {}, command.takes);
   resolved.settings.json = true;
+  resolved.settings.jobs = 1;  // of a backtest, in this thread
   const fs::path before = values_of_run(folder);
   bool is_new = false;
   if (!holds_run(folder) || resolved.settings.overwrite) {  // else `train` says so
     make_folders(folder);
     const FolderLock lock(folder);
     is_new = !fs::exists(file);
-    if (is_new) write_atomic(file, text);
+    if (is_new) {
+      AtomicFile written(file);
+      write_csv(table, [&](std::string_view piece) { written.write(bytes_of(piece)); });
+      written.commit();
+    }
   }
   Silent silent;
-  std::ostringstream document;
-  if (progress) watch = [=](const char* epoch) { return progress(epoch, user) == 0; };
+  watch = watch_of(follow);
   std::error_code ignored;
   try {
     command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
@@ -220,61 +310,118 @@ void train_values(const float* values, std::int64_t rows, std::span<const std::s
     throw;
   }
   if (!before.empty() && before != file.lexically_normal()) fs::remove(before, ignored);
-  trained = load(folder, resolved.settings);
+  return resolved;
 }
 
-void forecast(const samformer_forecaster& forecaster, const float* values, std::int64_t rows, const char* const* dates,
-              float* result, std::int64_t size) {
-  const Checkpoint& first = forecaster.models[0];
-  if (first.panel || !first.basis.names().empty()) {
-    throw Error(Exit::usage, first.panel ? "the model is one of a panel" : "the model has columns that are known ahead")
-        .hint("forecast with `samformer predict`");
-  }
-  const std::int64_t L = first.settings.lookback, H = first.settings.horizon;
-  const auto targets = static_cast<std::int64_t>(first.targets.size());
-  given(result, "forecast");
-  if (size < H * targets) {
-    throw Error(Exit::usage,
-                fmt::format("the forecast has {} steps of {} targets, there is room for {} numbers", H, targets, size));
-  }
-  Settings settings = first.settings;
-  settings.no_date = !dates;
-  settings.delimiter = "comma", settings.decimal = "point";
-  for (std::string* name : {&settings.date_column, &settings.id, &settings.value_column, &settings.data_sha256}) {
-    name->clear();
-  }
-  model::SeriesOptions options = series_options(first, settings);
+std::unique_ptr<samformer_forecaster> resume(const std::string& run, const char* settings,
+                                             const samformer_watch* follow) {
+  const Command& command = command_named("train");
+  Flags flags = flags_of(settings, command.takes, {"data", "out", "resume", "config", "print-config", "dry-run"});
+  flags.emplace_back("resume", run);
+  Resolved resolved = resolve(flags, {}, command.takes);
+  resolved.settings.json = true;
   Silent silent;
-  const model::Series series =
-      at_step_of(first, settings, series_from(csv_of(values, rows, first.columns, dates), "values", settings, options),
-                 silent.console);
-  model::require_lookback(series, options, L, series.rows - 1);
-  const std::vector<double> mean = mean_forecast(forecaster.models, settings, series, series.rows - 1,
-                                                 dates_ahead(first, settings, series, series.rows - 1, H), nullptr, H,
-                                                 select_device(forecaster.machine));
-  for (std::int64_t i = 0; i < H * targets; ++i) {
-    const auto d = static_cast<std::size_t>(first.targets[static_cast<std::size_t>(i % targets)]);
-    // As `predict` writes it.
-    result[i] = static_cast<float>(number_of(shortest(mean[static_cast<std::size_t>(i)], 1e-5 * first.scaler.std[d])));
+  watch = watch_of(follow);
+  std::ostringstream document;
+  command.handler({resolved, resolved.settings, {}, document, silent.console, flags});
+  return load(run, resolved.settings);
+}
+
+// In this thread and process, whose program is another one.
+void run_here(const std::vector<std::string>& words, std::ostream& out) {
+  const CommandLine line = parse_command_line(commands(), words);
+  const Resolved resolved = resolve(line.flags, {}, line.command->takes);
+  Silent silent;
+  line.command->handler({resolved, resolved.settings, line.arguments, out, silent.console, line.flags});
+}
+
+// A forecast with what its pointers point to.
+struct OwnForecast : samformer_forecast {
+  explicit OwnForecast(Forecast given) : samformer_forecast{}, f(std::move(given)) {
+    for (const std::string& name : name_texts = f.names()) name_list.push_back(name.c_str());
+    for (const Forecast::Part& part : f.parts) {
+      for (std::size_t h = 0; h < f.steps(); ++h) {
+        date_list.push_back(f.dates[part.dates][h].c_str());
+        id_list.push_back(part.id.c_str());
+      }
+      for (const std::string& text : part.texts) numbers.push_back(number_of(text));
+    }
+    values = numbers.data();
+    rows = std::ssize(date_list), columns = std::ssize(name_list);
+    names = name_list.data(), dates = date_list.data();
+    ids = f.long_form ? id_list.data() : nullptr;
   }
+
+ private:
+  Forecast f;
+  std::vector<double> numbers;
+  std::vector<std::string> name_texts;
+  std::vector<const char*> name_list, date_list, id_list;
+};
+
+std::unique_ptr<OwnForecast> forecast(const samformer_forecaster& forecaster, const samformer_table* table,
+                                      const samformer_table* future, const char* asked_text) {
+  const Checkpoint& first = forecaster.models[0];
+  const Command& command = command_named("predict");
+  const Resolved asked = resolve(
+      flags_of(asked_text, command.takes, {"data", "out", "future-data", "weights", "member", "device", "threads"}), {},
+      command.takes);
+  Settings settings = settings_of_prediction(first, asked);
+  Silent silent;
+  model::Series series;
+  if (table) {
+    names_of(*table);
+    describe(*table, settings);
+    const model::SeriesOptions options = options_of_prediction(first, settings, asked);
+    series = at_step_of(first, settings, series_of_table(*table, settings, options), silent.console);
+  } else {
+    // The run may have been moved, and its values with it.
+    const fs::path data = settings.data, here = forecaster.run / data.filename();
+    if (is_ours(data) && fs::exists(here)) settings.data = here.string();
+    series = series_of(first, settings, options_of_prediction(first, settings, asked), silent.console);
+  }
+  std::optional<model::Series> ahead;
+  if (future) {
+    names_of(*future);
+    Settings of_future = settings_of_future(settings);
+    describe(*future, of_future);
+    ahead = series_of_table(*future, of_future, series_options(of_future));
+    check_future(first, *ahead, silent.console);
+  }
+  Forecast f = predict_after(forecaster.models, settings, asked, series, ahead ? &*ahead : nullptr,
+                             select_device(forecaster.machine), silent.console);
+  if (!f.long_form && !series.long_form.id.empty()) f = in_long_form(f, series.long_form.value);
+  return std::make_unique<OwnForecast>(std::move(f));
 }
 
 }  // namespace
+
+// In place of tools/run/fetch.cpp, which then is not linked, nor libcurl and the thirty libraries behind it.
+Fetched fetch_dataset(const Dataset&, const FetchOptions&) {
+  throw Error(Exit::usage, "the library downloads nothing").hint("samformer data fetch");
+}
+std::string libcurl_version() { return "none"; }
+
 }  // namespace samformer::tools
 
 namespace tools = samformer::tools;
 
-int samformer_train(const float* values, int64_t rows, int64_t columns, const char* const* names,
-                    const char* const* dates, const char* settings, samformer_progress progress, void* user,
+int samformer_train(const samformer_table* table, const char* settings, const samformer_watch* watch,
                     samformer_forecaster** out) {
   return tools::guarded([&] {
     tools::given(out, "out") = nullptr;
-    tools::given(names, "names");
-    std::vector<std::string> channels;
-    for (int64_t d = 0; d < columns; ++d) channels.emplace_back(&tools::given(names[d], "a name"));
-    std::unique_ptr<samformer_forecaster> trained;
-    tools::train_values(values, rows, channels, dates, settings, progress, user, trained);
-    *out = trained.release();
+    std::ostringstream document;
+    const tools::Resolved resolved =
+        tools::run_on_table("train", tools::given(table, "table"), settings,
+                            {"data", "resume", "config", "print-config", "dry-run"}, watch, document);
+    *out = tools::load(resolved.settings.out, resolved.settings).release();
+  });
+}
+
+int samformer_resume(const char* run, const char* settings, const samformer_watch* watch, samformer_forecaster** out) {
+  return tools::guarded([&] {
+    tools::given(out, "out") = nullptr;
+    *out = tools::resume(&tools::given(run, "run"), settings, watch).release();
   });
 }
 
@@ -287,10 +434,29 @@ int samformer_load(const char* run, const char* settings, samformer_forecaster**
   });
 }
 
-int samformer_predict(const samformer_forecaster* forecaster, const float* values, int64_t rows,
-                      const char* const* dates, float* forecast, int64_t size) {
-  return tools::guarded(
-      [&] { tools::forecast(tools::given(forecaster, "forecaster"), values, rows, dates, forecast, size); });
+int samformer_predict(const samformer_forecaster* forecaster, const samformer_table* table,
+                      const samformer_table* future, const char* settings, samformer_forecast** out) {
+  return tools::guarded([&] {
+    tools::given(out, "out") = nullptr;
+    *out = tools::forecast(tools::given(forecaster, "forecaster"), table, future, settings).release();
+  });
+}
+
+int samformer_backtest(const samformer_table* table, const char* settings, const samformer_watch* watch,
+                       const char** json) {
+  std::string result;
+  const int code = tools::guarded([&] {
+    tools::given(json, "json") = nullptr;
+    tools::run_task_here = tools::run_here;
+    std::ostringstream document;
+    tools::run_on_table("backtest", tools::given(table, "table"), settings,
+                        {"data", "resume", "config", "print-config", "dry-run", "jobs"}, watch, document);
+    result = document.str();
+  });
+  if (code != 0) return code;
+  tools::result_text = std::move(result);
+  *json = tools::result_text.c_str();
+  return code;
 }
 
 int samformer_info(const samformer_forecaster* forecaster, const char** json) {
@@ -302,6 +468,12 @@ int samformer_info(const samformer_forecaster* forecaster, const char** json) {
 
 void samformer_free(samformer_forecaster* forecaster) { delete forecaster; }
 
+void samformer_free_forecast(samformer_forecast* forecast) { delete static_cast<tools::OwnForecast*>(forecast); }
+
 int samformer_abi(void) { return SAMFORMER_ABI; }
 
 const char* samformer_error(void) { return tools::error_text.c_str(); }
+
+const char* samformer_error_json(void) { return tools::error_document.c_str(); }
+
+const char* samformer_warnings(void) { return tools::warning_text.c_str(); }

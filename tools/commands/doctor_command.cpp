@@ -2,7 +2,6 @@
 // (works, but not as it should) or FAIL; one FAIL makes the exit code 6.
 // JSON: schema_version, version, command, ok, seconds, lines [{status, name, message, numbers where measured}]; where a
 // line fails also `error`, as every failure has.
-#include <curl/curl.h>
 #include <omp.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -25,6 +24,7 @@
 #include "model/data/synth.h"
 #include "tools/cli/document.h"
 #include "tools/commands/commands.h"
+#include "tools/run/datasets.h"
 #include "tools/run/experiment.h"
 
 namespace samformer::tools {
@@ -301,7 +301,7 @@ int doctor(const Invocation& invocation) {
   lines.push_back(line(true, "oneDNN", kernels::gemm_library_version()));
   lines.push_back(line(true, "OpenMP", fmt::format("specification {}", _OPENMP)));
   lines.push_back(line(true, "OpenSSL", OpenSSL_version(OPENSSL_VERSION)));
-  lines.push_back(line(true, "libcurl", curl_version_info(CURLVERSION_NOW)->version));
+  lines.push_back(line(true, "libcurl", libcurl_version()));
   lines.push_back(line(true, "compiler", compiler()));
   constexpr std::int64_t R = 32 * 7, L = 512, O = 3 * 16 + 96;
   check("product forward", [&] { return gemm_speed("product forward", threads, false, true, R, O, L); });

@@ -77,5 +77,6 @@ struct Fetched {
 // https, an existing file that could not be verified: Exit::usage; network, HTTP status, too slow: Exit::io; too large,
 // another hash, no series: Exit::check; `interrupted` says so: Exit::interrupted.
 Fetched fetch_dataset(const Dataset& dataset, const FetchOptions& options);
+std::string libcurl_version();
 
 }  // namespace samformer::tools

@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "optim/device_model.h"
+#include "tools/cli/failure.h"
 #include "tools/cli/signals.h"
 #include "tools/run/experiment.h"
 #include "tools/run/result.h"
@@ -64,7 +65,7 @@ pid_t start(const std::vector<std::string>& words, const fs::path& out, const fs
 
 fs::path beside(const Task& task, const char* extension) { return task.folder.string() + extension; }
 
-pid_t start_task(const Task& task, std::int64_t threads, FolderLock lock) {
+std::vector<std::string> words_of(const Task& task, std::int64_t threads) {
   std::vector<std::string> words = task.words;
   std::string folder_flag = "--out";
   if (fs::exists(task.folder / "config.toml")) {
@@ -74,7 +75,11 @@ pid_t start_task(const Task& task, std::int64_t threads, FolderLock lock) {
     words.push_back("--overwrite");  // of a run without its settings nothing can be taken up
   }
   words.insert(words.end(), {"--json", "--threads", std::to_string(threads), folder_flag, task.folder.string()});
-  const pid_t child = start(words, beside(task, ".json"), beside(task, ".log"), lock.descriptor());
+  return words;
+}
+
+pid_t start_task(const Task& task, std::int64_t threads, FolderLock lock) {
+  const pid_t child = start(words_of(task, threads), beside(task, ".json"), beside(task, ".log"), lock.descriptor());
   lock.hand_down();
   return child;
 }
@@ -121,17 +126,19 @@ Error error_of(int status, const fs::path& out) {
 }
 
 // A row of the ledger, or why there is none.
-std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::vector<const char*>& fields,
-                                      const std::vector<const char*>& needed) {
+using End = std::variant<Json, Unfinished>;
+
+End end_of(const Task& task, const std::optional<Error>& failure, const std::vector<const char*>& fields,
+           const std::vector<const char*>& needed) {
   const fs::path out = beside(task, ".json");
-  if (status == 0) {
+  if (!failure) {
     const StoredJson d = read_json(out, "the same command reads the run's result again");
     check_fields(d, needed);
     Json row = {{"trial", task.name}, {"seed", task.seed}, {"status", "ok"}};
     for (const char* name : fields) row[name] = d.json().value(name, Json());
     return row;
   }
-  const Error error = error_of(status, out);
+  const Error& error = *failure;
   if (!is_result(error.code)) return Unfinished{task.name, task.seed, error};
   return Json{{"trial", task.name},
               {"seed", task.seed},
@@ -139,6 +146,21 @@ std::variant<Json, Unfinished> end_of(const Task& task, int status, const std::v
               {"exit_code", static_cast<int>(error.code)},
               {"kind", error_json(error)["kind"]},
               {"error", error.what()}};
+}
+
+// What the task has failed with; nothing where it has not. A stop ends the queue too.
+std::optional<Error> run_here(const Task& task, std::int64_t threads) {
+  make_folders(task.root, task.folder.lexically_relative(task.root));
+  try {
+    std::ostringstream out;
+    run_task_here(words_of(task, threads), out);
+    write_atomic(beside(task, ".json"), out.str());
+    return std::nullopt;
+  } catch (...) {
+    Error error = current_failure();
+    if (error.code == Exit::interrupted) throw;
+    return error;
+  }
 }
 
 void check_row(const StoredJson& row, const std::vector<const char*>& needed) {
@@ -215,9 +237,35 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
                                   const std::function<void()>& finished) {
   const std::vector<Task>& tasks = queue.tasks;
   std::vector<Unfinished> unfinished;
-  Running running;
-  std::size_t next = 0, done = 0, waiting = tasks.size();
+  std::size_t done = 0;
   bool can_write = true;
+  const auto take = [&](const Task& task, const std::optional<Error>& failure) {
+    ++done;
+    std::string outcome = "done";
+    const End end = end_of(task, failure, queue.fields, ledger.needed());
+    if (const auto* none = std::get_if<Unfinished>(&end)) {
+      outcome = fmt::format("not finished: {}", none->error.what());
+      can_write = can_write && none->error.code != Exit::io;
+      unfinished.push_back(*none);
+    } else {
+      const Json& row = std::get<Json>(end);
+      ledger.append(row);
+      if (row["status"] != "ok") outcome = "failed: " + row["error"].get<std::string>();
+      if (const Json shown = row.value(queue.shown, Json()); shown.is_number()) {
+        outcome = fmt::format("{} {:.5f}", queue.shown, shown.get<double>());
+      }
+      finished();
+    }
+    console.info(fmt::format("{}/{}  {}  seed {}  {}", done, tasks.size(), task.name, task.seed, outcome));
+  };
+  if (run_task_here) {
+    for (const Task& task : tasks) {
+      if (can_write) take(task, run_here(task, queue.threads));
+    }
+    return unfinished;
+  }
+  Running running;
+  std::size_t next = 0, waiting = tasks.size();
   while ((can_write && next < tasks.size()) || !running.empty()) {
     if (interrupted()) {
       throw Error(Exit::interrupted, fmt::format("interrupted after {} of {} runs", done, tasks.size()))
@@ -247,23 +295,9 @@ std::vector<Unfinished> run_queue(const Queue& queue, Ledger& ledger, Console& c
     running.erase(found);
     clear_lock(task.folder);
     if (interrupted()) continue;  // perhaps ended by the signal that also reached us: no result
-    ++done;
-    std::string outcome = "done";
-    const auto end = end_of(task, status, queue.fields, ledger.needed());
-    if (const auto* none = std::get_if<Unfinished>(&end)) {
-      outcome = fmt::format("not finished: {}", none->error.what());
-      can_write = can_write && none->error.code != Exit::io;
-      unfinished.push_back(*none);
-    } else {
-      const Json& row = std::get<Json>(end);
-      ledger.append(row);
-      if (row["status"] != "ok") outcome = "failed: " + row["error"].get<std::string>();
-      if (const Json shown = row.value(queue.shown, Json()); shown.is_number()) {
-        outcome = fmt::format("{} {:.5f}", queue.shown, shown.get<double>());
-      }
-      finished();
-    }
-    console.info(fmt::format("{}/{}  {}  seed {}  {}", done, tasks.size(), task.name, task.seed, outcome));
+    const std::optional<Error> failure =
+        status == 0 ? std::nullopt : std::optional(error_of(status, beside(task, ".json")));
+    take(task, failure);
   }
   return unfinished;
 }

@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -70,8 +71,12 @@ struct Queue {
 // Runs the tasks in order; every result is a line of the ledger, after which `finished` is called. Where one cannot
 // write (Exit::io), no more are started. A signal, and any error, ends the runs that are going on, which save their
 // state: Error(Exit::interrupted).
+// Of a thread that has set run_task_here all of it happens there, one task after the other.
 std::vector<Unfinished> run_queue(
     const Queue& queue, Ledger& ledger, Console& console, const std::function<void()>& finished = [] {});
+
+// Runs a command of the program: for a caller of the library, whose program is another one.
+inline thread_local std::function<void(const std::vector<std::string>& words, std::ostream& out)> run_task_here;
 
 // Throws the first of them, with their number, where there is one.
 void require_finished(const std::vector<Unfinished>& unfinished);
