@@ -1,6 +1,7 @@
 #!/bin/sh
 # The Python wheel around a library that is built, in a virtual environment with nothing else of ours:
 #   tests/python.sh BUILD [arguments of pytest]
+# Then tests/onnx_test.py, where onnxruntime can be installed.
 # Exit code 77: skipped, where there is no Python with venv or no package registry.
 set -eu
 build=$(cd "$1" && pwd)
@@ -22,4 +23,9 @@ size=$(wc -c <"$wheel")
   echo "python: sktime cannot be installed, its test is skipped" >&2
 "$folder/tests/bin/pip" --quiet install --force-reinstall --no-deps "$wheel"
 cd "$folder"
-TEST_PROGRAM=$build/samformer exec tests/bin/python -m pytest -q -p no:cacheprovider "$here/python" "$@"
+TEST_PROGRAM=$build/samformer tests/bin/python -m pytest -q -p no:cacheprovider "$here/python" "$@"
+if tests/bin/pip --quiet install onnxruntime >log 2>&1; then
+  tests/bin/python "$here/onnx_test.py" "$build/samformer"
+else
+  echo "python: onnxruntime cannot be installed, the ONNX test is skipped" >&2
+fi
