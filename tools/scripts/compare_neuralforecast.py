@@ -36,11 +36,12 @@ def ours(options, dates, folder, split):
 
 
 def theirs(options, frame, deviation):
+    import pandas
     from neuralforecast import NeuralForecast
     from neuralforecast.models import PatchTST
 
     long = frame.melt(id_vars="ds", var_name="unique_id", value_name="y")
-    step = frame["ds"][1] - frame["ds"][0]
+    step = pandas.tseries.frequencies.to_offset(frame["ds"][1] - frame["ds"][0]).freqstr
     model = PatchTST(h=options.horizon, input_size=options.lookback, max_steps=options.max_steps, random_seed=1)
     begin = time.perf_counter()
     nf = NeuralForecast(models=[model], freq=step)
